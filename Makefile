@@ -1,0 +1,83 @@
+# Every target does all the set-up that it needs, on a fresh Debian 12 as root.
+#
+#   make demo    the main job, in namespaces of its own
+#   make test    every test
+#   make lint    ruff, mypy --strict, C warnings, manual pages
+#   make bench-tcp   TCP between two stacks, beside vde_switch
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+# Unprivileged users run what is installed here.
+UMASK := umask 022;
+
+# Debian's own interpreter: one in a home directory cannot be run by other users.
+PYTHON ?= /usr/bin/python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+RUN_PACKAGES := gcc libseccomp-dev python3-dev python3-venv iproute2
+DEMO_PACKAGES := iputils-ping curl
+TEST_PACKAGES := iperf3 tcpdump ethtool mandoc uidmap libasan8 libubsan1 procps
+BENCH_PACKAGES := iperf3 vde2
+
+SOURCES := pyproject.toml setup.py $(shell find multiplexer pfinet_client proto \
+	-name '*.py' -o -name '*.[ch]' | grep -v '/_dp.c$$\|/_pump.c$$' | LC_ALL=C sort)
+C_SOURCES := $(shell find multiplexer pfinet_client -name '*.c' ! -name '_*')
+C_WARNINGS := -std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra -Wconversion -Wshadow \
+	-Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror \
+	-Iproto/include -Imultiplexer/datapath
+
+.PHONY: all demo test lint bench-tcp clean
+all: $(VENV)/.installed
+
+# $(call need,PACKAGES): install what is missing, and ask the network only then.
+define need
+@missing=$$(for p in $(1); do \
+	dpkg-query -W -f='$${db:Status-Status}\n' "$$p" 2>/dev/null | grep -qx installed || echo "$$p"; \
+done); \
+if [ -n "$$missing" ]; then \
+	echo "installing" $$missing; \
+	export DEBIAN_FRONTEND=noninteractive; \
+	apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+fi
+endef
+
+$(VENV)/.python: Makefile
+	$(call need,$(RUN_PACKAGES))
+	$(UMASK) $(PYTHON) -m venv --clear $(VENV)
+	$(UMASK) $(BIN)/pip install -q --disable-pip-version-check 'setuptools>=68' wheel 'cffi>=1.16'
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.python $(SOURCES)
+	rm -rf build
+	$(UMASK) $(BIN)/pip install -q --disable-pip-version-check --no-build-isolation .
+	cp build/lib.*/multiplexer/datapath/_dp.*.so multiplexer/datapath/
+	cp build/lib.*/pfinet_client/_pump.*.so pfinet_client/
+	touch $@
+
+$(VENV)/.tools: $(VENV)/.installed pyproject.toml
+	$(UMASK) $(BIN)/pip install -q --disable-pip-version-check --no-build-isolation '.[test,lint]'
+	touch $@
+
+demo: $(VENV)/.installed
+	$(call need,$(DEMO_PACKAGES))
+	$(BIN)/python -m demo
+
+test: $(VENV)/.tools
+	$(call need,$(DEMO_PACKAGES) $(TEST_PACKAGES))
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.tools
+	$(call need,mandoc)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	@for c in $(C_SOURCES); do echo "$$c"; gcc $(C_WARNINGS) -c "$$c" -o /dev/null; done
+	mandoc -T lint -W warning man/*
+
+bench-tcp: $(VENV)/.installed
+	$(call need,$(DEMO_PACKAGES) $(BENCH_PACKAGES))
+	$(BIN)/python -m bench.tcp_vs_vde
+
+clean:
+	rm -rf $(VENV) build *.egg-info
+	find . -name '__pycache__' -prune -exec rm -rf {} +

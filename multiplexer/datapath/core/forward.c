@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "forward.h"
+
+#include <string.h>
+
+#include "ingress.h"
+#include "offload.h"
+
+static const uint8_t zero[16];
+
+static void decide(struct dp_decision *decision, enum dp_verdict verdict)
+{
+	decision->verdict = (uint8_t)verdict;
+	decision->route = DP_ROUTE_NONE;
+}
+
+static void to_port(struct dp_decision *decision, uint16_t port)
+{
+	if (port == DP_NO_PORT) {
+		decide(decision, DP_DROP_NO_RECEIVER);
+		return;
+	}
+	decision->verdict = DP_PASS;
+	decision->route = DP_ROUTE_PORT;
+	decision->port = port;
+}
+
+static void to_all(struct dp_decision *decision, uint16_t network)
+{
+	decision->verdict = DP_PASS;
+	decision->route = DP_ROUTE_FLOOD;
+	decision->network = network;
+}
+
+static bool is_nd(const struct dp_frame *frame, uint8_t type)
+{
+	return frame->l3 == DP_L3_IPV6 && frame->has_l4 && frame->l4_proto == DP_IPPROTO_ICMPV6 &&
+	       frame->data[frame->l4_off] == type && frame->l3_end - frame->l4_off >= 24;
+}
+
+/*
+ * Whether a group frame asks for one address: an ARP request or a neighbour
+ * solicitation.  @holder is who is bound to it.
+ */
+static bool asks_for(const struct dp_table *table, uint16_t network, const struct dp_frame *frame,
+		     uint16_t *holder)
+{
+	if (frame->l3 == DP_L3_ARP && frame->malformed == DP_PASS &&
+	    dp_get16(frame->data + DP_ETH_LEN + 6) == 1) {
+		*holder = dp_table_find_ipv4(table, network, frame->data + DP_ETH_LEN + 24);
+		return true;
+	}
+	if (is_nd(frame, DP_ICMPV6_NS)) {
+		*holder = dp_table_find_ipv6(table, network, frame->data + frame->l4_off + 8);
+		return true;
+	}
+	return false;
+}
+
+/* Charges a passed frame to the vif that sent it; nothing is taken unless all of it is there. */
+static enum dp_verdict charge(const struct dp_table *table, struct dp_port *port,
+			      const struct dp_frame *frame, const struct dp_decision *decision,
+			      uint64_t now_ns)
+{
+	uint64_t frames = dp_offload_segments(frame);
+	bool group = dp_is_group(frame->data);
+	uint64_t copies = 0;
+
+	dp_bucket_refill(&port->frames, now_ns);
+	dp_bucket_refill(&port->bytes, now_ns);
+	if (!dp_bucket_has(&port->frames, frames) || !dp_bucket_has(&port->bytes, frame->len))
+		return DP_DROP_RATE_LIMIT;
+	if (group || decision->route == DP_ROUTE_FLOOD) {
+		dp_bucket_refill(&port->broadcasts, now_ns);
+		dp_bucket_refill(&port->copies, now_ns);
+		if (decision->route == DP_ROUTE_FLOOD) {
+			const struct dp_network *network = &table->networks[decision->network];
+
+			copies = (uint64_t)network->n_up + (network->uplink != DP_NO_PORT);
+			copies = copies > port->up ? copies - port->up : 0;
+			copies *= frames;
+		} else {
+			copies = 1;
+		}
+		if (!dp_bucket_has(&port->broadcasts, group) ||
+		    !dp_bucket_has(&port->copies, copies))
+			return DP_DROP_BROADCAST_LIMIT;
+		dp_bucket_take(&port->broadcasts, group);
+		dp_bucket_take(&port->copies, copies);
+	}
+	dp_bucket_take(&port->frames, frames);
+	dp_bucket_take(&port->bytes, frame->len);
+	return DP_PASS;
+}
+
+static void route_from_vif(const struct dp_table *table, uint16_t port,
+			   const struct dp_frame *frame, struct dp_decision *decision)
+{
+	uint16_t id = table->ports[port].network;
+	const struct dp_network *network = &table->networks[id];
+	uint16_t holder;
+
+	if (network->mode == DP_MODE_HUB) {
+		to_all(decision, id);
+	} else if (!dp_is_group(frame->data)) {
+		holder = dp_table_find_mac(table, id, frame->data);
+		if (holder == port)
+			holder = DP_NO_PORT; /* a frame never returns to where it came from */
+		else if (holder == DP_NO_PORT)
+			holder = network->uplink;
+		to_port(decision, holder);
+	} else if (asks_for(table, id, frame, &holder) && holder != port) {
+		to_port(decision, holder == DP_NO_PORT ? network->uplink : holder);
+	} else {
+		to_all(decision, id);
+	}
+}
+
+void dp_forward_from_vif(struct dp_table *table, uint16_t port, struct dp_frame *frame,
+			 const uint8_t *data, size_t len, uint64_t now_ns,
+			 struct dp_decision *decision)
+{
+	struct dp_port *p;
+	enum dp_verdict verdict;
+
+	decision->port = DP_NO_PORT;
+	decision->network = DP_NO_PORT;
+	decision->conflict = DP_NO_PORT;
+	if (dp_frame_parse(frame, data, len) < 0) {
+		decide(decision, len < DP_ETH_LEN ? DP_DROP_RUNT : DP_DROP_OVERSIZE);
+		return;
+	}
+	if (port >= DP_MAX_PORTS || table->ports[port].kind != DP_PORT_VIF) {
+		decide(decision, DP_DROP_SRC_MAC);
+		return;
+	}
+	p = &table->ports[port];
+	verdict = dp_ingress_check(&p->bind, table->networks[p->network].mtu, frame);
+	if (verdict != DP_PASS) {
+		decide(decision, verdict);
+		return;
+	}
+	route_from_vif(table, port, frame, decision);
+	if (decision->verdict != DP_PASS)
+		return;
+	verdict = charge(table, p, frame, decision, now_ns);
+	if (verdict != DP_PASS)
+		decide(decision, verdict);
+}
+
+/* Notes that a stranger claims what @holder is bound to; @bytes is 4 or 16. */
+static void note_conflict(struct dp_decision *decision, uint16_t holder, const uint8_t *addr,
+			  size_t bytes)
+{
+	decision->conflict = holder;
+	decision->conflict_family = bytes == 4 ? 4 : 6;
+	memset(decision->conflict_addr, 0, sizeof(decision->conflict_addr));
+	memcpy(decision->conflict_addr, addr, bytes);
+}
+
+/* Whether a frame from the wire claims an address that is bound here. */
+static bool claims_ours(const struct dp_table *table, uint16_t network,
+			const struct dp_frame *frame, struct dp_decision *decision)
+{
+	const uint8_t *l3 = frame->data + DP_ETH_LEN;
+	uint16_t holder;
+
+	if (frame->malformed != DP_PASS && frame->malformed != DP_DROP_EXT_HEADER)
+		return false;
+	switch (frame->l3) {
+	case DP_L3_ARP:
+		if (memcmp(l3 + 14, zero, 4) == 0)
+			return false;
+		holder = dp_table_find_ipv4(table, network, l3 + 14);
+		if (holder != DP_NO_PORT)
+			note_conflict(decision, holder, l3 + 14, 4);
+		return holder != DP_NO_PORT;
+	case DP_L3_IPV4:
+		return dp_table_find_ipv4(table, network, l3 + 12) != DP_NO_PORT;
+	case DP_L3_IPV6:
+		if (is_nd(frame, DP_ICMPV6_NA)) {
+			const uint8_t *target = frame->data + frame->l4_off + 8;
+
+			holder = dp_table_find_ipv6(table, network, target);
+			if (holder != DP_NO_PORT) {
+				note_conflict(decision, holder, target, 16);
+				return true;
+			}
+		}
+		holder = dp_table_find_ipv6(table, network, l3 + 8);
+		if (holder != DP_NO_PORT &&
+		    (is_nd(frame, DP_ICMPV6_NS) || is_nd(frame, DP_ICMPV6_NA)))
+			note_conflict(decision, holder, l3 + 8, 16);
+		return holder != DP_NO_PORT;
+	default:
+		return false;
+	}
+}
+
+static void route_from_uplink(const struct dp_table *table, uint16_t id,
+			      const struct dp_frame *frame, struct dp_decision *decision)
+{
+	uint16_t holder;
+
+	if (table->networks[id].mode == DP_MODE_HUB)
+		to_all(decision, id);
+	else if (!dp_is_group(frame->data))
+		to_port(decision, dp_table_find_mac(table, id, frame->data));
+	else if (asks_for(table, id, frame, &holder))
+		to_port(decision, holder);
+	else
+		to_all(decision, id);
+}
+
+void dp_forward_from_uplink(struct dp_table *table, uint16_t port, struct dp_frame *frame,
+			    const uint8_t *data, size_t len, struct dp_decision *decision)
+{
+	uint16_t id;
+
+	decision->port = DP_NO_PORT;
+	decision->network = DP_NO_PORT;
+	decision->conflict = DP_NO_PORT;
+	if (dp_frame_parse(frame, data, len) < 0) {
+		decide(decision, len < DP_ETH_LEN ? DP_DROP_RUNT : DP_DROP_OVERSIZE);
+		return;
+	}
+	if (frame->meta.vlan || dp_frame_is_tagged(frame)) {
+		decide(decision, DP_DROP_UPLINK_VLAN);
+		return;
+	}
+	if (dp_frame_is_reserved(frame)) {
+		decide(decision, DP_DROP_RESERVED_MAC);
+		return;
+	}
+	id = port < DP_MAX_PORTS ? table->ports[port].network : DP_NO_PORT;
+	if (id == DP_NO_PORT) {
+		decide(decision, DP_DROP_NO_RECEIVER);
+		return;
+	}
+	if (dp_is_group(data + DP_MAC_LEN) ||
+	    dp_table_find_mac(table, id, data + DP_MAC_LEN) != DP_NO_PORT ||
+	    claims_ours(table, id, frame, decision)) {
+		decide(decision, DP_DROP_UPLINK_SPOOF);
+		return;
+	}
+	route_from_uplink(table, id, frame, decision);
+	if (decision->verdict == DP_PASS && !dp_frame_fits_mtu(frame, table->networks[id].mtu))
+		decide(decision, DP_DROP_EGRESS_MTU);
+}

@@ -1,0 +1,178 @@
+"""The C datapath as an object: the only importer of the cffi module.
+
+An `Engine` owns a loop and its table.  `run` moves frames in C until something
+happens that needs thought, and says what; every other method changes one thing
+and returns at once.  Nothing here knows of processes, messages or policy.
+"""
+
+import errno
+import os
+from collections.abc import Iterator
+
+import attrs
+
+from multiplexer.datapath._dp import ffi, lib
+
+#: The public names of the verdicts, by number; 0 is "pass".
+VERDICTS: tuple[str, ...] = tuple(
+    ffi.string(lib.dp_verdict_name(i)).decode() for i in range(lib.DP_N_VERDICTS)
+)
+
+MAX_PORTS: int = lib.DP_MAX_PORTS
+
+#: How a packet socket's receive ring must have been made.
+RING_SLOT_BYTES: int = lib.DP_RING_SLOT_LEN
+RING_BLOCK_BYTES: int = lib.DP_RING_BLOCK_LEN
+RING_BLOCKS: int = lib.DP_RING_BLOCKS
+
+#: What `Engine.run` returns beside the tag of a watched descriptor.
+SIGNAL: int = lib.DP_RUN_SIGNAL
+DETACHED: int = lib.DP_RUN_DETACHED
+
+_ALL_OFFLOADS: int = lib.DP_OFFLOAD_ALL
+
+
+@attrs.frozen
+class Ended:
+    """An attachment that ended by itself; *error* is an errno, 0 if the peer closed."""
+
+    port: int
+    generation: int
+    error: int
+
+
+@attrs.frozen
+class PortCounters:
+    """Frames and bytes from a port's stack or wire (rx) and to it (tx), and its drops.
+
+    *drops* has one number per verdict, in the order of `VERDICTS`.
+    """
+
+    rx_frames: int
+    rx_bytes: int
+    tx_frames: int
+    tx_bytes: int
+    drops: tuple[int, ...]
+
+
+@attrs.frozen
+class PortConflict:
+    """A stranger on the wire who claims an address bound to a port.
+
+    *mac* is six bytes, *address* four or sixteen.
+    """
+
+    mac: bytes
+    address: bytes
+    count: int
+
+
+class Engine:
+    """One C loop with its table.
+
+    Methods raise OSError with the errno that the C core returned.
+    """
+
+    def __init__(self) -> None:
+        self._loop = lib.dp_loop_new(int.from_bytes(os.urandom(8), "little"))
+        if self._loop == ffi.NULL:
+            raise OSError(ffi.errno, os.strerror(ffi.errno))
+        self._table = lib.dp_loop_table(self._loop)
+
+    def close(self) -> None:
+        """End every attachment and free all memory."""
+        lib.dp_loop_free(self._loop)
+        self._loop = self._table = ffi.NULL
+
+    def enter_sandbox(self) -> None:
+        """Give up, for good, every system call that the loop does not need."""
+        _check(lib.dp_sandbox_enter(), "sandbox")
+
+    def watch(self, fd: int, tag: int) -> None:
+        """Let `run` return *tag*, above 0, when *fd* can be read."""
+        _check(lib.dp_loop_watch(self._loop, fd, tag), f"watch {fd}")
+
+    def run(self) -> int:
+        """Move frames until there is something to do; return a tag, SIGNAL or DETACHED."""
+        reason: int = lib.dp_loop_run(self._loop)
+        if reason == lib.DP_RUN_FAILED:
+            raise OSError(ffi.errno, os.strerror(ffi.errno))
+        return reason
+
+    def ended(self) -> Iterator[Ended]:
+        """Take the attachments that ended by themselves."""
+        ended = ffi.new("struct dp_ended *")
+        while lib.dp_loop_next_ended(self._loop, ended):
+            yield Ended(ended.port, ended.generation, ended.error)
+
+    def set_network(self, row: bytes) -> None:
+        """Write one row of `multiplexer.policy.forwarding`."""
+        _check(lib.dp_table_set_network(self._table, row, len(row)), "network row")
+
+    def set_vif(self, port: int, row: bytes) -> None:
+        """Write one row of `multiplexer.policy.ingress`."""
+        _check(lib.dp_table_set_vif(self._table, port, row, len(row)), f"vif row of port {port}")
+
+    def clear_vif(self, port: int) -> None:
+        """Forget a vif, its attachment and its counters."""
+        if port < MAX_PORTS:
+            attached = self._loop.ports[port]
+            if attached.transport != ffi.NULL:
+                self.detach(port, attached.generation)
+        _check(lib.dp_table_clear(self._table, port), f"port {port}")
+
+    def attach(
+        self, port: int, generation: int, transport: str, fd: int, offload: int, vnet: bool
+    ) -> None:
+        """Let frames flow between *port* and *fd*, which the loop then owns."""
+        _check(
+            lib.dp_loop_attach(
+                self._loop, port, generation, transport.encode(), fd, offload, vnet
+            ),
+            f"attach to port {port}",
+        )
+
+    def detach(self, port: int, generation: int) -> None:
+        """End an attachment; one that is not there any more is no error."""
+        result = lib.dp_loop_detach(self._loop, port, generation)
+        if result != -errno.ENOENT:
+            _check(result, f"detach from port {port}")
+
+    def add_uplink(self, port: int) -> None:
+        """Make *port* an uplink, with nothing attached yet."""
+        _check(lib.dp_table_set_uplink(self._table, port), f"uplink at port {port}")
+
+    def attach_uplink(self, port: int, generation: int, fd: int) -> None:
+        """Let frames flow between an uplink and a packet socket, which the loop then owns."""
+        self.attach(port, generation, "packet", fd, _ALL_OFFLOADS, True)
+
+    def set_up(self, port: int, up: bool) -> None:
+        """Say whether frames may go to *port*: the state of an uplink's link."""
+        lib.dp_table_set_up(self._table, port, up)
+
+    def counters(self, port: int) -> PortCounters:
+        """Return the counters of *port*; ValueError if there is no such port."""
+        count = self._row(port).count
+        return PortCounters(
+            count.rx_frames, count.rx_bytes, count.tx_frames, count.tx_bytes, tuple(count.drops)
+        )
+
+    def conflict(self, port: int) -> PortConflict | None:
+        """Return the last address conflict of *port*, if there ever was one."""
+        conflict = self._row(port).conflict
+        if not conflict.family:
+            return None
+        length = 4 if conflict.family == 4 else 16
+        return PortConflict(
+            bytes(conflict.mac), bytes(conflict.addr[0:length]), conflict.count
+        )
+
+    def _row(self, port: int) -> "ffi.CData":
+        if not 0 <= port < MAX_PORTS:
+            raise ValueError(f"port {port} is not below {MAX_PORTS}")
+        return self._table.ports[port]
+
+
+def _check(result: int, what: str) -> None:
+    if result < 0:
+        raise OSError(-result, f"{what}: {os.strerror(-result)}")

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * deliver.c - One frame's way: judged by core/, then handed to its receivers
+ *
+ * Everything that is counted per vif is counted here.
+ */
+#include <string.h>
+
+#include "loop.h"
+
+static void count_drop(struct dp_port *port, enum dp_verdict reason)
+{
+	port->count.drops[reason]++;
+}
+
+static void send_to(struct dp_loop *loop, uint16_t id, const struct dp_frame *frame,
+		    const struct dp_rx *rx)
+{
+	struct dp_io_port *port = &loop->ports[id];
+	struct dp_port *row = &loop->table->ports[id];
+	enum dp_verdict verdict;
+
+	if (!port->transport || !row->up) {
+		count_drop(row, DP_DROP_DETACHED);
+		return;
+	}
+	verdict = port->transport->send(loop, port, frame, rx);
+	if (verdict != DP_PASS) {
+		count_drop(row, verdict);
+		return;
+	}
+	row->count.tx_frames++;
+	row->count.tx_bytes += frame->len;
+	if (!port->dirty) {
+		port->dirty = true;
+		loop->dirty[loop->n_dirty++] = id;
+	}
+}
+
+static void flood(struct dp_loop *loop, uint16_t network_id, uint16_t from,
+		  const struct dp_frame *frame, const struct dp_rx *rx)
+{
+	const struct dp_network *network = &loop->table->networks[network_id];
+
+	for (uint16_t id = network->first; id != DP_NO_PORT; id = loop->table->ports[id].next)
+		if (id != from && loop->table->ports[id].up)
+			send_to(loop, id, frame, rx);
+	if (network->uplink != DP_NO_PORT && network->uplink != from)
+		send_to(loop, network->uplink, frame, rx);
+}
+
+static void note_conflict(struct dp_loop *loop, const struct dp_decision *decision,
+			  const struct dp_frame *frame)
+{
+	struct dp_conflict *conflict = &loop->table->ports[decision->conflict].conflict;
+
+	memcpy(conflict->mac, frame->data + DP_MAC_LEN, DP_MAC_LEN);
+	memcpy(conflict->addr, decision->conflict_addr, sizeof(conflict->addr));
+	conflict->family = decision->conflict_family;
+	conflict->count++;
+}
+
+/*
+ * Makes metadata from the kernel fit the headers that were found.  The kernel
+ * may leave a checksum that we do not know (a tunnel's): it is completed here.
+ */
+static bool settle_offload(struct dp_frame *frame, struct dp_rx *rx)
+{
+	size_t start = frame->meta.csum_start, offset = frame->meta.csum_offset;
+
+	if ((frame->meta.csum != DP_CSUM_NEEDED && frame->meta.gso == DP_GSO_NONE) ||
+	    dp_offload_fits(frame))
+		return true;
+	if (frame->meta.gso != DP_GSO_NONE || start + offset + 2 > frame->l3_end)
+		return false;
+	dp_offload_complete(rx->data, frame->l3_end, start, offset, false);
+	frame->meta.csum = DP_CSUM_COMPLETE;
+	return true;
+}
+
+void dp_deliver_drop(struct dp_loop *loop, struct dp_io_port *from, size_t len,
+		     enum dp_verdict reason)
+{
+	struct dp_port *row = &loop->table->ports[from->id];
+
+	row->count.rx_frames++;
+	row->count.rx_bytes += len;
+	count_drop(row, reason);
+}
+
+void dp_deliver(struct dp_loop *loop, struct dp_io_port *from, struct dp_rx *rx)
+{
+	struct dp_port *row = &loop->table->ports[from->id];
+	struct dp_decision decision;
+	struct dp_frame frame;
+
+	row->count.rx_frames++;
+	row->count.rx_bytes += rx->len;
+	frame.meta = rx->meta;
+	if (row->kind == DP_PORT_UPLINK) {
+		dp_forward_from_uplink(loop->table, from->id, &frame, rx->data, rx->len, &decision);
+		if (decision.conflict != DP_NO_PORT)
+			note_conflict(loop, &decision, &frame);
+		if (decision.verdict == DP_PASS && !settle_offload(&frame, rx))
+			decision.verdict = DP_DROP_OFFLOAD_HEADER;
+	} else {
+		dp_forward_from_vif(loop->table, from->id, &frame, rx->data, rx->len, loop->now_ns,
+				    &decision);
+	}
+	if (decision.verdict != DP_PASS) {
+		count_drop(row, (enum dp_verdict)decision.verdict);
+		return;
+	}
+	if (rx->vnet)
+		dp_offload_encode(rx->data - DP_VNET_LEN, &frame);
+	if (decision.route == DP_ROUTE_PORT)
+		send_to(loop, decision.port, &frame, rx);
+	else
+		flood(loop, decision.network, from->id, &frame, rx);
+}

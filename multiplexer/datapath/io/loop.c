@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "loop.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MAX_EVENTS 64
+
+/*
+ * epoll's user data: a watched fd has its tag in the upper half and all ones below;
+ * a port has its generation above and its number below.
+ */
+#define WATCHED 0xffffffffu
+
+static uint64_t monotonic_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now); /* from the vdso: no system call */
+	return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
+}
+
+/* Zeroed memory that costs nothing before it is touched. */
+static void *reserve(size_t len)
+{
+	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+struct dp_loop *dp_loop_new(uint64_t seed)
+{
+	struct dp_loop *loop = reserve(sizeof(*loop));
+
+	if (!loop)
+		return NULL;
+	loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	loop->table = reserve(dp_table_size());
+	loop->buffer = reserve(DP_MAX_RECORD + DP_READ_LEN);
+	loop->scratch = reserve(DP_MAX_RECORD);
+	if (loop->epoll_fd < 0 || !loop->table || !loop->buffer || !loop->scratch) {
+		dp_loop_free(loop);
+		return NULL;
+	}
+	dp_table_init(loop->table, seed);
+	for (uint16_t i = 0; i < DP_MAX_PORTS; i++) {
+		loop->ports[i].fd = -1;
+		loop->ports[i].id = i;
+	}
+	return loop;
+}
+
+static void end_port(struct dp_loop *loop, struct dp_io_port *port)
+{
+	epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, port->fd, NULL);
+	port->transport->close(loop, port);
+	close(port->fd);
+	port->transport = NULL;
+	port->state = NULL;
+	port->fd = -1;
+	port->want_write = false;
+	dp_table_set_up(loop->table, port->id, false);
+}
+
+void dp_loop_free(struct dp_loop *loop)
+{
+	if (!loop)
+		return;
+	for (unsigned int i = 0; i < DP_MAX_PORTS; i++)
+		if (loop->ports[i].transport)
+			end_port(loop, &loop->ports[i]);
+	if (loop->epoll_fd >= 0)
+		close(loop->epoll_fd);
+	if (loop->table)
+		munmap(loop->table, dp_table_size());
+	if (loop->buffer)
+		munmap(loop->buffer, DP_MAX_RECORD + DP_READ_LEN);
+	if (loop->scratch)
+		munmap(loop->scratch, DP_MAX_RECORD);
+	munmap(loop, sizeof(*loop));
+}
+
+struct dp_table *dp_loop_table(struct dp_loop *loop)
+{
+	return loop->table;
+}
+
+int dp_loop_watch(struct dp_loop *loop, int fd, int tag)
+{
+	struct epoll_event event = { .events = EPOLLIN };
+
+	if (tag <= 0)
+		return -EINVAL;
+	event.data.u64 = (uint64_t)(uint32_t)tag << 32 | WATCHED;
+	return epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+static int control_port(struct dp_loop *loop, const struct dp_io_port *port, int op)
+{
+	struct epoll_event event = { .events = EPOLLIN | EPOLLRDHUP };
+
+	if (port->want_write)
+		event.events |= EPOLLOUT;
+	event.data.u64 = (uint64_t)port->generation << 32 | port->id;
+	return epoll_ctl(loop->epoll_fd, op, port->fd, &event) < 0 ? -errno : 0;
+}
+
+void dp_loop_want_write(struct dp_loop *loop, struct dp_io_port *port, bool want)
+{
+	if (port->want_write == want)
+		return;
+	port->want_write = want;
+	control_port(loop, port, EPOLL_CTL_MOD);
+}
+
+int dp_loop_attach(struct dp_loop *loop, uint16_t id, uint32_t generation, const char *transport,
+		   int fd, uint32_t offload, bool vnet)
+{
+	const struct dp_transport *found = dp_transport_find(transport);
+	struct dp_io_port *port;
+	int error;
+
+	if (!found || id >= DP_MAX_PORTS || loop->table->ports[id].kind == DP_PORT_FREE ||
+	    offload & ~(uint32_t)DP_OFFLOAD_ALL || (offload && !vnet))
+		return -EINVAL;
+	port = &loop->ports[id];
+	if (port->transport)
+		return -EBUSY;
+	port->fd = fd;
+	port->generation = generation;
+	port->offload = offload;
+	port->vnet = vnet;
+	error = found->open(loop, port);
+	if (error) {
+		port->fd = -1;
+		return error;
+	}
+	port->transport = found;
+	error = control_port(loop, port, EPOLL_CTL_ADD);
+	if (error) {
+		found->close(loop, port);
+		port->transport = NULL;
+		port->state = NULL;
+		port->fd = -1;
+		return error;
+	}
+	dp_table_set_up(loop->table, id, true);
+	return 0;
+}
+
+int dp_loop_detach(struct dp_loop *loop, uint16_t id, uint32_t generation)
+{
+	struct dp_io_port *port;
+
+	if (id >= DP_MAX_PORTS)
+		return -ENOENT;
+	port = &loop->ports[id];
+	if (!port->transport || port->generation != generation)
+		return -ENOENT;
+	end_port(loop, port);
+	return 0;
+}
+
+/* Ends an attachment that failed by itself, and remembers to tell. */
+static void lose_port(struct dp_loop *loop, struct dp_io_port *port, int error)
+{
+	struct dp_ended *ended;
+
+	end_port(loop, port);
+	/* A port is told once and stays unattached until Python has heard: there is room. */
+	ended = &loop->ended[loop->n_ended++];
+	ended->port = port->id;
+	ended->generation = port->generation;
+	ended->error = error == -ECONNRESET || error == -EPIPE ? 0 : -error;
+}
+
+bool dp_loop_next_ended(struct dp_loop *loop, struct dp_ended *ended)
+{
+	if (!loop->n_ended)
+		return false;
+	*ended = loop->ended[--loop->n_ended];
+	return true;
+}
+
+static void flush_dirty(struct dp_loop *loop)
+{
+	for (uint32_t i = 0; i < loop->n_dirty; i++) {
+		struct dp_io_port *port = &loop->ports[loop->dirty[i]];
+		int error;
+
+		port->dirty = false;
+		if (!port->transport)
+			continue;
+		error = port->transport->flush(loop, port);
+		if (error)
+			lose_port(loop, port, error);
+	}
+	loop->n_dirty = 0;
+}
+
+static void serve_port(struct dp_loop *loop, const struct epoll_event *event)
+{
+	struct dp_io_port *port = &loop->ports[event->data.u64 & (DP_MAX_PORTS - 1)];
+	int error = 0;
+
+	/* An event of an attachment that ended earlier in this turn. */
+	if (!port->transport || port->generation != (uint32_t)(event->data.u64 >> 32))
+		return;
+	if (event->events & EPOLLOUT)
+		error = port->transport->flush(loop, port);
+	if (!error && event->events & ~(uint32_t)EPOLLOUT)
+		error = port->transport->receive(loop, port, event->events);
+	if (error)
+		lose_port(loop, port, error);
+	/* What was queued may stand in the shared buffer, which the next port reuses. */
+	flush_dirty(loop);
+}
+
+_Static_assert((DP_MAX_PORTS & (DP_MAX_PORTS - 1)) == 0, "serve_port() masks with it");
+
+int dp_loop_run(struct dp_loop *loop)
+{
+	struct epoll_event events[MAX_EVENTS];
+
+	for (;;) {
+		int tag = 0;
+		int n;
+
+		if (loop->n_ended)
+			return DP_RUN_DETACHED;
+		n = epoll_wait(loop->epoll_fd, events, MAX_EVENTS, -1);
+		if (n < 0)
+			return errno == EINTR ? DP_RUN_SIGNAL : DP_RUN_FAILED;
+		loop->now_ns = monotonic_ns();
+		for (int i = 0; i < n; i++) {
+			if ((uint32_t)events[i].data.u64 == WATCHED)
+				tag = (int)(events[i].data.u64 >> 32);
+			else
+				serve_port(loop, &events[i]);
+		}
+		if (tag)
+			return tag;
+	}
+}

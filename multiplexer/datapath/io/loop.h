@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * loop.h - The engine's one thread
+ *
+ * dp_loop_run() moves frames until somebody has to think: a command arrived, a
+ * signal, or an attachment ended.  Then Python does its few lines and calls it
+ * again.  Commands and frames never run at the same time, so every change of the
+ * table is atomic for the frames, without a lock.
+ *
+ * One turn: epoll names the ready ports; each reads one batch into the loop's
+ * shared buffer and delivers it; then every port that was given something is
+ * flushed, with one system call each.  All reading is into the one buffer, so
+ * memory at rest does not grow with the number of attachments.
+ */
+#ifndef DP_IO_LOOP_H
+#define DP_IO_LOOP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "port.h"
+
+/* One turn reads at most this: what the largest AF_UNIX buffer holds by default, and room. */
+#define DP_READ_LEN (1024 * 1024)
+/* A record that has only half arrived, at most. */
+#define DP_MAX_RECORD (DP_RECORD_HEAD + DP_MAX_FRAME)
+
+/* What dp_loop_run() returns beside a watched fd's tag, which is positive. */
+#define DP_RUN_SIGNAL 0
+#define DP_RUN_DETACHED (-1)
+#define DP_RUN_FAILED (-2)
+
+struct dp_ended {
+	uint16_t port;
+	uint32_t generation;
+	int error; /* errno that ended it; 0: the peer closed */
+};
+
+struct dp_loop {
+	int epoll_fd;
+	uint64_t now_ns; /* CLOCK_MONOTONIC, read once per turn */
+	struct dp_table *table;
+	uint8_t *buffer;  /* what stream ports read into: a partial record, then DP_READ_LEN */
+	uint8_t *scratch; /* one record: where a frame is completed for its receiver */
+	uint32_t n_dirty;
+	uint32_t n_ended;
+	struct dp_io_port ports[DP_MAX_PORTS];
+	uint16_t dirty[DP_MAX_PORTS];
+	struct dp_ended ended[DP_MAX_PORTS];
+};
+
+/**
+ * dp_loop_new() - Make the engine's loop with an empty table
+ * @seed:	Random, for the table's hash
+ *
+ * Return: the loop, or NULL with errno set
+ */
+struct dp_loop *dp_loop_new(uint64_t seed);
+
+/** dp_loop_free() - Close every attachment and free the loop; NULL is fine */
+void dp_loop_free(struct dp_loop *loop);
+
+/** dp_loop_table() - The loop's table */
+struct dp_table *dp_loop_table(struct dp_loop *loop);
+
+/**
+ * dp_loop_watch() - Let dp_loop_run() return @tag when @fd can be read
+ * @tag:	Positive
+ *
+ * Return: 0 or -errno
+ */
+int dp_loop_watch(struct dp_loop *loop, int fd, int tag);
+
+/**
+ * dp_loop_attach() - Let a port's frames flow over an fd
+ * @port:	A vif or an uplink in the table; nothing may be attached to it
+ * @generation:	Names this attachment in events and commands
+ * @transport:	Name of a transport
+ * @fd:		Its end; the loop owns it from here on, if this succeeds
+ * @offload:	DP_OFFLOAD_* negotiated
+ * @vnet:	Whether records carry a virtio_net_hdr
+ *
+ * Return: 0, -EINVAL, -EBUSY where the port is taken, or what the transport says
+ */
+int dp_loop_attach(struct dp_loop *loop, uint16_t port, uint32_t generation, const char *transport,
+		   int fd, uint32_t offload, bool vnet);
+
+/**
+ * dp_loop_detach() - End an attachment and close its fd
+ * Return: 0, or -ENOENT where @generation is not what is attached
+ */
+int dp_loop_detach(struct dp_loop *loop, uint16_t port, uint32_t generation);
+
+/**
+ * dp_loop_run() - Move frames until there is something to do
+ * Return: the tag of a watched fd that can be read; DP_RUN_SIGNAL; DP_RUN_DETACHED:
+ * dp_loop_next_ended() tells which; DP_RUN_FAILED with errno set
+ */
+int dp_loop_run(struct dp_loop *loop);
+
+/**
+ * dp_loop_next_ended() - Take one attachment that ended by itself
+ * Return: whether there was one
+ */
+bool dp_loop_next_ended(struct dp_loop *loop, struct dp_ended *ended);
+
+/* ---- for transports ---- */
+
+/**
+ * dp_deliver() - Walk one received frame through the switch
+ * @loop:	Loop
+ * @from:	Where it came from; its counters say what became of it
+ * @rx:		The frame and its metadata; its record head may be rewritten
+ */
+void dp_deliver(struct dp_loop *loop, struct dp_io_port *from, struct dp_rx *rx);
+
+/** dp_deliver_drop() - Count a frame that could not even be handed to dp_deliver() */
+void dp_deliver_drop(struct dp_loop *loop, struct dp_io_port *from, size_t len,
+		     enum dp_verdict reason);
+
+/** dp_loop_want_write() - Arm or disarm EPOLLOUT for a port */
+void dp_loop_want_write(struct dp_loop *loop, struct dp_io_port *port, bool want);
+
+#endif

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * port.h - The seam between the switch and what carries frames
+ *
+ * A transport is five functions, and a line in transports.c.  Frames cross the
+ * seam with their offload metadata, in both directions: the one that reads
+ * decodes a virtio_net_hdr into struct dp_meta, the one that writes completes
+ * whatever its peer has not negotiated.  No transport ever blocks, and none
+ * calls back later: what it cannot take now it drops and counts.
+ */
+#ifndef DP_IO_PORT_H
+#define DP_IO_PORT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "../core/forward.h"
+#include "../core/frame.h"
+#include "../core/offload.h"
+#include "../core/table.h"
+
+struct dp_loop;
+struct dp_io_port;
+
+/* Bytes before a frame that deliver() may use: a length word and a virtio_net_hdr. */
+#define DP_RECORD_HEAD (4 + DP_VNET_LEN)
+
+/*
+ * A frame as it stands in its reader's buffer.
+ *
+ * Where @record is set, a record head stands directly before the frame: the
+ * length word, then, if @vnet, a fresh virtio_net_hdr that deliver() wrote.
+ * A stream of the same shape can send those bytes as they are.
+ */
+struct dp_rx {
+	uint8_t *data; /* the frame, private to the engine */
+	size_t len;
+	struct dp_meta meta;
+	bool record;
+	bool vnet;
+};
+
+struct dp_transport {
+	const char *name;
+
+	/* Takes over the fd, which the caller has put into @port. 0 or -errno. */
+	int (*open)(struct dp_loop *loop, struct dp_io_port *port);
+
+	/*
+	 * Reads one turn's worth and hands each frame to dp_deliver().
+	 * 0, or -errno that ends the attachment.
+	 */
+	int (*receive)(struct dp_loop *loop, struct dp_io_port *port, uint32_t events);
+
+	/*
+	 * Queues a frame for the peer; @rx is the buffer that @frame is a view of.
+	 * DP_PASS, or the reason for which it was dropped.
+	 */
+	enum dp_verdict (*send)(struct dp_loop *loop, struct dp_io_port *port,
+				const struct dp_frame *frame, const struct dp_rx *rx);
+
+	/* Hands what is queued to the kernel, without blocking; 0, or -errno that ends it. */
+	int (*flush)(struct dp_loop *loop, struct dp_io_port *port);
+
+	/* Frees everything but the fd. */
+	void (*close)(struct dp_loop *loop, struct dp_io_port *port);
+};
+
+/* What the engine knows of an attachment or an uplink, beside its row of the table. */
+struct dp_io_port {
+	const struct dp_transport *transport; /* NULL: nothing is attached */
+	int fd;
+	uint16_t id;         /* its port in the table */
+	uint32_t generation; /* of the attachment: a stale command names an older one */
+	uint32_t offload;    /* DP_OFFLOAD_* that the peer takes, and may send */
+	bool vnet;           /* records carry a virtio_net_hdr */
+	bool dirty;          /* stands in the loop's list of ports to flush */
+	bool want_write;     /* EPOLLOUT is armed */
+	void *state;         /* the transport's own */
+};
+
+extern const struct dp_transport dp_transport_stream;
+extern const struct dp_transport dp_transport_packet;
+
+/** dp_transport_find() - A transport by name, or NULL */
+const struct dp_transport *dp_transport_find(const char *name);
+
+#endif

@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * stream.c - Frames over a stream socket
+ *
+ * Each record is a 32-bit length and a frame, with a virtio_net_hdr between them
+ * where that was negotiated (proto/SPEC.md).  One recv() takes up to a megabyte
+ * of records; what follows the last whole one waits in the port's own small
+ * buffer.
+ *
+ * Sending is lazy.  As long as the records that go to one peer stand side by
+ * side in the reader's buffer, nothing is copied: they are a run, and flush
+ * sends it straight from there.  Whatever breaks a run, or does not fit into the
+ * peer's socket, is copied into the port's queue.  A queue that is full drops.
+ *
+ * The peer shares the socket's description, so O_NONBLOCK means nothing here:
+ * every call says MSG_DONTWAIT.
+ */
+#include <errno.h>
+#include <pfinet_wire.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+
+#include "loop.h"
+
+/* One turn's run must fit when the peer takes nothing of it, and a turn's flood as well. */
+#define QUEUE_LEN (2 * DP_READ_LEN)
+
+struct stream {
+	size_t partial_len;
+	const uint8_t *run; /* in the loop's buffer; NULL: no run */
+	size_t run_len;
+	size_t head, tail; /* of the queue, in bytes */
+	uint8_t partial[DP_MAX_RECORD];
+	uint8_t queue[QUEUE_LEN];
+};
+
+_Static_assert(DP_VNET_LEN == PFINET_VNET_LEN, "both name virtio's header");
+_Static_assert(DP_MAX_FRAME == PFINET_MAX_FRAME, "both name the longest frame");
+
+static int stream_open(struct dp_loop *loop, struct dp_io_port *port)
+{
+	void *memory = mmap(NULL, sizeof(struct stream), PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	(void)loop;
+	if (memory == MAP_FAILED)
+		return -errno;
+	port->state = memory;
+	return 0;
+}
+
+static void stream_close(struct dp_loop *loop, struct dp_io_port *port)
+{
+	(void)loop;
+	munmap(port->state, sizeof(struct stream));
+}
+
+static void deliver_record(struct dp_loop *loop, struct dp_io_port *port, uint8_t *payload,
+			   size_t len)
+{
+	struct dp_rx rx = { .record = true, .vnet = port->vnet };
+	size_t head = port->vnet ? DP_VNET_LEN : 0;
+
+	rx.data = payload + head;
+	rx.len = len - head;
+	if (port->vnet && dp_offload_decode(&rx.meta, payload, port->offload) < 0) {
+		dp_deliver_drop(loop, port, rx.len, DP_DROP_OFFLOAD_HEADER);
+		return;
+	}
+	dp_deliver(loop, port, &rx);
+}
+
+static int stream_receive(struct dp_loop *loop, struct dp_io_port *port, uint32_t events)
+{
+	struct stream *s = port->state;
+	size_t head = port->vnet ? DP_VNET_LEN : 0;
+	size_t at = 0, have = s->partial_len;
+	ssize_t got;
+
+	(void)events;
+	got = recv(port->fd, loop->buffer + have, DP_READ_LEN, MSG_DONTWAIT);
+	if (got == 0)
+		return -ECONNRESET;
+	if (got < 0)
+		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+	memcpy(loop->buffer, s->partial, have);
+	have += (size_t)got;
+
+	for (;;) {
+		size_t offset, len;
+		int found = pfinet_stream_next(loop->buffer + at, have - at, head + DP_MAX_FRAME,
+					       &offset, &len);
+
+		if (found < 0 || (found > 0 && len < head))
+			return -EPROTO;
+		if (found == 0)
+			break;
+		deliver_record(loop, port, loop->buffer + at + offset, len);
+		at += offset + len;
+	}
+	s->partial_len = have - at;
+	memcpy(s->partial, loop->buffer + at, s->partial_len);
+	return 0;
+}
+
+/* Room for @len more bytes at the queue's tail, or NULL. */
+static uint8_t *queue_room(struct stream *s, size_t len)
+{
+	/* Moving only when half is free bounds what a slow reader can make us copy. */
+	if (QUEUE_LEN - s->tail < len && s->head >= QUEUE_LEN / 2) {
+		memmove(s->queue, s->queue + s->head, s->tail - s->head);
+		s->tail -= s->head;
+		s->head = 0;
+	}
+	return QUEUE_LEN - s->tail < len ? NULL : s->queue + s->tail;
+}
+
+static bool queue_copy(struct stream *s, const uint8_t *bytes, size_t len)
+{
+	uint8_t *room = queue_room(s, len);
+
+	if (!room)
+		return false;
+	memcpy(room, bytes, len);
+	s->tail += len;
+	return true;
+}
+
+/* Ends the run by copying it: there is always room, since the queue was empty. */
+static void spill_run(struct stream *s)
+{
+	if (s->run) {
+		queue_copy(s, s->run, s->run_len);
+		s->run = NULL;
+	}
+}
+
+/* Writes the frame as one or more complete records. */
+static enum dp_verdict queue_frame(struct dp_io_port *port, const struct dp_frame *frame)
+{
+	struct stream *s = port->state;
+	size_t head = 4u + (port->vnet ? DP_VNET_LEN : 0);
+	bool whole = (dp_offload_needs(frame) & ~port->offload) == 0;
+	size_t n = whole ? 1 : dp_offload_segments(frame);
+	size_t longest = whole ? frame->len : dp_offload_segment_len(frame);
+
+	/* All segments of a frame or none: half a burst only costs the peer a retransmission. */
+	if (!queue_room(s, n * (head + longest)))
+		return DP_DROP_QUEUE_FULL;
+	for (size_t i = 0; i < n; i++) {
+		uint8_t *record = s->queue + s->tail;
+		size_t len;
+
+		if (whole) {
+			memcpy(record + head, frame->data, frame->len);
+			len = frame->len;
+		} else {
+			len = dp_offload_segment(frame, i, record + head);
+		}
+		pfinet_put32(record, (uint32_t)(head - 4 + len));
+		if (port->vnet && whole)
+			dp_offload_encode(record + 4, frame);
+		else if (port->vnet)
+			memset(record + 4, 0, DP_VNET_LEN);
+		s->tail += head + len;
+	}
+	return DP_PASS;
+}
+
+static enum dp_verdict stream_send(struct dp_loop *loop, struct dp_io_port *port,
+				   const struct dp_frame *frame, const struct dp_rx *rx)
+{
+	struct stream *s = port->state;
+	size_t head = 4u + (port->vnet ? DP_VNET_LEN : 0);
+
+	(void)loop;
+	if (rx->record && rx->vnet == port->vnet && s->head == s->tail &&
+	    (dp_offload_needs(frame) & ~port->offload) == 0) {
+		const uint8_t *record = rx->data - head;
+
+		if (!s->run) {
+			s->run = record;
+			s->run_len = head + rx->len;
+			return DP_PASS;
+		}
+		if (s->run + s->run_len == record) {
+			s->run_len += head + rx->len;
+			return DP_PASS;
+		}
+	}
+	spill_run(s);
+	return queue_frame(port, frame);
+}
+
+/* Sends from @bytes on; how much went, or -errno. */
+static ssize_t send_some(struct dp_io_port *port, const uint8_t *bytes, size_t len)
+{
+	ssize_t sent = send(port->fd, bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+	if (sent < 0)
+		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+	return sent;
+}
+
+static int stream_flush(struct dp_loop *loop, struct dp_io_port *port)
+{
+	struct stream *s = port->state;
+	ssize_t sent = 0;
+
+	if (s->run) {
+		sent = send_some(port, s->run, s->run_len);
+		if (sent >= 0) {
+			s->run += sent;
+			s->run_len -= (size_t)sent;
+		}
+		if (sent >= 0 && s->run_len)
+			spill_run(s);
+		s->run = NULL;
+	} else if (s->head < s->tail) {
+		sent = send_some(port, s->queue + s->head, s->tail - s->head);
+		if (sent > 0)
+			s->head += (size_t)sent;
+	}
+	if (sent < 0)
+		return (int)sent;
+	if (s->head == s->tail)
+		s->head = s->tail = 0;
+	dp_loop_want_write(loop, port, s->head < s->tail);
+	return 0;
+}
+
+const struct dp_transport dp_transport_stream = {
+	.name = "stream",
+	.open = stream_open,
+	.receive = stream_receive,
+	.send = stream_send,
+	.flush = stream_flush,
+	.close = stream_close,
+};

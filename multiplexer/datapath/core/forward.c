@@ -165,19 +165,21 @@ static bool claims_ours(const struct dp_table *table, uint16_t network,
 	const uint8_t *l3 = frame->data + DP_ETH_LEN;
 	uint16_t holder;
 
-	if (frame->malformed != DP_PASS && frame->malformed != DP_DROP_EXT_HEADER)
-		return false;
+	/* A receiver may take what the parser does not, so every source that is there counts. */
 	switch (frame->l3) {
 	case DP_L3_ARP:
-		if (memcmp(l3 + 14, zero, 4) == 0)
+		if (frame->len < DP_ETH_LEN + 28 || memcmp(l3 + 14, zero, 4) == 0)
 			return false;
 		holder = dp_table_find_ipv4(table, network, l3 + 14);
 		if (holder != DP_NO_PORT)
 			note_conflict(decision, holder, l3 + 14, 4);
 		return holder != DP_NO_PORT;
 	case DP_L3_IPV4:
-		return dp_table_find_ipv4(table, network, l3 + 12) != DP_NO_PORT;
+		return frame->len >= DP_ETH_LEN + 20 &&
+		       dp_table_find_ipv4(table, network, l3 + 12) != DP_NO_PORT;
 	case DP_L3_IPV6:
+		if (frame->len < DP_ETH_LEN + 40)
+			return false;
 		if (is_nd(frame, DP_ICMPV6_NA)) {
 			const uint8_t *target = frame->data + frame->l4_off + 8;
 

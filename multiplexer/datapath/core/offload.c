@@ -123,8 +123,6 @@ static bool csum_fits(const struct dp_frame *frame)
 {
 	uint16_t offset;
 
-	if (frame->l3 != DP_L3_IPV4 && frame->l3 != DP_L3_IPV6)
-		return false;
 	if (frame->malformed || !frame->has_l4 || frame->fragment)
 		return false;
 	if (frame->l4_proto == DP_IPPROTO_TCP)

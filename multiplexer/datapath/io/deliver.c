@@ -60,22 +60,33 @@ static void note_conflict(struct dp_loop *loop, const struct dp_decision *decisi
 	conflict->count++;
 }
 
-/*
- * Makes metadata from the kernel fit the headers that were found.  The kernel
- * may leave a checksum that we do not know (a tunnel's): it is completed here.
- */
-static bool settle_offload(struct dp_frame *frame, struct dp_rx *rx)
+/* Whether what is left to do for the frame is something that a receiver can be told. */
+static bool offload_fits(const struct dp_frame *frame)
 {
-	size_t start = frame->meta.csum_start, offset = frame->meta.csum_offset;
+	return (frame->meta.csum != DP_CSUM_NEEDED && frame->meta.gso == DP_GSO_NONE) ||
+	       dp_offload_fits(frame);
+}
 
-	if ((frame->meta.csum != DP_CSUM_NEEDED && frame->meta.gso == DP_GSO_NONE) ||
-	    dp_offload_fits(frame))
-		return true;
-	if (frame->meta.gso != DP_GSO_NONE || start + offset + 2 > frame->l3_end)
-		return false;
+/*
+ * The kernel may leave a checksum that we do not know (a tunnel's).  It is
+ * completed here, and the frame judged again: the sum may have been asked for
+ * anywhere, over an address too.
+ */
+static void judge_from_uplink(struct dp_loop *loop, uint16_t port, struct dp_frame *frame,
+			      struct dp_rx *rx, struct dp_decision *decision)
+{
+	size_t start = rx->meta.csum_start, offset = rx->meta.csum_offset;
+
+	dp_forward_from_uplink(loop->table, port, frame, rx->data, rx->len, decision);
+	if (decision->verdict != DP_PASS || offload_fits(frame))
+		return;
+	if (rx->meta.gso != DP_GSO_NONE || start + offset + 2 > frame->l3_end) {
+		decision->verdict = DP_DROP_OFFLOAD_HEADER;
+		return;
+	}
 	dp_offload_complete(rx->data, frame->l3_end, start, offset, false);
 	frame->meta.csum = DP_CSUM_COMPLETE;
-	return true;
+	dp_forward_from_uplink(loop->table, port, frame, rx->data, rx->len, decision);
 }
 
 void dp_deliver_drop(struct dp_loop *loop, struct dp_io_port *from, size_t len,
@@ -98,11 +109,9 @@ void dp_deliver(struct dp_loop *loop, struct dp_io_port *from, struct dp_rx *rx)
 	row->count.rx_bytes += rx->len;
 	frame.meta = rx->meta;
 	if (row->kind == DP_PORT_UPLINK) {
-		dp_forward_from_uplink(loop->table, from->id, &frame, rx->data, rx->len, &decision);
+		judge_from_uplink(loop, from->id, &frame, rx, &decision);
 		if (decision.conflict != DP_NO_PORT)
 			note_conflict(loop, &decision, &frame);
-		if (decision.verdict == DP_PASS && !settle_offload(&frame, rx))
-			decision.verdict = DP_DROP_OFFLOAD_HEADER;
 	} else {
 		dp_forward_from_vif(loop->table, from->id, &frame, rx->data, rx->len, loop->now_ns,
 				    &decision);

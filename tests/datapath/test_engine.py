@@ -1,0 +1,312 @@
+"""The engine with real sockets: what a stream's bytes become at the other ends.
+
+The engine runs in the test's own thread: a byte on a watched socket makes
+`Engine.run` return as soon as everything that was ready has been moved, since
+one turn of epoll serves all that is ready before it says so.
+"""
+
+import errno
+import socket
+import struct
+from collections.abc import Iterator
+from ipaddress import IPv4Network
+
+import pytest
+from multiplexer.datapath.engine import VERDICTS, Ended, Engine
+
+from tests.datapath.core import network_row, vif_row
+from tests.datapath.frames import BROADCAST, ethernet, ipv4, udp
+from tests.reference import Network, Vif
+
+A, B, C = 64, 65, 66
+OFFLOAD_ALL = 15
+STOP = 1
+
+
+def mac_of(port: int) -> bytes:
+    return bytes((0x52, 0x54, 0, 0, 0, port))
+
+
+def vif_at(port: int) -> Vif:
+    return Vif(
+        port=port, network=0, mac=mac_of(port), prefixes=(IPv4Network(f"10.0.0.{port}/32"),)
+    )
+
+
+def frame_from(port: int, to: bytes, payload: bytes = b"hello") -> bytes:
+    packet = ipv4(udp(payload, sport=1000, dport=2000), src=f"10.0.0.{port}", dst="10.0.0.9")
+    return ethernet(packet, src=mac_of(port), dst=to)
+
+
+def record(frame: bytes, header: bytes = b"") -> bytes:
+    return struct.pack(">I", len(header) + len(frame)) + header + frame
+
+
+class Bench:
+    """An engine with three attached vifs, and the clients' ends of their streams."""
+
+    def __init__(self, vnet: tuple[int, ...] = ()) -> None:
+        self.engine = Engine()
+        self.engine.set_network(network_row(Network(id=0)))
+        self.clients: dict[int, socket.socket] = {}
+        for port in (A, B, C):
+            self.engine.set_vif(port, vif_row(vif_at(port), mtu=1500))
+            self.attach(port, port in vnet)
+        self._stop, watched = socket.socketpair()
+        self.engine.watch(watched.fileno(), STOP)
+        self._watched = watched
+
+    def attach(self, port: int, vnet: bool = False, generation: int = 1) -> None:
+        """Join a new stream to *port*."""
+        client, ours = socket.socketpair()
+        client.setblocking(False)
+        if port in self.clients:
+            self.clients[port].close()
+        self.engine.attach(
+            port, generation, "stream", ours.detach(), OFFLOAD_ALL if vnet else 0, vnet
+        )
+        self.clients[port] = client
+
+    def turn(self) -> list[Ended]:
+        """Move what is ready; return the attachments that ended by it."""
+        self._stop.send(b"x")
+        while self.engine.run() != STOP:
+            pass
+        self._watched.recv(16)
+        return list(self.engine.ended())
+
+    def received(self, port: int) -> bytes:
+        """Return what a client's socket holds."""
+        try:
+            return self.clients[port].recv(1 << 20)
+        except BlockingIOError:
+            return b""
+
+    def drops(self, port: int) -> dict[str, int]:
+        """Return the drops of a port that are not zero, by name."""
+        counts = self.engine.counters(port).drops
+        return {VERDICTS[i]: count for i, count in enumerate(counts) if count}
+
+    def close(self) -> None:
+        self.engine.close()
+        for sock in (*self.clients.values(), self._stop, self._watched):
+            sock.close()
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    bench = Bench()
+    yield bench
+    bench.close()
+
+
+def test_a_unicast_frame_reaches_its_receiver_alone(bench: Bench) -> None:
+    sent = record(frame_from(A, mac_of(B)))
+
+    bench.clients[A].send(sent)
+    bench.turn()
+
+    assert bench.received(B) == sent
+    assert bench.received(C) == b""
+    assert bench.engine.counters(A).rx_frames == 1
+    assert bench.engine.counters(B).tx_frames == 1
+
+
+def test_a_broadcast_reaches_all_but_its_sender(bench: Bench) -> None:
+    sent = record(frame_from(A, BROADCAST))
+
+    bench.clients[A].send(sent)
+    bench.turn()
+
+    assert bench.received(B) == bench.received(C) == sent
+    assert bench.received(A) == b""
+
+
+def test_frames_to_alternating_receivers_keep_their_order(bench: Bench) -> None:
+    """A run that another receiver interrupts is copied, never reordered or lost."""
+    to_b = [record(frame_from(A, mac_of(B), b"b%d" % i)) for i in range(20)]
+    to_c = [record(frame_from(A, mac_of(C), b"c%d" % i)) for i in range(20)]
+    mixed = b"".join(b + c for b, c in zip(to_b, to_c, strict=True))
+
+    bench.clients[A].send(mixed)
+    bench.turn()
+
+    assert bench.received(B) == b"".join(to_b)
+    assert bench.received(C) == b"".join(to_c)
+
+
+def test_a_dropped_frame_in_the_middle_takes_no_other_with_it(bench: Bench) -> None:
+    good = [record(frame_from(A, mac_of(B), b"%d" % i)) for i in range(4)]
+    forged = record(frame_from(C, mac_of(B)))
+
+    bench.clients[A].send(good[0] + good[1] + forged + good[2] + forged + good[3])
+    bench.turn()
+
+    assert bench.received(B) == b"".join(good)
+    assert bench.drops(A) == {"src_mac": 2}
+
+
+def test_records_that_arrive_byte_by_byte_are_put_together(bench: Bench) -> None:
+    sent = record(frame_from(A, mac_of(B))) + record(frame_from(A, mac_of(B), b"again"))
+
+    got = b""
+    for byte in sent:
+        bench.clients[A].send(bytes((byte,)))
+        bench.turn()
+        got += bench.received(B)
+
+    assert got == sent
+
+
+@pytest.mark.parametrize("length", [0, 14 + 40 + 65535 + 1, 2**32 - 1])
+def test_a_length_out_of_range_ends_only_that_attachment(bench: Bench, length: int) -> None:
+    bench.clients[A].send(struct.pack(">I", length) + b"x" * 64)
+
+    assert bench.turn() == [Ended(A, 1, errno.EPROTO)]
+    bench.clients[C].send(record(frame_from(C, mac_of(B))))
+    bench.turn()
+    assert bench.received(B) == record(frame_from(C, mac_of(B)))
+
+
+def test_a_client_that_leaves_in_the_middle_of_a_record_is_detached(bench: Bench) -> None:
+    bench.clients[A].send(record(frame_from(A, mac_of(B)))[:9])
+    bench.clients[A].close()
+    bench.turn()
+
+    assert bench.turn() == [Ended(A, 1, 0)]
+
+
+def test_what_was_sent_before_the_end_is_still_delivered(bench: Bench) -> None:
+    sent = record(frame_from(A, mac_of(B)))
+    bench.clients[A].send(sent)
+    bench.clients[A].close()
+
+    bench.turn()
+
+    assert bench.turn() == [Ended(A, 1, 0)]
+    assert bench.received(B) == sent
+
+
+def test_a_frame_to_a_vif_that_is_not_attached_is_counted_at_that_vif(bench: Bench) -> None:
+    bench.engine.detach(B, 1)
+
+    bench.clients[A].send(record(frame_from(A, mac_of(B))))
+    bench.turn()
+
+    assert bench.drops(B) == {"detached": 1}
+
+
+def test_a_receiver_that_never_reads_loses_whole_frames_and_costs_nobody(bench: Bench) -> None:
+    frame = record(frame_from(A, mac_of(B), b"x" * 1400))
+    sent = 0
+
+    while "queue_full" not in bench.drops(B):
+        bench.clients[A].send(frame * 64)
+        bench.turn()
+        sent += 64
+        assert sent < 100_000
+
+    bench.clients[A].send(record(frame_from(A, mac_of(C))))
+    bench.turn()
+    assert bench.received(C) == record(frame_from(A, mac_of(C)))
+    got = b""
+    while part := bench.received(B):
+        got += part
+        bench.turn()
+    dropped = bench.drops(B)["queue_full"]
+    assert got == frame * (sent - dropped)
+
+
+def test_a_stale_detach_does_not_end_a_newer_attachment(bench: Bench) -> None:
+    bench.engine.detach(B, 1)
+    bench.attach(B, generation=2)
+
+    bench.engine.detach(B, 1)
+
+    bench.clients[A].send(record(frame_from(A, mac_of(B))))
+    bench.turn()
+    assert bench.received(B) == record(frame_from(A, mac_of(B)))
+
+
+def test_a_second_attachment_to_a_port_is_refused(bench: Bench) -> None:
+    one, other = socket.socketpair()
+    with one, other, pytest.raises(OSError) as caught:
+        bench.engine.attach(A, 2, "stream", one.fileno(), 0, False)
+
+    assert caught.value.errno == errno.EBUSY
+
+
+def test_a_cleared_vif_is_gone_with_its_attachment_and_its_counters(bench: Bench) -> None:
+    bench.engine.clear_vif(B)
+
+    assert bench.received(B) == b""
+    bench.clients[A].send(record(frame_from(A, mac_of(B))))
+    bench.turn()
+    assert bench.drops(A) == {"no_receiver": 1}
+
+
+@pytest.fixture
+def mixed() -> Iterator[Bench]:
+    """A bench where A and B negotiated offloads and C did not."""
+    bench = Bench(vnet=(A, B))
+    yield bench
+    bench.close()
+
+
+def vnet_header(
+    flags: int = 0, gso: int = 0, gso_size: int = 0, start: int = 0, offset: int = 0
+) -> bytes:
+    return struct.pack("<BBHHHH", flags, gso, 0xFFFF if flags else 0, gso_size, start, offset)
+
+
+def test_the_daemon_writes_a_fresh_offload_header(mixed: Bench) -> None:
+    """hdr_len is the client's word (here 0xffff), and the kernel leaves it 0 without segmentation."""
+    frame = frame_from(A, mac_of(B))
+    partial = vnet_header(flags=1, start=34, offset=6)
+
+    mixed.clients[A].send(record(frame, partial))
+    mixed.turn()
+
+    got = mixed.received(B)
+    assert got[4:6] == bytes((1, 0))
+    assert struct.unpack("<HHHH", got[6:14]) == (0, 0, 34, 6)
+    assert got[14:] == frame
+
+
+def test_a_receiver_without_offload_gets_a_completed_checksum(mixed: Bench) -> None:
+    """The sender leaves the pseudo-header's sum in the field; C gets what A would have written."""
+    complete = frame_from(A, mac_of(C))
+    ip = complete[14:34]
+    length = len(complete) - 34
+    total = sum(struct.unpack(">4H", ip[12:20])) + 17 + length
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    partial = complete[:40] + struct.pack(">H", total) + complete[42:]
+
+    mixed.clients[A].send(record(partial, vnet_header(flags=1, start=34, offset=6)))
+    mixed.turn()
+
+    assert mixed.received(C) == record(complete)
+
+
+def test_an_unknown_offload_flag_is_dropped_by_name(mixed: Bench) -> None:
+    mixed.clients[A].send(record(frame_from(A, mac_of(B)), vnet_header(flags=0x80)))
+    mixed.turn()
+
+    assert mixed.received(B) == b""
+    assert mixed.drops(A) == {"offload_header": 1}
+
+
+def test_a_sender_without_offload_reaches_a_receiver_with_it(mixed: Bench) -> None:
+    frame = frame_from(C, mac_of(B))
+
+    mixed.clients[C].send(record(frame))
+    mixed.turn()
+
+    assert mixed.received(B) == record(frame, bytes(10))
+
+
+def test_a_record_too_short_for_its_offload_header_ends_the_attachment(mixed: Bench) -> None:
+    mixed.clients[A].send(struct.pack(">I", 9) + bytes(9))
+
+    assert mixed.turn() == [Ended(A, 1, errno.EPROTO)]

@@ -1,0 +1,235 @@
+"""What becomes of a frame: the whole decision, in both directions and modes."""
+
+from enum import Enum
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final
+
+from attrs import frozen
+
+from . import ingress
+from . import packet as wire
+from .ingress import Case
+from .limit import TokenBucket
+from .packet import Arp, Frame
+from .reasons import Reason
+from .world import IPAddress, Network, Vif, World
+
+MAX_FRAME_LEN: Final = 14 + 40 + 65535
+
+
+class Route(Enum):
+    """To whom a frame goes."""
+
+    NONE = "none"
+    PORT = "port"
+    FLOOD = "flood"
+
+
+@frozen(kw_only=True)
+class Conflict:
+    """A stranger on the wire claims an address that the vif at *port* is bound to."""
+
+    port: int
+    address: IPAddress
+
+
+@frozen(kw_only=True)
+class Decision:
+    """What becomes of a frame; *port* is set for Route.PORT, *network* for Route.FLOOD."""
+
+    reason: Reason | None = None
+    route: Route = Route.NONE
+    port: int | None = None
+    network: int | None = None
+    conflict: Conflict | None = None
+
+
+def to_port(port: int) -> Decision:
+    return Decision(route=Route.PORT, port=port)
+
+
+def to_all(network: Network) -> Decision:
+    return Decision(route=Route.FLOOD, network=network.id)
+
+
+def drop(reason: Reason, conflict: Conflict | None = None) -> Decision:
+    return Decision(reason=reason, conflict=conflict)
+
+
+def to_uplink(network: Network) -> Decision:
+    return drop(Reason.NO_RECEIVER) if network.uplink is None else to_port(network.uplink)
+
+
+class Buckets:
+    """The token buckets of one vif."""
+
+    def __init__(self, vif: Vif) -> None:
+        self.frames = TokenBucket(vif.limits.frames_per_s)
+        self.bytes = TokenBucket(vif.limits.bytes_per_s)
+        self.broadcasts = TokenBucket(vif.limits.broadcast_per_s)
+        self.copies = TokenBucket(vif.limits.copies_per_s)
+
+    def charge(
+        self, now_ns: int, *, frames: int, len_bytes: int, broadcasts: int, copies: int
+    ) -> Reason | None:
+        """Take from all buckets, or from none and say which kind was too low."""
+        rate = ((self.frames, frames), (self.bytes, len_bytes))
+        fan_out = ((self.broadcasts, broadcasts), (self.copies, copies))
+        for bucket, _ in rate + fan_out:
+            bucket.refill(now_ns)
+        for reason, wanted in ((Reason.RATE_LIMIT, rate), (Reason.BROADCAST_LIMIT, fan_out)):
+            if not all(bucket.has(tokens) for bucket, tokens in wanted):
+                return reason
+        for bucket, tokens in rate + fan_out:
+            bucket.take(tokens)
+        return None
+
+
+class Reference:
+    """The datapath's decisions for one world.  Only token buckets change."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self._buckets = {vif.port: Buckets(vif) for vif in world.vifs}
+
+    def from_vif(self, port: int, frame: Frame, now_ns: int) -> Decision:
+        """Judge a frame that the vif at *port* sent."""
+        vif = self.world.vif(port)
+        network = self.world.network(vif.network)
+        reason = ingress.reason_to_drop(Case(vif, network.mtu, frame))
+        if reason is not None:
+            return drop(reason)
+        decision = self._route_from_vif(vif, network, frame)
+        segments = ingress.segments(frame)
+        over = self._buckets[port].charge(
+            now_ns,
+            frames=segments,
+            len_bytes=len(frame.data),
+            broadcasts=1 if frame.is_to_group else 0,
+            copies=segments * self._copies(vif, network, frame, decision),
+        )
+        return decision if over is None else drop(over)
+
+    def _copies(self, vif: Vif, network: Network, frame: Frame, decision: Decision) -> int:
+        """Return how many copies are made of a frame that was not sent to one MAC only."""
+        if decision.route is Route.FLOOD:
+            others = [other for other in self.world.members(network) if other.up and other != vif]
+            return len(others) + (network.uplink is not None)
+        return 1 if frame.is_to_group and decision.route is Route.PORT else 0
+
+    def _route_from_vif(self, vif: Vif, network: Network, frame: Frame) -> Decision:
+        if network.hub:
+            return to_all(network)
+        if not frame.is_to_group:
+            holder = self.world.holder_of_mac(network, frame.destination)
+            if holder == vif:
+                return drop(Reason.NO_RECEIVER)
+            return to_uplink(network) if holder is None else to_port(holder.port)
+        wanted = solicited(frame)
+        if wanted is None:
+            return to_all(network)
+        holder = self.world.holder_of(network, wanted)
+        if holder is None:
+            return to_uplink(network)
+        return to_all(network) if holder == vif else to_port(holder.port)
+
+    def from_uplink(self, port: int, frame: Frame) -> Decision:
+        """Judge a frame that came from the wire."""
+        if len(frame.data) < wire.ETHERNET_LEN:
+            return drop(Reason.RUNT)
+        if len(frame.data) > MAX_FRAME_LEN:
+            return drop(Reason.OVERSIZE)
+        if frame.meta.vlan or frame.ethertype in wire.VLAN_TAGS:
+            return drop(Reason.UPLINK_VLAN)
+        if ingress.is_reserved(frame.destination):
+            return drop(Reason.RESERVED_MAC)
+        network = self.world.network_on(port)
+        if network is None:
+            return drop(Reason.NO_RECEIVER)
+        spoof = self._spoof(network, frame)
+        if spoof is not None:
+            return spoof
+        decision = self._route_from_uplink(network, frame)
+        if decision.reason is None and not ingress.fits_mtu(frame, network.mtu):
+            return drop(Reason.EGRESS_MTU)
+        return decision
+
+    def _spoof(self, network: Network, frame: Frame) -> Decision | None:
+        """Return the drop of a frame that claims what is bound here, if it does.
+
+        No conflict is told of a frame with a MAC of ours: there is no foreign MAC to
+        show, and most likely it is our own frame that came back.
+        """
+        if wire.is_group(frame.source) or self.world.holder_of_mac(network, frame.source):
+            return drop(Reason.UPLINK_SPOOF)
+        for claim in claims(frame):
+            holder = self.world.holder_of(network, claim.address)
+            if holder is not None:
+                conflict = Conflict(port=holder.port, address=claim.address)
+                return drop(Reason.UPLINK_SPOOF, conflict if claim.to_neighbours else None)
+        return None
+
+    def _route_from_uplink(self, network: Network, frame: Frame) -> Decision:
+        if network.hub:
+            return to_all(network)
+        if not frame.is_to_group:
+            holder = self.world.holder_of_mac(network, frame.destination)
+        else:
+            wanted = solicited(frame)
+            if wanted is None:
+                return to_all(network)
+            holder = self.world.holder_of(network, wanted)
+        return drop(Reason.NO_RECEIVER) if holder is None else to_port(holder.port)
+
+
+def solicited(frame: Frame) -> IPAddress | None:
+    """Return the address whose owner an ARP request or neighbour solicitation looks for."""
+    arp = ingress.arp_of(frame)
+    if arp is not None:
+        return arp.target if arp.operation == Arp.REQUEST else None
+    return neighbour_target(frame, ingress.NEIGHBOUR_SOLICITATION)
+
+
+def neighbour_target(frame: Frame, kind: int) -> IPv6Address | None:
+    """Return the target of a neighbour solicitation or advertisement."""
+    icmp = ingress.transport_of(frame, 6, wire.ICMPV6)
+    if icmp is None or icmp[0] != kind or len(icmp) < 24:
+        return None
+    return IPv6Address(icmp[8:24])
+
+
+@frozen
+class Claim:
+    """An address that a frame says is its sender's; *to_neighbours*: by ARP, NS or NA."""
+
+    address: IPAddress
+    to_neighbours: bool
+
+
+def claims(frame: Frame) -> list[Claim]:
+    """Return what a frame from the wire claims, what it says in so many words first.
+
+    A source counts even where the packet is not well formed otherwise, as long as
+    it stands where a receiver would look for it.
+    """
+    arp = ingress.arp_of(frame)
+    if arp is not None:
+        return [Claim(arp.sender, True)] if int(arp.sender) != 0 else []
+    source = claimed_source(frame)
+    if source is None:
+        return []
+    advertised = neighbour_target(frame, ingress.NEIGHBOUR_ADVERTISEMENT)
+    solicited_target = neighbour_target(frame, ingress.NEIGHBOUR_SOLICITATION)
+    from_source = Claim(source, advertised is not None or solicited_target is not None)
+    return [from_source] if advertised is None else [Claim(advertised, True), from_source]
+
+
+def claimed_source(frame: Frame) -> IPAddress | None:
+    """Return the source of what is IP as far as its version and length go."""
+    packet = frame.payload
+    version = packet[0] >> 4 if packet else 0
+    if frame.ethertype == wire.IPV4 and version == 4 and len(packet) >= 20:
+        return IPv4Address(packet[12:16])
+    if frame.ethertype == wire.IPV6 and version == 6 and len(packet) >= 40:
+        return IPv6Address(packet[8:24])
+    return None

@@ -1,0 +1,153 @@
+"""The `pfinet` command: a TCP/IP stack of one's own on a virtual interface."""
+
+import argparse
+import errno
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn, TypeVar
+
+from pfinet_client.attachment import VifRefused, connect_attach
+from pfinet_client.command import default_command, say
+from pfinet_client.errors import StackError
+from pfinet_client.exec import enter_and_become
+from pfinet_client.locate import TIMEOUT_S, ControlClient, control_path, locate_vif
+from pfinet_client.render import vif_page, vif_table
+from pfinet_client.run import run
+from pfinet_client.signals import die_by
+from pfinet_proto.attach import Hello, Offload, Transport
+from pfinet_proto.control import ControlError, Request, VifList, VifShow
+from pfinet_proto.errors import BadMessage, RemoteProtocolError
+from pfinet_proto.jsonform import to_json
+from pfinet_proto.values import VifName
+
+#: env(1): pfinet itself failed; no command returned this.
+FAILED = 125
+#: sh(1): ended by SIGINT while nothing ran yet.
+INTERRUPTED = 130
+_FROM_SIGNAL = 128
+
+#: What the kernel's stack can leave to others, and take from them.
+OFFLOAD = Offload.CSUM | Offload.TSO4 | Offload.TSO6 | Offload.ECN
+
+R = TypeVar("R")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Wrong usage is pfinet's own failure, not the command's 2."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        say(message)
+        raise SystemExit(FAILED)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line, for completions and for tests of the manual."""
+    top = _Parser(prog="pfinet", description=__doc__)
+    top.add_argument("--control", metavar="PATH", help="the daemon's control socket")
+    commands = top.add_subparsers(dest="subcommand", metavar="SUBCOMMAND", required=True)
+
+    start = commands.add_parser("run", help="run a command on a stack of its own")
+    start.add_argument("--vif", metavar="NAME", help="default: your only one")
+    start.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
+    start.set_defaults(action=_run)
+
+    enter = commands.add_parser("exec", help="run a command on a stack that already runs")
+    enter.add_argument("vif", metavar="VIF")
+    enter.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
+    enter.set_defaults(action=_exec)
+
+    every = commands.add_parser("list", help="list your vifs")
+    every.add_argument("--json", action="store_true", help="for programs")
+    every.set_defaults(action=_list)
+
+    show = commands.add_parser("show", help="show a vif: binding, holder, counters, drops")
+    show.add_argument("vif", metavar="VIF")
+    show.add_argument("--json", action="store_true", help="for programs")
+    show.set_defaults(action=_show)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `pfinet` and return its exit status.
+
+    Does not return if the command was ended by a signal: this process then
+    ends by the same one.
+    """
+    arguments = parser().parse_args(argv)
+    try:
+        status: int = arguments.action(arguments)
+    except (StackError, ControlError, VifRefused, ValueError) as error:
+        say(str(error))
+        return FAILED
+    except (BadMessage, RemoteProtocolError) as error:
+        say(f"the daemon broke the protocol: {error}")
+        return FAILED
+    except OSError as error:
+        say(_explain(error))
+        return FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return status
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    name = None if arguments.vif is None else VifName.parse(arguments.vif)
+    located = locate_vif(name, arguments.control)
+    hello = Hello(offload=OFFLOAD, transports=(Transport.STREAM,), client="pfinet run")
+    attachment = connect_attach(located.path("attach"), hello, TIMEOUT_S)
+    status = run(attachment, _command(arguments))
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        die_by(number)
+        return _FROM_SIGNAL + number
+    return os.WEXITSTATUS(status)
+
+
+def _exec(arguments: argparse.Namespace) -> int:
+    vif = _ask(arguments, VifShow(VifName.parse(arguments.vif)))
+    return enter_and_become(vif, _command(arguments))
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    own = [vif for vif in _ask(arguments, VifList()).vifs if vif.owner_uid == os.getuid()]
+    if arguments.json:
+        _print_json([to_json(vif) for vif in own])
+    elif own:
+        print(vif_table(own))
+    return 0
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    vif = _ask(arguments, VifShow(VifName.parse(arguments.vif)))
+    if arguments.json:
+        _print_json(to_json(vif))
+    else:
+        print(vif_page(vif))
+    return 0
+
+
+def _command(arguments: argparse.Namespace) -> Sequence[str]:
+    words: list[str] = arguments.command
+    # argparse leaves the separator in what remains.
+    return (words[1:] if words[:1] == ["--"] else words) or default_command()
+
+
+def _ask(arguments: argparse.Namespace, request: Request[R]) -> R:
+    with ControlClient(control_path(arguments.control)) as client:
+        return client.ask(request)
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, indent=2))
+
+
+def _explain(error: OSError) -> str:
+    if isinstance(error, TimeoutError):
+        return str(error)
+    if error.errno in (errno.ENOENT, errno.ECONNREFUSED) and error.filename:
+        return f"{error.filename}: no daemon listens there: is multiplexerd running?"
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}"

@@ -1,0 +1,36 @@
+"""Become the command that a user named, the way env(1) and sh(1) do."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+#: env(1): the command was found but cannot be run; it was not found.
+CANNOT_RUN = 126
+NOT_FOUND = 127
+
+
+def default_command() -> tuple[str, ...]:
+    """Return the user's shell, as it is run when no command is given."""
+    return (os.environ.get("SHELL") or "/bin/sh",)
+
+
+def become(command: Sequence[str], vif: str) -> int:
+    """Replace this process by *command*, looked up in PATH, with PFINET_VIF set to *vif*.
+
+    Returns only if that fails, after saying why: the status to exit with.
+    """
+    try:
+        os.execvpe(command[0], list(command), os.environ | {"PFINET_VIF": vif})
+    except FileNotFoundError:
+        say(f"{command[0]}: not found")
+        return NOT_FOUND
+    except OSError as error:
+        say(f"{command[0]}: {error.strerror}")
+        return CANNOT_RUN
+
+
+def say(text: str) -> None:
+    """Tell the user *text*, also where a command has put the terminal into raw mode."""
+    end = "\r\n" if sys.stderr.isatty() else "\n"
+    sys.stderr.write(f"pfinet: {text}{end}")
+    sys.stderr.flush()

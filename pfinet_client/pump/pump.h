@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * pump.h - Frames between a tap and a data stream
+ *
+ * The tap gives and takes one frame per system call, the stream any number of
+ * them, each behind its length (pfinet_wire.h).  A frame that the tap gives,
+ * with its virtio_net_hdr where that was negotiated, is read to where its
+ * record belongs in the next batch, so a byte is copied by nobody but the kernel.
+ *
+ * What must stay true:
+ * - One side that does not take costs the other nothing: while the stream is
+ *   full the tap is not read, so the kernel's own queue fills and drops; while
+ *   the tap is full the stream is not read, so the daemon's queue does.
+ * - It sleeps in poll() whenever there is nothing that it could do.
+ * - It does not trust the daemon's lengths: a record is at least an Ethernet
+ *   header and at most PFINET_MAX_FRAME, or the pump ends.
+ */
+#ifndef PFINET_PUMP_H
+#define PFINET_PUMP_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum pfinet_pump_end {
+	PFINET_PUMP_STOPPED = 0,	/* the stop descriptor became readable */
+	PFINET_PUMP_STREAM_CLOSED,	/* by the daemon */
+	PFINET_PUMP_BAD_LENGTH,		/* from the daemon; see bad_length */
+	PFINET_PUMP_TAP_GONE,		/* the interface was deleted */
+};
+
+struct pfinet_pump_report {
+	uint64_t out_frames;	/* tap to stream */
+	uint64_t out_bytes;	/* of frames, without length and virtio_net_hdr */
+	uint64_t out_batches;	/* reads of the tap until it was empty or the batch full */
+	uint64_t in_frames;	/* stream to tap */
+	uint64_t in_bytes;
+	uint64_t in_batches;	/* reads of the stream */
+	uint64_t in_refused;	/* frames that the tap would not take: it is down, out of memory */
+	uint64_t longest_bytes;	/* either way: above MTU + 14 only with segmentation offload */
+	uint32_t bad_length;	/* the length that ended it */
+};
+
+/**
+ * pfinet_pump_run() - Carry frames both ways until one end ends
+ * @tap:	O_NONBLOCK, IFF_TAP | IFF_NO_PI, with IFF_VNET_HDR if @vnet_len
+ * @stream:	Connected SOCK_STREAM; its O_NONBLOCK does not matter
+ * @stop:	Readable when the pump shall end; what the tap then holds is
+ *		still sent, as far as the stream takes it at once
+ * @vnet_len:	Bytes of virtio_net_hdr before each frame: 0 or PFINET_VNET_LEN
+ * @report:	Zeroed by the caller; kept up to date while it runs
+ *
+ * Allocates two buffers of about 1 MiB when it starts, nothing later.
+ *
+ * Return: an enum pfinet_pump_end, or a negative errno
+ */
+int pfinet_pump_run(int tap, int stream, int stop, size_t vnet_len,
+		    struct pfinet_pump_report *report);
+
+#endif

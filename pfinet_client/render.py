@@ -1,0 +1,73 @@
+"""What `pfinet list` and `pfinet show` print: values to text, nothing else."""
+
+from collections.abc import Iterable, Sequence
+
+from pfinet_proto.control import Conflict, Holder, VifInfo
+
+
+def vif_table(vifs: Iterable[VifInfo]) -> str:
+    """Return one line for each vif, under a heading."""
+    rows = [("VIF", "NETWORK", "ADDRESSES", "HELD BY")]
+    rows += [
+        (str(vif.name), vif.network, _bound(vif) or "-", _short_holder(vif.attached))
+        for vif in vifs
+    ]
+    return _columns(rows)
+
+
+def vif_page(vif: VifInfo) -> str:
+    """Return all there is to know of one vif: binding, holder, counters, drops, conflicts."""
+    counters = vif.counters
+    rows = [
+        ("vif", str(vif.name)),
+        ("network", vif.network),
+        ("MAC address", str(vif.mac)),
+        ("addresses", ", ".join(map(str, vif.addresses)) or "-"),
+        ("prefixes", ", ".join(map(str, vif.prefixes)) or "-"),
+        ("made by", {"static": "the configuration file"}.get(vif.source, "the administrator")),
+        ("held by", _long_holder(vif.attached)),
+        ("sent", f"{counters.rx_frames} frames, {counters.rx_bytes} bytes"),
+        ("received", f"{counters.tx_frames} frames, {counters.tx_bytes} bytes"),
+        ("dropped", _columns(_drops(counters.drops.items())) or "nothing"),
+        ("conflicts", "\n".join(map(_conflict, vif.conflicts)) or "none"),
+    ]
+    return "\n".join(_labelled(label, text) for label, text in rows)
+
+
+def _bound(vif: VifInfo) -> str:
+    return ", ".join(map(str, (*vif.addresses, *vif.prefixes)))
+
+
+def _short_holder(holder: Holder | None) -> str:
+    return "-" if holder is None else f"pid {holder.pid}"
+
+
+def _long_holder(holder: Holder | None) -> str:
+    if holder is None:
+        return "nobody"
+    return f"pid {holder.pid}, uid {holder.uid}, by {holder.transport}, for {holder.since_s} s"
+
+
+def _drops(drops: Iterable[tuple[str, int]]) -> list[tuple[str, str]]:
+    return [(reason, str(count)) for reason, count in sorted(drops) if count]
+
+
+def _conflict(conflict: Conflict) -> str:
+    claimed = "the MAC address" if conflict.address is None else str(conflict.address)
+    return f"{claimed} claimed by {conflict.mac}, {conflict.count} times"
+
+
+_LABEL_WIDTH = 13
+
+
+def _labelled(label: str, text: str) -> str:
+    first, *more = text.split("\n")
+    return "\n".join([f"{label:<{_LABEL_WIDTH}}{first}", *(" " * _LABEL_WIDTH + m for m in more)])
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )

@@ -1,0 +1,156 @@
+"""Start a stack: a child process that waits, in its own namespaces, to become the command.
+
+    parent                              child
+      | fork --------------------------->|
+      |                                  | unshare: nobody in a new user namespace
+      |<---------------------- UNSHARED  |
+      | write the id maps                |
+      |  MAPPED ------------------------>| now root in it
+      |                                  | mounts, tap, addresses, routes
+      |<-- READY, tap and namespaces ----|
+      |  GO ---------------------------->| exec
+
+The parent stays outside: it owns the tap and the daemon's sockets, and with
+the namespaces' descriptors it keeps the stack in existence and lets
+`pfinet exec` find it.  When the parent ends, however it ends, the tap goes and
+the child gets SIGHUP, as from a terminal that hung up.
+"""
+
+import os
+import signal
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import NoReturn
+
+from pfinet_client import idmap, netns, syscalls
+from pfinet_client.command import become, say
+from pfinet_client.errors import StackError
+from pfinet_client.signals import Signals
+from pfinet_proto.attach import Binding, Offload
+
+#: env(1), and nothing that a command usually returns: pfinet itself failed.
+FAILED = 125
+
+_UNSHARED = b"unshared"
+_MAPPED = b"mapped"
+_READY = b"ready"
+_GO = b"go"
+_FAILED = b"failed: "
+_MAX_REPORT_BYTES = 4096
+
+
+class Stack:
+    """A stack whose child process is ready to become its command.
+
+    *tap* and *namespaces* (in the order of netns.KINDS) are the caller's until `close`.
+    """
+
+    def __init__(
+        self, pid: int, channel: socket.socket, tap: int, namespaces: tuple[int, ...]
+    ) -> None:
+        self.pid = pid
+        self.tap = tap
+        self.namespaces = namespaces
+        self._channel = channel
+
+    def go(self) -> None:
+        """Let the child become its command; whether it could, its exit status will tell."""
+        with suppress(BrokenPipeError):
+            self._channel.send(_GO)
+        self._channel.close()
+
+    def close(self) -> None:
+        """Give up the stack: its interface goes away, its namespaces with the last process."""
+        self._channel.close()
+        for descriptor in (self.tap, *self.namespaces):
+            os.close(descriptor)
+
+
+def start_stack(
+    binding: Binding, offload: Offload, command: Sequence[str], signals: Signals
+) -> Stack:
+    """Fork the child and wait until its stack is ready.
+
+    The caller must have one thread.
+
+    Raises:
+        StackError: if the system does not allow it, or its files are not as expected.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    signals.hold()
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        _be_child(theirs, binding, offload, command, signals)
+    theirs.close()
+    signals.take()
+    try:
+        return _serve_child(pid, ours)
+    except BaseException:
+        ours.close()
+        os.waitpid(pid, 0)
+        raise
+
+
+def _serve_child(pid: int, channel: socket.socket) -> Stack:
+    _expect(channel.recv(_MAX_REPORT_BYTES), _UNSHARED)
+    for note in idmap.write_maps(pid):
+        say(note)
+    channel.send(_MAPPED)
+    report, fds, _, _ = socket.recv_fds(
+        channel, _MAX_REPORT_BYTES, 1 + len(netns.KINDS), socket.MSG_CMSG_CLOEXEC
+    )
+    _expect(report, _READY)
+    return Stack(pid, channel, fds[0], tuple(fds[1:]))
+
+
+def _expect(report: bytes, wanted: bytes) -> None:
+    if report.startswith(_FAILED):
+        raise StackError(report.removeprefix(_FAILED).decode(errors="replace"))
+    if report != wanted:
+        raise StackError("the process that sets up the stack died")
+
+
+def _be_child(
+    channel: socket.socket,
+    binding: Binding,
+    offload: Offload,
+    command: Sequence[str],
+    signals: Signals,
+) -> NoReturn:
+    """Set the stack up and become the command; never returns into the parent's code."""
+    status = FAILED
+    try:
+        _set_up(channel, binding, offload)
+        if channel.recv(_MAX_REPORT_BYTES) == _GO:
+            signals.give_back()
+            status = become(command, str(binding.vif))
+    except StackError as error:
+        _report(channel, str(error))
+    except OSError as error:
+        _report(channel, f"cannot set up the stack: {error}")
+    finally:
+        os._exit(status)
+
+
+def _set_up(channel: socket.socket, binding: Binding, offload: Offload) -> None:
+    netns.leave_host()
+    channel.send(_UNSHARED)
+    if channel.recv(_MAX_REPORT_BYTES) != _MAPPED:
+        return
+    note = netns.make_mounts(binding)
+    if note is not None:
+        say(note)
+    tap = netns.make_interface(binding, offload)
+    # After the last change of credentials, which would clear it.  A parent that
+    # died before is noticed by the end of the channel.
+    syscalls.set_parent_death_signal(signal.SIGHUP)
+    namespaces = netns.open_namespaces()
+    socket.send_fds(channel, [_READY], [tap, *namespaces])
+    for descriptor in (tap, *namespaces):
+        os.close(descriptor)
+
+
+def _report(channel: socket.socket, text: str) -> None:
+    channel.send(_FAILED + text.encode()[: _MAX_REPORT_BYTES - len(_FAILED)])

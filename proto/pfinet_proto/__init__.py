@@ -1,0 +1,1 @@
+"""The protocol between multiplexerd and its clients: bytes in, values out."""

@@ -1,0 +1,520 @@
+"""The `control` socket: requests and replies, and what they are about.
+
+A request is a record of JSON, `{"v":1,"id":n,"op":"vif.show","args":{…}}`, and
+gets one reply with the same id: `{"v":1,"id":n,"ok":true,"result":{…}}`, or
+`{"v":1,"id":n,"ok":false,"error":{"code":"…","message":"…"}}`.  Replies come
+in the order of the requests.  Unknown keys are skipped; SPEC.md, section 2,
+has the operations.
+
+A request class and its result belong together by `Request`'s parameter, so a
+client that asks `VifShow` is known to get a `VifInfo`.
+"""
+
+import enum
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar, cast
+
+import attrs
+
+from pfinet_proto import jsonform
+from pfinet_proto.errors import BadMessage
+from pfinet_proto.framing import FrameDecoder, encode_record
+from pfinet_proto.values import IPAddress, IPInterface, IPNetwork, MacAddress, VifName
+
+__all__ = [
+    "DEFAULT_CONTROL_PATH",
+    "MAX_ADDRESSES",
+    "MAX_PREFIXES",
+    "MAX_REPLY_BYTES",
+    "MAX_REQUEST_BYTES",
+    "OPERATIONS",
+    "VERSION",
+    "Call",
+    "Conflict",
+    "ControlError",
+    "Counters",
+    "Deleted",
+    "ErrorCode",
+    "FrameDecoder",
+    "Holder",
+    "LimitsInfo",
+    "Located",
+    "NetworkInfo",
+    "NetworkList",
+    "NetworkShow",
+    "Networks",
+    "Operation",
+    "Reply",
+    "Request",
+    "Result",
+    "Status",
+    "StatusInfo",
+    "UplinkInfo",
+    "UplinkList",
+    "UplinkShow",
+    "Uplinks",
+    "VifCreate",
+    "VifDelete",
+    "VifInfo",
+    "VifList",
+    "VifLocate",
+    "VifShow",
+    "Vifs",
+    "decode_reply_untrusted",
+    "decode_request_untrusted",
+    "encode_reply",
+    "encode_request",
+]
+
+VERSION = 1
+
+DEFAULT_CONTROL_PATH = "/run/multiplexer/control"
+
+#: A `vif.create` with every list at its longest is far below this.
+MAX_REQUEST_BYTES = 65536
+
+#: `vif.list` of every vif that the daemon may have (4032) is below this.
+MAX_REPLY_BYTES = 16 * 1024 * 1024
+
+MAX_ADDRESSES = 64
+MAX_PREFIXES = 64
+
+#: A reader's largest id: what a float of another JSON library holds exactly.
+MAX_ID = 2**53 - 1
+
+R = TypeVar("R", covariant=True)
+
+
+class ErrorCode(enum.StrEnum):
+    """Why a request was not done."""
+
+    BAD_REQUEST = "bad_request"
+    UNKNOWN_OP = "unknown_op"
+    FORBIDDEN = "forbidden"
+    NOT_FOUND = "not_found"
+    CONFLICT = "conflict"
+    INVALID = "invalid"
+    UNAVAILABLE = "unavailable"
+    INTERNAL = "internal"
+
+
+class ControlError(Exception):
+    """The daemon did not do what was asked; *message* is for the person."""
+
+    def __init__(self, code: ErrorCode, message: str) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+# Results.
+
+
+class Result:
+    """What a request gives."""
+
+
+@attrs.frozen
+class Deleted(Result):
+    """It is gone."""
+
+
+@attrs.frozen
+class StatusInfo(Result):
+    """What runs, and what it found the kernel able to do."""
+
+    version: str
+    uptime_s: int
+    config: str
+    kernel: str
+    passrights: bool
+    networks: int
+    uplinks: int
+    vifs: int
+    attached: int
+
+
+@attrs.frozen
+class LimitsInfo:
+    """The most that a vif may send; 0 is no limit."""
+
+    frames_per_s: int
+    bytes_per_s: int
+    broadcast_per_s: int
+    copies_per_s: int
+
+
+@attrs.frozen
+class NetworkInfo(Result):
+    """A network; *uplink_port* is false if nothing passes between it and the wire."""
+
+    name: str
+    mode: str
+    uplink: str | None
+    uplink_port: bool
+    prefixes: tuple[IPNetwork, ...]
+    gateways: tuple[IPAddress, ...]
+    mtu: int
+    dns: tuple[IPAddress, ...]
+    search: tuple[str, ...]
+    reserved: tuple[str, ...]
+    autoconf: bool
+    limits: LimitsInfo
+    vifs: int
+
+
+@attrs.frozen
+class Networks(Result):
+    """Every network, by name."""
+
+    networks: tuple[NetworkInfo, ...]
+
+
+@attrs.frozen
+class Counters:
+    """What passed and what was dropped, since the engine started.
+
+    For a vif, rx is what its stack sent and tx what it was given; for an
+    uplink, rx is what came from the wire.  *drops* counts frames by reason,
+    without the reasons that never occurred.
+    """
+
+    rx_frames: int
+    rx_bytes: int
+    tx_frames: int
+    tx_bytes: int
+    drops: Mapping[str, int]
+
+
+@attrs.frozen
+class UplinkInfo(Result):
+    """An uplink; *error* says why an interface that exists is not in use."""
+
+    name: str
+    kind: str
+    interface: str | None
+    present: bool
+    up: bool
+    mac: MacAddress | None
+    mtu: int | None
+    external: tuple[IPNetwork, ...]
+    networks: tuple[str, ...]
+    counters: Counters | None
+    error: str | None = None
+
+
+@attrs.frozen
+class Uplinks(Result):
+    """Every uplink, in the order of the configuration file."""
+
+    uplinks: tuple[UplinkInfo, ...]
+
+
+@attrs.frozen
+class Holder:
+    """Who is attached: the peer's ids as the kernel tells them, and since when."""
+
+    uid: int
+    pid: int
+    transport: str
+    offload: int
+    since_s: int
+
+
+@attrs.frozen
+class Conflict:
+    """A foreign station that claimed one of the vif's addresses, *count* times."""
+
+    mac: MacAddress
+    address: IPAddress | None
+    count: int
+
+
+@attrs.frozen
+class VifInfo(Result):
+    """A vif: its binding, its owner, and what goes on.
+
+    *source* is `static` (from the configuration file) or `dynamic` (created
+    on request).
+    """
+
+    name: VifName
+    id: str
+    owner_uid: int
+    owner_name: str | None
+    network: str
+    mac: MacAddress
+    addresses: tuple[IPInterface, ...]
+    prefixes: tuple[IPNetwork, ...]
+    source: str
+    attached: Holder | None
+    counters: Counters
+    conflicts: tuple[Conflict, ...]
+
+
+@attrs.frozen
+class Vifs(Result):
+    """The vifs that the caller may see, by name."""
+
+    vifs: tuple[VifInfo, ...]
+
+
+@attrs.frozen
+class Located(Result):
+    """Where to attach: the directory, and the names of the sockets in it."""
+
+    name: VifName
+    directory: str
+    kinds: tuple[str, ...]
+
+    def path(self, kind: str) -> str:
+        """Return the path of the socket *kind*.
+
+        Raises:
+            ValueError: if the vif has none such.
+        """
+        if kind not in self.kinds:
+            raise ValueError(f"vif {self.name} has no {kind} socket, only {', '.join(self.kinds)}")
+        return f"{self.directory}/{kind}"
+
+
+# Requests.
+
+
+class Request(Generic[R]):
+    """What a client asks; *R* is the class of the result."""
+
+
+@attrs.frozen
+class Status(Request[StatusInfo]):
+    """What runs?"""
+
+
+@attrs.frozen
+class NetworkList(Request[Networks]):
+    """Which networks are there?"""
+
+
+@attrs.frozen
+class NetworkShow(Request[NetworkInfo]):
+    """What is the network *name*?"""
+
+    name: str
+
+
+@attrs.frozen
+class UplinkList(Request[Uplinks]):
+    """Which uplinks are there?"""
+
+
+@attrs.frozen
+class UplinkShow(Request[UplinkInfo]):
+    """What is the uplink *name*?"""
+
+    name: str
+
+
+@attrs.frozen
+class VifList(Request[Vifs]):
+    """Which vifs may the caller see?"""
+
+
+@attrs.frozen
+class VifShow(Request[VifInfo]):
+    """What is the vif *name*?"""
+
+    name: VifName
+
+
+def _at_most(wanted: int) -> Any:
+    def check(_instance: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+        if len(value) > wanted:
+            raise ValueError(f"{len(value)} {attribute.name}, not at most {wanted}")
+
+    return check
+
+
+@attrs.frozen
+class VifCreate(Request[VifInfo]):
+    """Make a vif.
+
+    *owner* is a user name, or a uid as text.  Without *mac* the daemon makes a
+    stable one; without *network* it is the one that the addresses lie in.
+    """
+
+    name: VifName
+    owner: str
+    addresses: tuple[IPInterface, ...] = attrs.field(default=(), validator=_at_most(MAX_ADDRESSES))
+    prefixes: tuple[IPNetwork, ...] = attrs.field(default=(), validator=_at_most(MAX_PREFIXES))
+    mac: MacAddress | None = None
+    network: str | None = None
+
+
+@attrs.frozen
+class VifDelete(Request[Deleted]):
+    """Remove the vif *name*, and whoever is attached to it."""
+
+    name: VifName
+
+
+@attrs.frozen
+class VifLocate(Request[Located]):
+    """Where does one attach to the vif *name*, or to the caller's only one?"""
+
+    name: VifName | None = None
+
+
+@attrs.frozen
+class Operation:
+    """The classes of one operation."""
+
+    request: type[Any]
+    result: type[Any]
+
+
+OPERATIONS: Mapping[str, Operation] = {
+    "status": Operation(Status, StatusInfo),
+    "network.list": Operation(NetworkList, Networks),
+    "network.show": Operation(NetworkShow, NetworkInfo),
+    "uplink.list": Operation(UplinkList, Uplinks),
+    "uplink.show": Operation(UplinkShow, UplinkInfo),
+    "vif.list": Operation(VifList, Vifs),
+    "vif.show": Operation(VifShow, VifInfo),
+    "vif.create": Operation(VifCreate, VifInfo),
+    "vif.delete": Operation(VifDelete, Deleted),
+    "vif.locate": Operation(VifLocate, Located),
+}
+_NAME_OF = {operation.request: name for name, operation in OPERATIONS.items()}
+
+
+# Messages.
+
+
+@attrs.frozen
+class Call:
+    """A request as the daemon reads it.
+
+    An operation that it does not know, or arguments that do not fit it, leave
+    the error to reply with in *request*.
+    """
+
+    id: int
+    request: Request[Any] | ControlError
+
+
+@attrs.frozen
+class Reply:
+    """A reply as the daemon writes it."""
+
+    id: int
+    outcome: Result | ControlError
+
+
+@attrs.frozen
+class _RequestForm:
+    v: int
+    id: int
+    op: str
+
+
+@attrs.frozen
+class _ReplyForm:
+    v: int
+    id: int
+    ok: bool
+
+
+@attrs.frozen
+class _ErrorForm:
+    code: str
+    message: str
+
+
+def _check_envelope(envelope: _RequestForm | _ReplyForm) -> None:
+    if envelope.v != VERSION:
+        raise BadMessage(f"version {envelope.v}, not {VERSION}")
+    if not 0 <= envelope.id <= MAX_ID:
+        raise BadMessage(f"id {envelope.id}, not 0 to {MAX_ID}")
+
+
+def _record(body: bytes, max_bytes: int) -> bytes:
+    if len(body) > max_bytes:
+        raise ValueError(f"message of {len(body)} bytes, not at most {max_bytes}")
+    return encode_record(body)
+
+
+def encode_request(request: Request[Any], request_id: int) -> bytes:
+    """Return *request* as a record, its length first.
+
+    Raises:
+        ValueError: if it is longer than a request may be.
+    """
+    body = {
+        "v": VERSION,
+        "id": request_id,
+        "op": _NAME_OF[type(request)],
+        "args": jsonform.to_json(request),
+    }
+    return _record(jsonform.format_json(body), MAX_REQUEST_BYTES)
+
+
+def decode_request_untrusted(body: bytes) -> Call:
+    """Return the call that *body*, a record without its length, is.
+
+    Raises:
+        BadMessage: if it has no version, id and operation, so that there is
+            nothing to reply to.
+    """
+    data = jsonform.parse_untrusted(body)
+    envelope = jsonform.from_json_untrusted(_RequestForm, data, "request")
+    _check_envelope(envelope)
+    operation = OPERATIONS.get(envelope.op)
+    if operation is None:
+        return Call(
+            envelope.id, ControlError(ErrorCode.UNKNOWN_OP, f"no operation {envelope.op!r}")
+        )
+    try:
+        request = jsonform.from_json_untrusted(operation.request, data.get("args", {}), "args")
+    except BadMessage as exc:
+        return Call(envelope.id, ControlError(ErrorCode.BAD_REQUEST, str(exc)))
+    return Call(envelope.id, request)
+
+
+def encode_reply(reply: Reply) -> bytes:
+    """Return *reply* as a record, its length first.
+
+    Raises:
+        ValueError: if it is longer than a reply may be.
+    """
+    body: dict[str, Any] = {"v": VERSION, "id": reply.id}
+    if isinstance(reply.outcome, ControlError):
+        body["ok"] = False
+        body["error"] = {"code": reply.outcome.code.value, "message": reply.outcome.message}
+    else:
+        body["ok"] = True
+        body["result"] = jsonform.to_json(reply.outcome)
+    return _record(jsonform.format_json(body), MAX_REPLY_BYTES)
+
+
+def decode_reply_untrusted(body: bytes, request: Request[R], request_id: int) -> R:
+    """Return the result that *body*, a record without its length, gives to *request*.
+
+    Raises:
+        BadMessage: if it is no reply, or one to something else.
+        ControlError: if the daemon did not do it.  A code of a later release
+            counts as `internal`.
+    """
+    data = jsonform.parse_untrusted(body)
+    envelope = jsonform.from_json_untrusted(_ReplyForm, data, "reply")
+    _check_envelope(envelope)
+    if envelope.id != request_id:
+        raise BadMessage(f"reply to request {envelope.id}, not {request_id}")
+    if not envelope.ok:
+        error = jsonform.from_json_untrusted(_ErrorForm, data.get("error"), "error")
+        known = error.code in set(ErrorCode)
+        raise ControlError(ErrorCode(error.code) if known else ErrorCode.INTERNAL, error.message)
+    result = OPERATIONS[_NAME_OF[type(request)]].result
+    return cast(R, jsonform.from_json_untrusted(result, data.get("result"), "result"))

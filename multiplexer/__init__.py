@@ -1,0 +1,1 @@
+"""The multiplexer: virtual interfaces for many users on one network card."""

@@ -1,0 +1,72 @@
+"""What the broker grants to control: every request is checked against the file.
+
+Control talks to clients, so it may be broken into.  The file is root's alone:
+whatever control says, no uid gets a socket that the file does not allow, and no
+interface hears for more than the vifs of a host can need.
+"""
+
+import re
+from collections.abc import Callable, Collection
+from typing import Final
+
+from multiplexer.daemon import channel
+from multiplexer.daemon.rundir import KINDS
+from multiplexer.model import MAX_VIFS, Config, UplinkKind
+from pfinet_proto.values import MacAddress
+
+#: The most addresses that an interface hears for; above it, hash-filtering NICs gain nothing.
+MAX_MEMBERS: Final = 4096
+
+_VIF_ID: Final = re.compile(r"[0-9a-f]{32}")
+
+
+class Refused(Exception):
+    """Control asked for what the configuration does not allow."""
+
+
+class Admission:
+    """The rules that one configuration makes."""
+
+    def __init__(self, config: Config, find_name: Callable[[int], str | None]) -> None:
+        """Take the file, and what finds the user name of a uid, None if it has none."""
+        self._owner_uids = config.daemon.owner_uids
+        self._static_owners = {vif.owner for vif in config.vifs}
+        self._find_name = find_name
+        self._nics = {up.name for up in config.uplinks if up.kind is UplinkKind.NIC}
+
+    def check_open(self, request: channel.OpenVifSockets, open_ids: Collection[str]) -> None:
+        """Raise `Refused` unless these sockets may be made beside those of *open_ids*."""
+        self.check_id(request.vif_id)
+        if request.vif_id not in open_ids and len(open_ids) >= MAX_VIFS:
+            raise Refused(f"{len(open_ids)} vifs have sockets, which is all there can be")
+        if not request.kinds or len(set(request.kinds)) != len(request.kinds):
+            raise Refused(f"kinds are {request.kinds!r}, not each of some once")
+        for kind in request.kinds:
+            if kind not in KINDS:
+                raise Refused(f"kind is {kind!r}, not one of {', '.join(KINDS)}")
+        if not self._may_own(request.uid):
+            raise Refused(
+                f"uid {request.uid} is not in daemon.owner_uids and owns no vif of the file"
+            )
+
+    def _may_own(self, uid: int) -> bool:
+        return (
+            any(uid in uids for uids in self._owner_uids)
+            or str(uid) in self._static_owners
+            or self._find_name(uid) in self._static_owners
+        )
+
+    def check_id(self, vif_id: str) -> None:
+        """Raise `Refused` unless *vif_id*, which becomes a directory's name, is 32 digits."""
+        if not _VIF_ID.fullmatch(vif_id):
+            raise Refused(f"vif id is {vif_id!r}, not 32 lower-case hexadecimal digits")
+
+    def check_members(self, request: channel.SetMemberships) -> None:
+        """Raise `Refused` unless the uplink is a NIC of the file, and each MAC is a station's."""
+        if request.uplink not in self._nics:
+            raise Refused(f"uplink is {request.uplink!r}, not a nic of the file")
+        if len(request.macs) > MAX_MEMBERS:
+            raise Refused(f"{len(request.macs)} MACs, not at most {MAX_MEMBERS}")
+        for mac in request.macs:
+            if mac.is_group or mac == MacAddress(bytes(6)):
+                raise Refused(f"{mac} is not the MAC of a station")

@@ -1,0 +1,236 @@
+"""The broker: the only process of the daemon that keeps privileges.
+
+It makes what takes privileges (packet sockets, socket nodes, processes), hands
+it over, and looks after the two processes that do the work.  It reads the
+root-owned file, the kernel, and what control asks, each request checked; never
+a frame, nor a byte of a client.
+
+Start-up is all or nothing, in this order: the file, privileges, accounts, the
+run-time directory with its lock, the uplinks, the state directory, the control
+socket; then the capabilities that will not be needed again are given up, and
+control and engine are started.  What fails undoes all before it.
+
+If control or engine dies, the other is stopped too, and both start afresh on
+the same listening sockets: clients find the daemon where it was.
+"""
+
+import argparse
+import contextlib
+import os
+import resource
+import stat
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Final
+
+from multiplexer.config import parse_config
+from multiplexer.daemon import audit, channel, notify, privileges, process, supervisor
+from multiplexer.daemon.directories import UnsafeDirectory, make_private
+from multiplexer.daemon.rundir import RunDirectory, RunDirectoryInUse, has_passrights
+from multiplexer.model import Config, ConfigError, Daemon, UplinkKind, has_uplink_port
+from multiplexer.uplinks.nic import LinkWatch, NicUplink
+
+DEFAULT_CONFIG: Final = "/etc/multiplexer.toml"
+
+#: Needed for as long as the broker lives.
+NEEDED: Final = privileges.bits("cap_chown", "cap_kill", "cap_setgid", "cap_setpcap", "cap_setuid")
+#: Needed where there is an uplink of kind nic.
+NEEDED_BY_NIC: Final = privileges.bits("cap_net_admin", "cap_net_raw")
+#: Kept if it is there: roles that run from a checkout are imported from a home directory.
+USEFUL: Final = privileges.bits("cap_dac_read_search")
+
+
+class StartError(Exception):
+    """The daemon cannot start; each line of the text says why."""
+
+
+def main(
+    argv: Sequence[str] | None = None,
+    control: process.Role = process.CONTROL,
+    engine: process.Role = process.ENGINE,
+) -> int:
+    """Run multiplexerd(8), and return its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="multiplexerd", description="Give every user a network stack of their own."
+    )
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        default=DEFAULT_CONFIG,
+        help="the configuration, see multiplexer.toml(5) (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="only check the configuration, and say what is wrong"
+    )
+    args = parser.parse_args(argv)
+
+    log = audit.open_log("broker")
+    try:
+        start, config = load(args.config)
+        if args.check:
+            _say_warnings(config)
+            print("ok")
+            return 0
+        for warning in config.warnings:
+            log.warning(warning)
+        with ExitStack() as undo:
+            return _prepare(start, config, control, engine, log, undo).run()
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+    except (StartError, UnsafeDirectory, RunDirectoryInUse) as error:
+        log.error(str(error))
+    except OSError as error:
+        log.error(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    return 1
+
+
+def load(path: str) -> tuple[channel.Start, Config]:
+    """Read and check the configuration file.
+
+    Raises:
+        ConfigError: if anything in it is wrong.
+        OSError: if it cannot be read.
+    """
+    with open(path, "rb") as file:
+        data = file.read(channel.MAX_MESSAGE_BYTES + 1)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError([f"{path}:{line}: not UTF-8: {error.reason}"]) from None
+    start = channel.Start(text, path, channel.Features(has_passrights()))
+    try:
+        channel.encode(start)
+    except ValueError:
+        raise ConfigError([f"{path}: longer than {channel.MAX_MESSAGE_BYTES} bytes"]) from None
+    return start, parse_config(text, path)
+
+
+def _say_warnings(config: Config) -> None:
+    for warning in config.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+
+
+def _prepare(
+    start: channel.Start,
+    config: Config,
+    control: process.Role,
+    engine: process.Role,
+    log: audit.Log,
+    undo: ExitStack,
+) -> supervisor.Supervisor:
+    """Make all that takes privileges; *undo* then knows how to unmake it."""
+    kept = _check_privileges(config)
+    _check_file(start.filename)
+    roles = _find_roles(config.daemon, control, engine)
+    os.umask(0o077)
+    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
+    signals = undo.enter_context(supervisor.caught_signals())
+
+    run_directory = RunDirectory(config.daemon.run_dir)
+    undo.callback(run_directory.remove)
+    links = LinkWatch()
+    undo.callback(links.close)
+    nics = _open_nics(config, links, log, undo)
+    identity = roles.control_identity
+    if make_private(config.daemon.state_dir, identity.uid, identity.gid):
+        undo.callback(_remove_if_empty, config.daemon.state_dir)
+    listener = undo.enter_context(run_directory.listen_control())
+    notifier = notify.open_notifier()
+    undo.callback(notifier.close)
+
+    privileges.limit_capabilities(kept)
+    privileges.forbid_new_privileges()
+    return supervisor.Supervisor(
+        start, config, roles, run_directory, listener, nics, links, signals, log, notifier
+    )
+
+
+def _check_privileges(config: Config) -> int:
+    """Return the capabilities to keep.
+
+    Raises:
+        StartError: if we are not root, or one is missing.
+    """
+    if os.geteuid() != 0:
+        raise StartError(f"must be started by root, not by uid {os.geteuid()}")
+    needed = NEEDED
+    if any(uplink.kind is UplinkKind.NIC for uplink in config.uplinks):
+        needed |= NEEDED_BY_NIC
+    have = privileges.permitted()
+    if missing := privileges.names_of(needed & ~have):
+        raise StartError(f"lacks the capabilities {', '.join(missing)}")
+    return have & (needed | USEFUL)
+
+
+def _check_file(path: str) -> None:
+    """Raise `StartError` if others than root can write the file that our checks rely on."""
+    status = os.stat(path)
+    if status.st_uid != 0 or status.st_mode & 0o022:
+        raise StartError(
+            f"{path} belongs to uid {status.st_uid}, mode {stat.S_IMODE(status.st_mode):04o}: "
+            "it must be root's, and writable by nobody else"
+        )
+
+
+def _find_roles(daemon: Daemon, control: process.Role, engine: process.Role) -> supervisor.Roles:
+    """Find the accounts of control and engine, which must be no user's and not the same."""
+    identities = []
+    for key, user in (("control_user", daemon.control_user), ("engine_user", daemon.engine_user)):
+        try:
+            identity = privileges.find_identity(user)
+        except LookupError as error:
+            raise StartError(f"daemon.{key}: {error.args[0]}") from None
+        if any(identity.uid in uids for uids in daemon.owner_uids):
+            raise StartError(
+                f'daemon.{key}: user "{user}" has uid {identity.uid}, which daemon.owner_uids '
+                "gives to owners of vifs"
+            )
+        identities.append(identity)
+    if identities[0].uid == identities[1].uid:
+        raise StartError(
+            f"daemon.control_user and daemon.engine_user are both uid {identities[0].uid}"
+        )
+    return supervisor.Roles(control, engine, identities[0], identities[1])
+
+
+def _open_nics(
+    config: Config, links: LinkWatch, log: audit.Log, undo: ExitStack
+) -> list[NicUplink]:
+    """Open every uplink of kind nic; an absent interface may come later, a wrong one is an error.
+
+    Raises:
+        StartError: with all that is wrong.
+    """
+    nics = []
+    errors = []
+    for uplink in config.uplinks:
+        if uplink.kind is not UplinkKind.NIC:
+            continue
+        networks = [
+            network
+            for network in config.networks
+            if network.uplink == uplink.name and has_uplink_port(network, uplink)
+        ]
+        nic = NicUplink(uplink, networks)
+        undo.callback(nic.close)
+        nic.refresh(links.socket)
+        if nic.error is not None:
+            where = config.origin.locate(("uplink", uplink.name, "interface"))
+            errors.append(f"{where}: {nic.error}")
+        elif nic.link is None:
+            log.warning(
+                f'uplink "{nic.name}": there is no interface "{nic.interface}" yet; '
+                "it is used when it appears"
+            )
+        nics.append(nic)
+    if errors:
+        raise StartError("\n".join(errors))
+    return nics
+
+
+def _remove_if_empty(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.rmdir(path)

@@ -1,0 +1,105 @@
+"""Control's side of its channel with the broker."""
+
+import socket
+from collections.abc import Iterable, Sequence
+
+import trio
+
+from multiplexer.daemon import channel, channel_trio
+from multiplexer.daemon.calls import SiblingCalls
+from pfinet_proto.values import MacAddress
+
+
+class BrokerClient:
+    """What control asks of the broker, and what the broker says by itself."""
+
+    def __init__(self, sock: trio.socket.SocketType) -> None:
+        self._sock = sock
+        self._calls = SiblingCalls(sock, "broker")
+        self._uplinks: dict[str, channel.UplinkState] = {}
+        self._uplink_known = trio.Event()
+
+    async def receive_start(self) -> channel.Start:
+        """Return the first message on the channel, before `run`.
+
+        Raises:
+            SiblingError: if it is another.
+        """
+        message, _ = await channel_trio.receive(self._sock)
+        if not isinstance(message, channel.Start):
+            raise channel.SiblingError(f"broker starts with {type(message).__name__}")
+        return message
+
+    async def run(self) -> None:
+        """Read the channel until it ends.
+
+        Raises:
+            SiblingGone: if the broker is.
+            SiblingError: if it sends what it must not.
+        """
+        try:
+            while True:
+                message, fds = await channel_trio.receive(self._sock)
+                match message:
+                    case channel.Done():
+                        self._calls.answer(message, fds)
+                    case channel.UplinkState():
+                        self._uplinks[message.uplink] = message
+                        self._uplink_known.set()
+                        self._uplink_known = trio.Event()
+                    case _:
+                        raise channel.SiblingError(f"broker sends {type(message).__name__}")
+        finally:
+            self._calls.close()
+
+    def uplink(self, name: str) -> channel.UplinkState | None:
+        """Return the last known state of a nic uplink."""
+        return self._uplinks.get(name)
+
+    def nic_macs(self) -> dict[str, MacAddress]:
+        """Return the MAC of each nic uplink whose NIC was ever seen, by the uplink's name."""
+        return {name: state.mac for name, state in self._uplinks.items() if state.mac is not None}
+
+    async def wait_uplinks(self, names: Iterable[str]) -> None:
+        """Wait until the state of each of the nic uplinks *names* is known."""
+        for name in names:
+            while name not in self._uplinks:
+                await self._uplink_known.wait()
+
+    async def open_vif_sockets(
+        self, vif_id: str, uid: int, kinds: Sequence[str]
+    ) -> list[socket.socket]:
+        """Return a listening socket for each of *kinds*, in their order.
+
+        Raises:
+            RequestFailed: if the broker refuses.
+        """
+        _, fds = await self._calls.call(
+            lambda number: channel.OpenVifSockets(number, vif_id, uid, tuple(kinds))
+        )
+        if len(fds) != len(kinds):
+            channel.close_all(fds)
+            raise channel.SiblingError(f"broker sends {len(fds)} sockets for {len(kinds)} kinds")
+        return [socket.socket(fileno=fd) for fd in fds]
+
+    async def close_vif_sockets(self, vif_id: str) -> None:
+        """Let the broker remove the sockets of a vif.
+
+        Raises:
+            RequestFailed: if it cannot.
+        """
+        await self._calls.call(lambda number: channel.CloseVifSockets(number, vif_id))
+
+    async def set_memberships(self, uplink: str, macs: Iterable[MacAddress]) -> None:
+        """Let the NIC of *uplink* receive for exactly *macs*.
+
+        Raises:
+            RequestFailed: if it cannot.
+        """
+        await self._calls.call(
+            lambda number: channel.SetMemberships(number, uplink, tuple(sorted(macs)))
+        )
+
+    async def ready(self) -> None:
+        """Say that control serves."""
+        await self._calls.tell(channel.Ready())

@@ -1,0 +1,442 @@
+"""What broker, control and engine say to each other, and how it is written.
+
+Three SEQPACKET socket pairs join the three processes.  One message is one
+datagram: a JSON object whose ``"type"`` names a class below and whose other
+keys are exactly that class's fields; descriptors ride along by SCM_RIGHTS.
+
+A process is a privilege boundary, so a reader believes nothing: an unknown
+type, a missing or surplus key, a value of another type or more descriptors
+than a message may carry all raise `SiblingError`.  Siblings run the same
+release, therefore there are no versions and nothing is skipped.
+
+The engine's sandbox forbids sendmsg(2): a message without descriptors is
+written by send(2), and the engine never sends one with them.
+
+The functions here block or raise; `multiplexer.daemon.channel_trio` has the
+same two for trio.
+"""
+
+import array
+import contextlib
+import json
+import os
+import socket
+import types
+import typing
+from collections.abc import Collection, Mapping, Sequence
+
+import attrs
+
+from pfinet_proto.values import MacAddress
+
+#: Below the kernel's default socket buffer (212992), so that one datagram fits.
+MAX_MESSAGE_BYTES = 200 * 1024
+
+#: More than any message carries, so that surplus is seen and refused.
+MAX_FDS = 8
+
+
+class SiblingError(Exception):
+    """Another process of the daemon broke this protocol: a bug or a break-in."""
+
+
+class SiblingGone(Exception):
+    """The process at the other end has closed the channel or is dead."""
+
+
+# broker -> control
+
+
+@attrs.frozen
+class Features:
+    """What the broker found this kernel able to do.  ``status`` shows it."""
+
+    passrights: bool
+
+
+@attrs.frozen
+class Start:
+    """The first message to control: the configuration file, already checked."""
+
+    config_text: str
+    filename: str
+    features: Features
+
+
+@attrs.frozen
+class UplinkState:
+    """The state of a NIC uplink, at start and after each change.
+
+    *mac* and *mtu* are those last seen; None only if it was never there.
+    *error* says why an interface that exists is not in use.
+    """
+
+    uplink: str
+    present: bool
+    up: bool
+    mac: MacAddress | None
+    mtu: int | None
+    error: str | None = None
+
+
+@attrs.frozen
+class Done:
+    """The answer to one request of control; None is success.
+
+    After OpenVifSockets it carries one listening socket for each kind, in
+    the order of the kinds.
+    """
+
+    request: int
+    error: str | None = None
+
+
+# control -> broker
+
+
+@attrs.frozen
+class OpenVifSockets:
+    """Make the vif's directory and a listening socket for each kind."""
+
+    request: int
+    vif_id: str
+    uid: int
+    kinds: tuple[str, ...]
+
+
+@attrs.frozen
+class CloseVifSockets:
+    """Remove the vif's directory and all in it; none is fine."""
+
+    request: int
+    vif_id: str
+
+
+@attrs.frozen
+class SetMemberships:
+    """All the unicast MACs that the NIC of *uplink* shall receive for us."""
+
+    request: int
+    uplink: str
+    macs: tuple[MacAddress, ...]
+
+
+# broker -> engine
+
+
+@attrs.frozen
+class SetUplink:
+    """The state of an uplink's port.
+
+    A packet socket rides along when it is new, and replaces the old one;
+    with *present* false the engine closes what it has.
+    """
+
+    request: int
+    port: int
+    present: bool
+    up: bool
+
+
+# control -> engine
+
+
+@attrs.frozen
+class SetNetwork:
+    """Write one row of the network table."""
+
+    request: int
+    row: bytes
+
+
+@attrs.frozen
+class SetVif:
+    """Write the vif row of *port*."""
+
+    request: int
+    port: int
+    row: bytes
+
+
+@attrs.frozen
+class ClearVif:
+    """Forget the vif of *port* and its attachment."""
+
+    request: int
+    port: int
+
+
+@attrs.frozen
+class Attach:
+    """Join the data descriptor that rides along to *port*.
+
+    *vnet* says that each frame is led by a virtio_net_hdr.
+    """
+
+    request: int
+    port: int
+    generation: int
+    transport: str
+    offload: int
+    vnet: bool
+
+
+@attrs.frozen
+class Detach:
+    """End attachment *generation* of *port*; an older one is no error."""
+
+    request: int
+    port: int
+    generation: int
+
+
+@attrs.frozen
+class ReadCounters:
+    """Ask for the counters of ports *first* to *first* + *count* - 1."""
+
+    request: int
+    first: int
+    count: int
+
+
+# engine -> control
+
+
+@attrs.frozen
+class Conflict:
+    """A foreign station claimed an address that is bound to the vif of *port*."""
+
+    port: int
+    mac: MacAddress
+    address: str | None
+    count: int
+
+
+@attrs.frozen
+class CountersReply:
+    """One row for each port: frames and bytes in, frames and bytes out, drops.
+
+    In is from the vif's stack, out is to it.  Drops are one number for each
+    verdict, in the order of their numbers in C.
+    """
+
+    request: int
+    first: int
+    rows: tuple[tuple[int, ...], ...]
+    conflicts: tuple[Conflict, ...]
+
+
+@attrs.frozen
+class Detached:
+    """Attachment *generation* of *port* has ended by itself."""
+
+    port: int
+    generation: int
+    why: str
+
+
+# engine -> broker and control
+
+
+@attrs.frozen
+class Ack:
+    """The answer to one request to the engine; None is success."""
+
+    request: int
+    error: str | None = None
+
+
+# control -> broker, engine -> broker
+
+
+@attrs.frozen
+class Ready:
+    """This process has done all its set-up and serves."""
+
+
+Message = (
+    Start
+    | UplinkState
+    | Done
+    | OpenVifSockets
+    | CloseVifSockets
+    | SetMemberships
+    | SetUplink
+    | SetNetwork
+    | SetVif
+    | ClearVif
+    | Attach
+    | Detach
+    | ReadCounters
+    | CountersReply
+    | Detached
+    | Ack
+    | Ready
+)
+
+MESSAGES: Mapping[str, type] = types.MappingProxyType(
+    {cls.__name__: cls for cls in typing.get_args(Message)}
+)
+
+#: How many descriptors a message may carry; the others carry none.
+FD_COUNTS: Mapping[type, Collection[int]] = types.MappingProxyType(
+    {SetUplink: (0, 1), Attach: (1,), Done: range(MAX_FDS)}
+)
+
+
+def encode(message: Message) -> bytes:
+    """Return the datagram of *message*.
+
+    Raises:
+        ValueError: if it is longer than MAX_MESSAGE_BYTES.
+    """
+    name = type(message).__name__
+    tree = {"type": name, **_to_json(message)}
+    data = json.dumps(tree, ensure_ascii=False, separators=(",", ":")).encode()
+    if len(data) > MAX_MESSAGE_BYTES:
+        raise ValueError(f"{name} is {len(data)} bytes, more than {MAX_MESSAGE_BYTES}")
+    return data
+
+
+def decode(data: bytes) -> Message:
+    """Return the message of one datagram.
+
+    Raises:
+        SiblingError: if it is none that this protocol has.
+    """
+    try:
+        tree = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise SiblingError(f"not JSON: {error}") from None
+    if not isinstance(tree, dict):
+        raise SiblingError(f"message is a {type(tree).__name__}, not an object")
+    name = tree.pop("type", None)
+    cls = MESSAGES.get(name) if isinstance(name, str) else None
+    if cls is None:
+        raise SiblingError(f"unknown message type {name!r}")
+    message: Message = _from_json(cls, tree, cls.__name__)
+    return message
+
+
+def _to_json(value: typing.Any) -> typing.Any:
+    if attrs.has(type(value)) and not isinstance(value, MacAddress):
+        return {
+            field.name: _to_json(getattr(value, field.name)) for field in attrs.fields(type(value))
+        }
+    if isinstance(value, tuple):
+        return [_to_json(item) for item in value]
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, MacAddress):
+        return str(value)
+    return value
+
+
+def _from_json(wanted: typing.Any, value: typing.Any, where: str) -> typing.Any:
+    """Return *value*, as JSON has it, as a *wanted*; *where* is for the error."""
+    if isinstance(wanted, types.UnionType):  # X | None is the only union here
+        (some,) = (arg for arg in typing.get_args(wanted) if arg is not types.NoneType)
+        return None if value is None else _from_json(some, value, where)
+    if typing.get_origin(wanted) is tuple:
+        if not isinstance(value, list):
+            raise SiblingError(f"{where} is {value!r:.80}, not a list")
+        item = typing.get_args(wanted)[0]
+        return tuple(_from_json(item, part, f"{where}[{i}]") for i, part in enumerate(value))
+    if wanted in (bytes, MacAddress):
+        read = bytes.fromhex if wanted is bytes else MacAddress.parse
+        try:
+            return read(_from_json(str, value, where))
+        except ValueError as error:
+            raise SiblingError(f"{where}: {error}") from None
+    if attrs.has(wanted):
+        if not isinstance(value, dict):
+            raise SiblingError(f"{where} is {value!r:.80}, not an object")
+        hints = typing.get_type_hints(wanted)
+        if value.keys() != hints.keys():
+            raise SiblingError(f"{where} has {sorted(value)}, not {sorted(hints)}")
+        return wanted(
+            **{key: _from_json(hints[key], value[key], f"{where}.{key}") for key in hints}
+        )
+    if type(value) is not wanted:  # not isinstance: a bool is an int
+        raise SiblingError(f"{where} is {value!r:.80}, not {wanted.__name__}")
+    if wanted is int and value < 0:
+        raise SiblingError(f"{where} is {value}, below 0")
+    return value
+
+
+def send(sock: socket.socket, message: Message, fds: Sequence[int] = (), flags: int = 0) -> None:
+    """Send *message*; the caller keeps *fds* and closes them.
+
+    Raises:
+        SiblingGone: if nobody is at the other end.
+        BlockingIOError: with MSG_DONTWAIT in *flags*, if the socket is full.
+    """
+    data = encode(message)
+    try:
+        if fds:
+            sock.sendmsg([data], rights(fds), flags | socket.MSG_NOSIGNAL)
+        else:
+            sock.send(data, flags | socket.MSG_NOSIGNAL)
+    except (BrokenPipeError, ConnectionResetError) as error:
+        raise SiblingGone(f"sending {type(message).__name__}: {error.strerror}") from error
+
+
+def receive(sock: socket.socket, flags: int = 0) -> tuple[Message, list[int]]:
+    """Return the next message and its descriptors, which the caller then owns.
+
+    Raises:
+        SiblingGone: if the other end has closed.
+        SiblingError: as `decode`, or if the descriptors do not fit the message.
+        BlockingIOError: with MSG_DONTWAIT in *flags*, if there is none.
+    """
+    try:
+        received = sock.recvmsg(
+            MAX_MESSAGE_BYTES + 1, rights_space(), flags | socket.MSG_CMSG_CLOEXEC
+        )
+    except ConnectionResetError as error:
+        raise SiblingGone(f"receiving: {error.strerror}") from error
+    return unpack(received[0], received[1], received[2])
+
+
+def rights(fds: Sequence[int]) -> list[tuple[int, int, bytes]]:
+    """Return the control message that carries *fds*."""
+    return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds).tobytes())]
+
+
+def rights_space() -> int:
+    """Return the bytes of control buffer that a receiver gives."""
+    return socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
+
+
+def unpack(
+    data: bytes, ancillary: Sequence[tuple[int, int, bytes]], flags: int
+) -> tuple[Message, list[int]]:
+    """Return message and descriptors of what one recvmsg(2) gave.
+
+    No descriptor is left open when it raises, as `receive` does.
+    """
+    fds = array.array("i")
+    for level, kind, value in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds.frombytes(value[: len(value) - len(value) % fds.itemsize])
+    try:
+        if not data:
+            raise SiblingGone("the channel is closed")
+        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+            raise SiblingError(
+                f"message is longer than {MAX_MESSAGE_BYTES} bytes or {MAX_FDS} descriptors"
+            )
+        message = decode(data)
+        if len(fds) not in FD_COUNTS.get(type(message), (0,)):
+            raise SiblingError(f"{type(message).__name__} with {len(fds)} descriptors")
+    except BaseException:
+        close_all(fds)
+        raise
+    return message, list(fds)
+
+
+def close_all(fds: Collection[int]) -> None:
+    """Close each of *fds*."""
+    for fd in fds:
+        with contextlib.suppress(OSError):
+            os.close(fd)

@@ -1,0 +1,68 @@
+"""The broker's end of its channel with one running role."""
+
+import collections
+import selectors
+import socket
+from collections.abc import Sequence
+from typing import Final
+
+from multiplexer.daemon import channel
+from multiplexer.daemon.process import Process
+
+#: More than any burst of ours; a role that lets so many wait does not read any more.
+MAX_OUTBOX: Final = 1024
+
+
+class Child:
+    """A running role and what still has to be said to it.
+
+    Nothing here waits.  While the channel is full no request is read from it,
+    so a role cannot make us hold more answers than fit.
+    """
+
+    def __init__(self, process: Process, sock: socket.socket) -> None:
+        self.process = process
+        self.sock = sock
+        self.ready = False
+        self._outbox: collections.deque[tuple[channel.Message, tuple[socket.socket, ...]]]
+        self._outbox = collections.deque()
+
+    @property
+    def name(self) -> str:
+        return self.process.role.name
+
+    @property
+    def events(self) -> int:
+        """What to wait for on the channel: room if something waits, else messages."""
+        return selectors.EVENT_WRITE if self._outbox else selectors.EVENT_READ
+
+    def say(self, message: channel.Message, sockets: Sequence[socket.socket] = ()) -> None:
+        """Send *message* and duplicates of *sockets*, now or as soon as there is room.
+
+        Raises:
+            SiblingError: if too much waits already.
+            SiblingGone: if the role is dead.
+        """
+        if len(self._outbox) >= MAX_OUTBOX:
+            raise channel.SiblingError(f"{self.name} has not read its last {MAX_OUTBOX} messages")
+        self._outbox.append((message, tuple(sockets)))
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what waits, as far as there is room."""
+        while self._outbox:
+            message, sockets = self._outbox[0]
+            fds = [sock.fileno() for sock in sockets if sock.fileno() >= 0]
+            if len(fds) == len(sockets):  # else closed since: the message is out of date
+                try:
+                    channel.send(self.sock, message, fds, socket.MSG_DONTWAIT)
+                except BlockingIOError:
+                    return
+            self._outbox.popleft()
+
+    def receive(self) -> tuple[channel.Message, list[int]]:
+        """Return the next message; BlockingIOError if there is none."""
+        return channel.receive(self.sock, socket.MSG_DONTWAIT)
+
+    def close(self) -> None:
+        self.sock.close()

@@ -1,0 +1,302 @@
+"""The control process: talks to clients and administrators, and knows every vif.
+
+It starts without privileges, and gets what takes them from the broker, which
+checks each request.  It never sees a frame: it tells the engine what each vif
+may send, and hands it the clients' sockets.
+
+All that is served is one tree of tasks.  A stop cancels it from the leaves, so
+each client hears a goodbye and is detached; the two tasks that read the
+siblings' channels end last, since detaching needs their answers.
+"""
+
+import contextlib
+import importlib.metadata
+import resource
+import secrets
+import signal
+import socket
+import weakref
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import attrs
+import trio
+
+from multiplexer.config import parse_config
+from multiplexer.daemon import authorize, channel
+from multiplexer.daemon.attach import AttachService
+from multiplexer.daemon.audit import Log, open_log
+from multiplexer.daemon.broker_client import BrokerClient
+from multiplexer.daemon.calls import RequestFailed
+from multiplexer.daemon.engine_client import EngineClient
+from multiplexer.daemon.host import THIS_SYSTEM, Host, System
+from multiplexer.daemon.listening import ConnectionLimits, serve_listener
+from multiplexer.daemon.peer import Peer
+from multiplexer.daemon.requests import ID_BYTES, About, Client, Requests
+from multiplexer.daemon.state import State, StateError
+from multiplexer.daemon.vifs import Aside, LiveVif, Vifs
+from multiplexer.datapath.engine import VERDICTS
+from multiplexer.model import Config, ConfigError, UplinkKind, Vif
+from multiplexer.policy import compile_network
+from pfinet_proto.control import (
+    MAX_REQUEST_BYTES,
+    ControlError,
+    FrameDecoder,
+    Reply,
+    decode_request_untrusted,
+    encode_reply,
+)
+from pfinet_proto.values import MacAddress, VifName
+
+DATABASE: Final = "state.db"
+
+#: Connections to the control socket.
+CONTROL_LIMITS: Final = (64, 1024)
+#: Connections to the sockets of one vif: its client, and some that are being refused.
+VIF_LIMITS: Final = (8, 8)
+
+#: From the end of one request to the end of the next.
+REQUEST_TIMEOUT_S: Final = 60.0
+SEND_TIMEOUT_S: Final = 10.0
+RECEIVE_BYTES: Final = 16384
+
+#: Between two requests of one uid, however many connections it has.
+PACE_S: Final = 0.002
+
+
+def _installed_version() -> str:
+    try:
+        return importlib.metadata.version("multiplexer")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+#: Read at import, because later the unprivileged process may not be able to.
+PROGRAM_VERSION: Final = _installed_version()
+
+
+@attrs.frozen
+class ControlBoot:
+    """What the control process starts with: its two channels, and the socket for everybody."""
+
+    broker: socket.socket
+    engine: socket.socket
+    listener: socket.socket
+
+
+class ControlService:
+    """Serves the connections of the control socket.
+
+    The requests of one uid take turns, so a user who asks much waits for himself.
+    """
+
+    def __init__(self, requests: Requests, host: Host) -> None:
+        self._requests = requests
+        self._host = host
+        self._turns: weakref.WeakValueDictionary[int, trio.Lock] = weakref.WeakValueDictionary()
+
+    async def serve(self, connection: socket.socket, peer: Peer) -> None:
+        """Answer the requests on one connection until it ends.
+
+        Raises:
+            BadMessage: if the client sends what is no request.
+            OSError: if the client goes away.
+        """
+        turn = self._turns.setdefault(peer.uid, trio.Lock())
+        client = Client(peer, await self._host.caller(peer))
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(connection))
+        decoder = FrameDecoder(MAX_REQUEST_BYTES)
+        waiting: deque[bytes] = deque()
+        while await _receive(stream, decoder, waiting):
+            async with turn:
+                reply = await self._answer(waiting.popleft(), client)
+                await trio.sleep(PACE_S)
+            with trio.move_on_after(SEND_TIMEOUT_S) as sending:
+                await stream.send_all(reply)
+            if sending.cancelled_caught:
+                return
+
+    async def _answer(self, body: bytes, client: Client) -> bytes:
+        call = decode_request_untrusted(body)
+        if isinstance(call.request, ControlError):
+            return encode_reply(Reply(call.id, call.request))
+        try:
+            result = await self._requests.answer(call.request, client)
+        except ControlError as error:
+            return encode_reply(Reply(call.id, error))
+        return encode_reply(Reply(call.id, result))
+
+
+async def _receive(
+    stream: trio.SocketStream, decoder: FrameDecoder, waiting: deque[bytes]
+) -> bool:
+    """Read until a request is *waiting*; False if the client ends or takes too long."""
+    with trio.move_on_after(REQUEST_TIMEOUT_S):
+        while not waiting:
+            data = await stream.receive_some(RECEIVE_BYTES)
+            if not data:
+                return False
+            waiting.extend(decoder.feed(data))
+        return True
+    return False
+
+
+class Control:
+    """The process between its start and its end."""
+
+    def __init__(self, boot: ControlBoot, log: Log, system: System = THIS_SYSTEM) -> None:
+        self._boot = boot
+        self._log = log
+        self._system = system
+        self._broker = BrokerClient(trio.socket.from_stdlib_socket(boot.broker))
+        self._engine = EngineClient(trio.socket.from_stdlib_socket(boot.engine))
+        self._serving = trio.CancelScope()
+
+    def stop(self) -> None:
+        """Let every client go, and `run` return."""
+        self._serving.cancel()
+
+    async def run(self) -> None:
+        """Start, and serve until `stop`.
+
+        Raises:
+            SiblingGone: if broker or engine is.
+            SiblingError: if one of them sends what it must not.
+            StateError: if the database cannot be used.
+            ConfigError: if the vifs of the file cannot be.
+            RequestFailed: if broker or engine cannot do what the start takes.
+        """
+        start = await self._broker.receive_start()
+        config = parse_config(start.config_text, start.filename)
+        with contextlib.closing(State.open(Path(config.daemon.state_dir) / DATABASE)) as state:
+            async with trio.open_nursery() as readers:
+                readers.start_soon(self._broker.run)
+                readers.start_soon(self._engine.run)
+                with self._serving:
+                    await self._serve(config, state, start.features)
+                readers.cancel_scope.cancel()
+
+    async def _serve(self, config: Config, state: State, features: channel.Features) -> None:
+        host = Host(config, self._system)
+        nic_macs = await self._recall_nic_macs(config, state)
+        attach = AttachService(self._engine, self._log, partial(_why_not_owner, host))
+        vifs = Vifs(
+            config, state, self._broker, self._engine, partial(_serve_vif, attach, self._log)
+        )
+        about = About(PROGRAM_VERSION, features.passrights, trio.current_time(), VERDICTS)
+        requests = Requests(
+            config, about, vifs, self._broker, self._engine, host, nic_macs, self._log
+        )
+        service = ControlService(requests, host)
+
+        owners = [vif.owner for vif in config.vifs]
+        facts = await host.facts(owners, nic_macs)
+        static = authorize.build_vifs(config, facts, _static_ids(config, state))
+        stored, refused = authorize.keep_vifs(config, static, state.vifs(), facts)
+        for vif, refusal in refused:
+            vifs.aside[vif.name] = Aside(vif, refusal.message)
+            self._log.warning(f"vif {vif.name} of an earlier run is set aside: {refusal.message}")
+        for network in config.networks:
+            await self._engine.set_network(compile_network(config, network))
+        async with trio.open_nursery() as nursery:
+            await nursery.start(vifs.run, [*static, *(_limited(config, vif) for vif in stored)])
+            limits = ConnectionLimits(*CONTROL_LIMITS)
+            nursery.start_soon(
+                serve_listener, self._boot.listener, limits, service.serve, self._log
+            )
+            await self._broker.ready()
+
+    async def _recall_nic_macs(self, config: Config, state: State) -> Mapping[str, MacAddress]:
+        """Return the MAC of each nic uplink, of an earlier run where its NIC was not seen yet."""
+        nics = [uplink.name for uplink in config.uplinks if uplink.kind is UplinkKind.NIC]
+        await self._broker.wait_uplinks(nics)
+        known = state.nic_macs()
+        seen = self._broker.nic_macs()
+        for name, mac in seen.items():
+            if known.get(name) != mac:
+                state.keep_nic_mac(name, mac)
+        return {name: mac for name, mac in {**known, **seen}.items() if name in nics}
+
+
+async def _serve_vif(
+    attach: AttachService, log: Log, live: LiveVif, listeners: Mapping[str, socket.socket]
+) -> None:
+    services = {"attach": attach.serve_attach, "stream": attach.serve_stream}
+    limits = ConnectionLimits(*VIF_LIMITS)
+    async with trio.open_nursery() as nursery:
+        for kind, listener in listeners.items():
+            serve = partial(services[kind], live)
+            nursery.start_soon(serve_listener, listener, limits, serve, log)
+
+
+async def _why_not_owner(host: Host, live: LiveVif, peer: Peer) -> str | None:
+    caller = await host.caller(peer)
+    if authorize.may_use(live.vif, caller):
+        return None
+    owner = _describe_user(live.vif.owner_uid, live.vif.owner_name)
+    return f"vif {live.name} is for {owner} alone, not for {_describe_user(peer.uid, caller.name)}"
+
+
+def _describe_user(uid: int, name: str | None) -> str:
+    return f"uid {uid}" if name is None else f"user {name} (uid {uid})"
+
+
+def _static_ids(config: Config, state: State) -> Mapping[VifName, str]:
+    """Return the id of each of the file's vifs, as it was, or a new one."""
+    ids = dict(state.static_ids())
+    for vif in config.vifs:
+        if vif.name not in ids:
+            ids[vif.name] = secrets.token_hex(ID_BYTES)
+            state.keep_static_id(vif.name, ids[vif.name])
+    return ids
+
+
+def _limited(config: Config, vif: Vif) -> Vif:
+    """Return a stored *vif* with its limits, which are its network's."""
+    return attrs.evolve(vif, limits=config.network(vif.network).limits)
+
+
+async def _run(boot: ControlBoot, log: Log) -> None:
+    control = Control(boot, log)
+    with trio.open_signal_receiver(signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_stop_on_signal, signals, control)
+            await control.run()
+            nursery.cancel_scope.cancel()
+
+
+async def _stop_on_signal(signals: AsyncIterator[int], control: Control) -> None:
+    async for _ in signals:
+        control.stop()
+
+
+def main(boot: ControlBoot) -> None:
+    """Run the control process until it is no longer wanted.
+
+    Raises:
+        SystemExit: if it cannot start, or a sibling broke their protocol; the log says why.
+    """
+    log = open_log("control")
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    failed = False
+    try:
+        trio.run(_run, boot, log)
+    except* channel.SiblingGone:
+        pass  # the broker is stopping us, or starts us again with the sibling that died
+    except* (ConfigError, StateError, RequestFailed, channel.SiblingError, OSError) as errors:
+        for line in sorted(_lines(errors)):
+            log.error(line)
+        failed = True
+    if failed:
+        raise SystemExit(1)
+
+
+def _lines(error: BaseException) -> set[str]:
+    """Return what the exceptions of a group say, each line once."""
+    if isinstance(error, BaseExceptionGroup):
+        return {line for inner in error.exceptions for line in _lines(inner)}
+    return set(str(error).splitlines())

@@ -1,0 +1,112 @@
+"""Control's side of its channel with the engine."""
+
+import itertools
+
+import attrs
+import trio
+
+from multiplexer.daemon import channel, channel_trio
+from multiplexer.daemon.calls import RequestFailed, SiblingCalls
+
+#: Rows asked for at once, so that the reply fits a datagram whatever they count:
+#: some 40 numbers of at most 21 characters each, 128 times, in 200 KiB.
+COUNTERS_AT_ONCE = 128
+
+
+@attrs.define(eq=False)
+class Attachment:
+    """What the engine has joined to a port, until it ends."""
+
+    port: int
+    generation: int
+    ended: trio.Event = attrs.field(factory=trio.Event)
+    why: str | None = None
+
+
+class EngineClient:
+    """What control asks of the engine, and what the engine says by itself."""
+
+    def __init__(self, sock: trio.socket.SocketType) -> None:
+        self._sock = sock
+        self._calls = SiblingCalls(sock, "engine")
+        self._generations = itertools.count(1)
+        self._attachments: dict[tuple[int, int], Attachment] = {}
+
+    async def run(self) -> None:
+        """Read the channel until it ends.
+
+        Raises:
+            SiblingGone: if the engine is.
+            SiblingError: if it sends what it must not.
+        """
+        try:
+            while True:
+                message, _ = await channel_trio.receive(self._sock)
+                match message:
+                    case channel.Ack() | channel.CountersReply():
+                        self._calls.answer(message)
+                    case channel.Detached():
+                        self._note_end(message)
+                    case _:
+                        raise channel.SiblingError(f"engine sends {type(message).__name__}")
+        finally:
+            self._calls.close()
+
+    def _note_end(self, message: channel.Detached) -> None:
+        attachment = self._attachments.get((message.port, message.generation))
+        if attachment is not None:  # else our Detach has crossed it
+            attachment.why = message.why
+            attachment.ended.set()
+
+    async def set_network(self, row: bytes) -> None:
+        """Write a row of `multiplexer.policy.forwarding`.
+
+        Raises:
+            RequestFailed: if the engine does not take it; so do the others.
+        """
+        await self._calls.call(lambda number: channel.SetNetwork(number, row))
+
+    async def set_vif(self, port: int, row: bytes) -> None:
+        """Write a row of `multiplexer.policy.ingress`."""
+        await self._calls.call(lambda number: channel.SetVif(number, port, row))
+
+    async def clear_vif(self, port: int) -> None:
+        """Forget the vif of *port* with its counters."""
+        await self._calls.call(lambda number: channel.ClearVif(number, port))
+
+    async def attach(
+        self, port: int, fd: int, *, offload: int = 0, vnet: bool = False
+    ) -> Attachment:
+        """Join the stream *fd* to *port*; the caller closes its own copy."""
+        attachment = Attachment(port, next(self._generations))
+        self._attachments[port, attachment.generation] = attachment
+        try:
+            await self._calls.call(
+                lambda number: channel.Attach(
+                    number, port, attachment.generation, "stream", offload, vnet
+                ),
+                [fd],
+            )
+        except BaseException:
+            self._attachments.pop((port, attachment.generation), None)
+            raise
+        return attachment
+
+    async def detach(self, attachment: Attachment) -> None:
+        """End *attachment*, also where it has ended: then nothing of it is left."""
+        port, generation = attachment.port, attachment.generation
+        self._attachments.pop((port, generation), None)
+        try:
+            await self._calls.call(lambda number: channel.Detach(number, port, generation))
+        except RequestFailed as failure:
+            # What the engine may still hold of the client must not be given to another.
+            raise channel.SiblingError(f"cannot detach from port {port}: {failure}") from failure
+
+    async def read_counters(self, first: int, count: int) -> channel.CountersReply:
+        """Return the counters of *count* ports, COUNTERS_AT_ONCE at most, from *first* on."""
+        answer, _ = await self._calls.call(
+            lambda number: channel.ReadCounters(number, first, count)
+        )
+        if not isinstance(answer, channel.CountersReply) or len(answer.rows) != count:
+            raise channel.SiblingError(f"engine answers ReadCounters with {answer!r:.80}")
+        return answer

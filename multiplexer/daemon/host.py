@@ -1,0 +1,114 @@
+"""What only the system knows: users and groups, and the host's own addresses.
+
+Each question may wait for a name service or the kernel, so it is asked in a
+thread, a few at a time: who has many questions waits for his own.
+"""
+
+import grp
+import pwd
+from collections.abc import Callable, Iterable, Mapping
+from ipaddress import ip_address
+from typing import Final, TypeVar
+
+import attrs
+import trio
+from pyroute2 import IPRoute
+
+from multiplexer.daemon.authorize import Caller, HostFacts, Owner
+from multiplexer.daemon.peer import Peer
+from multiplexer.model import Config
+from pfinet_proto.values import IPAddress, MacAddress
+
+MAX_THREADS: Final = 4
+
+T = TypeVar("T")
+
+
+@attrs.frozen
+class System:
+    """What is asked of the system: one function for each question, any of which may wait.
+
+    *user_name* is None for a uid without a name, *user_uid* and *group_gid*
+    are for a name that there is not.
+    """
+
+    user_name: Callable[[int], str | None]
+    user_uid: Callable[[str], int | None]
+    group_gid: Callable[[str], int | None]
+    addresses: Callable[[], tuple[IPAddress, ...]]
+
+
+def user_name(uid: int) -> str | None:
+    """Return the name of *uid*."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return None
+
+
+def user_uid(name: str) -> int | None:
+    """Return the uid of the user *name*."""
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except (KeyError, ValueError):
+        return None
+
+
+def group_gid(name: str) -> int | None:
+    """Return the gid of the group *name*."""
+    try:
+        return grp.getgrnam(name).gr_gid
+    except (KeyError, ValueError):
+        return None
+
+
+def addresses() -> tuple[IPAddress, ...]:
+    """Return every address of every interface."""
+    with IPRoute() as netlink:
+        found = list(netlink.get_addr())
+    # IFA_ADDRESS is the peer's where a link has one (rtnetlink(7)).
+    texts = [message.get("IFA_LOCAL") or message.get("IFA_ADDRESS") for message in found]
+    return tuple(ip_address(text) for text in texts if text is not None)
+
+
+THIS_SYSTEM: Final = System(user_name, user_uid, group_gid, addresses)
+
+
+class Host:
+    """The system, for tasks that must not wait in it."""
+
+    def __init__(self, config: Config, system: System = THIS_SYSTEM) -> None:
+        self._admin_groups = [
+            admin[1:]
+            for admin in config.daemon.admins
+            if admin.startswith("@") and not admin[1:].isdigit()
+        ]
+        self._system = system
+        self._threads = trio.CapacityLimiter(MAX_THREADS)
+
+    async def caller(self, peer: Peer) -> Caller:
+        """Return *peer* with the names that it has, of groups those that may administer."""
+        return await self._ask(self._caller, peer)
+
+    async def facts(
+        self, owners: Iterable[str], nic_macs: Mapping[str, MacAddress]
+    ) -> HostFacts:
+        """Return what judging vifs of *owners* takes."""
+        return await self._ask(self._facts, tuple(owners), nic_macs)
+
+    async def _ask(self, question: Callable[..., T], *about: object) -> T:
+        return await trio.to_thread.run_sync(question, *about, limiter=self._threads)
+
+    def _caller(self, peer: Peer) -> Caller:
+        groups = {name for name in self._admin_groups if self._system.group_gid(name) in peer.gids}
+        return Caller(
+            peer.uid, peer.gid, self._system.user_name(peer.uid), peer.gids, frozenset(groups)
+        )
+
+    def _facts(self, owners: Iterable[str], nic_macs: Mapping[str, MacAddress]) -> HostFacts:
+        users = {}
+        for owner in owners:
+            uid = None if owner.isdigit() else self._system.user_uid(owner)
+            if uid is not None:
+                users[owner] = Owner(uid, owner)
+        return HostFacts(self._system.addresses(), nic_macs, users)

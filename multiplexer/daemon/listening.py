@@ -1,0 +1,117 @@
+"""Connections: how many there may be, and one task for each.
+
+A hostile client costs its connection and no more: those of one uid, and those
+of all, are counted before anything is read, and whatever goes wrong in one
+ends that one alone.
+"""
+
+import contextlib
+import errno
+import socket
+import traceback
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Final
+
+import attrs
+import trio
+
+from multiplexer.daemon import channel
+from multiplexer.daemon.audit import Log
+from multiplexer.daemon.peer import Peer, peer_of
+from multiplexer.model import OVERFLOW_UID
+from pfinet_proto.errors import BadMessage, RemoteProtocolError
+
+#: accept(2): errors of one connection that is already gone, or of a moment.
+_PASSING: Final = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.EINTR})
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+EXHAUSTED_PAUSE_S: Final = 0.1
+
+Serve = Callable[[socket.socket, Peer], Awaitable[None]]
+
+
+@attrs.define(eq=False)
+class ConnectionLimits:
+    """How many connections there are, of each uid and of all but root.
+
+    Root is counted for itself alone: users cannot lock the administrator out.
+    """
+
+    per_uid: int
+    overall: int
+    _open: Counter[int] = attrs.field(factory=Counter, init=False)
+
+    @contextlib.contextmanager
+    def counted(self, peer: Peer) -> Iterator[bool]:
+        """Count a connection of *peer* while the context lasts; False if there are too many."""
+        others = self._open.total() - self._open[0]
+        if self._open[peer.uid] >= self.per_uid or (peer.uid != 0 and others >= self.overall):
+            yield False
+            return
+        self._open[peer.uid] += 1
+        try:
+            yield True
+        finally:
+            self._open[peer.uid] -= 1
+            if not self._open[peer.uid]:
+                del self._open[peer.uid]
+
+
+async def serve_listener(
+    listener: socket.socket, limits: ConnectionLimits, serve: Serve, log: Log
+) -> None:
+    """Accept on *listener* for ever, with a task of *serve* for each connection; then close it.
+
+    The connection is the task's to use and is closed after it.  It does not block.
+    """
+    with listener:
+        waiting = trio.socket.from_stdlib_socket(listener)
+        async with trio.open_nursery() as nursery:
+            while True:
+                try:
+                    accepted, _ = await waiting.accept()
+                except OSError as error:
+                    if error.errno in _EXHAUSTED:
+                        log.warning(f"cannot accept a connection: {error.strerror}")
+                        await trio.sleep(EXHAUSTED_PAUSE_S)
+                    elif error.errno not in _PASSING:
+                        raise
+                    continue
+                connection = socket.socket(fileno=accepted.detach())
+                connection.setblocking(False)
+                nursery.start_soon(_serve_connection, connection, limits, serve, log)
+
+
+async def _serve_connection(
+    connection: socket.socket, limits: ConnectionLimits, serve: Serve, log: Log
+) -> None:
+    with connection:
+        try:
+            peer = peer_of(connection)
+        except OSError:
+            return
+        if peer.uid == OVERFLOW_UID:
+            log.audit("refused", by=peer, why="the uid stands for anybody without one here")
+            return
+        with limits.counted(peer) as admitted:
+            if not admitted:
+                log.audit("refused", by=peer, why="too many connections")
+                return
+            try:
+                await serve(connection, peer)
+            except* (BadMessage, RemoteProtocolError) as errors:
+                log.audit("dropped", by=peer, why=_first(errors))
+            except* (OSError, channel.SiblingGone):
+                # The client is gone, or we all are: whoever reads the channel knows.
+                pass
+            except* channel.SiblingError:
+                raise
+            except* Exception as errors:
+                # A fault of ours that one client found must not end the others'.
+                log.error(f"serving {peer}:\n{''.join(traceback.format_exception(errors))}")
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return an exception of *group* that is no group."""
+    inner = group.exceptions[0]
+    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner

@@ -1,0 +1,368 @@
+"""What each operation of the control socket does, and for whom.
+
+Everybody may ask what runs and which networks and uplinks there are: a user has
+to know what a vif can be.  Of vifs a caller sees its own; root and the
+administrators that the file names see all, and only they make and delete them.
+A vif that the caller may not see does not exist for it.
+
+Where to attach is told to the vif's owner alone, and so not to root either,
+which would be refused there.
+"""
+
+import os
+import secrets
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from ipaddress import ip_address
+from typing import Any, Final
+
+import attrs
+import trio
+
+from multiplexer.daemon import authorize, channel
+from multiplexer.daemon.audit import Log
+from multiplexer.daemon.authorize import Caller
+from multiplexer.daemon.broker_client import BrokerClient
+from multiplexer.daemon.calls import RequestFailed
+from multiplexer.daemon.engine_client import COUNTERS_AT_ONCE, EngineClient
+from multiplexer.daemon.host import Host
+from multiplexer.daemon.peer import Peer
+from multiplexer.daemon.state import StateError
+from multiplexer.daemon.vifs import KINDS, LiveVif, Vifs
+from multiplexer.model import Config, Network, Uplink, UplinkKind, port_of_uplink
+from multiplexer.observe.counters import read_row
+from pfinet_proto import control
+from pfinet_proto.control import ControlError, ErrorCode
+from pfinet_proto.values import MacAddress, VifName
+
+ID_BYTES: Final = 16
+
+
+@attrs.frozen
+class About:
+    """What does not change while control runs; *started_s* is trio's time.
+
+    *verdicts* are the engine's, by number.
+    """
+
+    version: str
+    passrights: bool
+    started_s: float
+    verdicts: Sequence[str]
+
+
+@attrs.frozen
+class Client:
+    """Who asks: as the kernel says, and what the system knows of it."""
+
+    peer: Peer
+    caller: Caller
+
+
+@attrs.frozen
+class _Counts:
+    """What the engine told of some ports, by port."""
+
+    rows: Mapping[int, Sequence[int]]
+    conflicts: Sequence[channel.Conflict]
+
+
+class Requests:
+    """Answers the requests of every client.
+
+    *nic_macs* are those of an earlier run, for NICs that the broker has not seen yet.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        about: About,
+        vifs: Vifs,
+        broker: BrokerClient,
+        engine: EngineClient,
+        host: Host,
+        nic_macs: Mapping[str, MacAddress],
+        log: Log,
+    ) -> None:
+        self._config = config
+        self._about = about
+        self._vifs = vifs
+        self._broker = broker
+        self._engine = engine
+        self._host = host
+        self._nic_macs = nic_macs
+        self._log = log
+        self._answers: Mapping[type[Any], Callable[[Any, Client], Awaitable[control.Result]]] = {
+            control.Status: self._status,
+            control.NetworkList: self._network_list,
+            control.NetworkShow: self._network_show,
+            control.UplinkList: self._uplink_list,
+            control.UplinkShow: self._uplink_show,
+            control.VifList: self._vif_list,
+            control.VifShow: self._vif_show,
+            control.VifCreate: self._vif_create,
+            control.VifDelete: self._vif_delete,
+            control.VifLocate: self._vif_locate,
+        }
+
+    async def answer(self, request: control.Request[Any], client: Client) -> control.Result:
+        """Do as *client* asks.
+
+        Raises:
+            ControlError: if it may not be, or cannot.
+        """
+        return await self._answers[type(request)](request, client)
+
+    async def _status(self, _: control.Status, client: Client) -> control.StatusInfo:
+        return control.StatusInfo(
+            version=self._about.version,
+            uptime_s=int(trio.current_time() - self._about.started_s),
+            config=self._config.origin.filename,
+            kernel=os.uname().release,
+            passrights=self._about.passrights,
+            networks=len(self._config.networks),
+            uplinks=len(self._config.uplinks),
+            vifs=len(self._vifs),
+            attached=sum(live.holder is not None for live in self._vifs),
+        )
+
+    # Networks and uplinks
+
+    async def _network_list(self, _: control.NetworkList, client: Client) -> control.Networks:
+        return control.Networks(tuple(map(self._network_info, self._config.networks)))
+
+    async def _network_show(
+        self, request: control.NetworkShow, client: Client
+    ) -> control.NetworkInfo:
+        try:
+            network = self._config.network(request.name)
+        except KeyError:
+            raise _not_found("network", request.name) from None
+        return self._network_info(network)
+
+    def _network_info(self, network: Network) -> control.NetworkInfo:
+        return control.NetworkInfo(
+            name=network.name,
+            mode=network.mode.value,
+            uplink=network.uplink,
+            uplink_port=self._config.uplink_port_of(network) is not None,
+            prefixes=network.prefixes,
+            gateways=network.gateways,
+            mtu=network.mtu,
+            dns=network.dns,
+            search=network.search,
+            reserved=tuple(map(str, network.reserved)),
+            autoconf=network.autoconf,
+            limits=control.LimitsInfo(**attrs.asdict(network.limits)),
+            vifs=sum(live.vif.network == network.name for live in self._vifs),
+        )
+
+    async def _uplink_list(self, _: control.UplinkList, client: Client) -> control.Uplinks:
+        ports = {
+            uplink.name: port_of_uplink(self._config, uplink.name)
+            for uplink in self._config.uplinks
+            if uplink.kind is UplinkKind.NIC
+        }
+        counts = await self._count(ports.values())
+        return control.Uplinks(
+            tuple(
+                self._uplink_info(uplink, ports.get(uplink.name), counts)
+                for uplink in self._config.uplinks
+            )
+        )
+
+    async def _uplink_show(
+        self, request: control.UplinkShow, client: Client
+    ) -> control.UplinkInfo:
+        listed = await self._uplink_list(control.UplinkList(), client)
+        for uplink in listed.uplinks:
+            if uplink.name == request.name:
+                return uplink
+        raise _not_found("uplink", request.name)
+
+    def _uplink_info(
+        self, uplink: Uplink, port: int | None, counts: _Counts
+    ) -> control.UplinkInfo:
+        state = self._broker.uplink(uplink.name)
+        counters = None if port is None else read_row(counts.rows[port], self._about.verdicts)
+        return control.UplinkInfo(
+            name=uplink.name,
+            kind=uplink.kind.value,
+            interface=uplink.interface,
+            present=state is not None and state.present,
+            up=state is not None and state.up,
+            mac=state.mac if state is not None else None,
+            mtu=state.mtu if state is not None else None,
+            external=uplink.external,
+            networks=tuple(
+                network.name
+                for network in self._config.networks
+                if network.uplink == uplink.name
+            ),
+            counters=counters,
+            error=state.error if state is not None else None,
+        )
+
+    # Vifs
+
+    async def _vif_list(self, _: control.VifList, client: Client) -> control.Vifs:
+        return control.Vifs(
+            await self._vif_infos([live for live in self._vifs if self._may_see(live, client)])
+        )
+
+    async def _vif_show(self, request: control.VifShow, client: Client) -> control.VifInfo:
+        live = self._vifs.get(request.name)
+        if live is None or not self._may_see(live, client):
+            raise _not_found("vif", request.name)
+        return (await self._vif_infos([live]))[0]
+
+    async def _vif_create(self, request: control.VifCreate, client: Client) -> control.VifInfo:
+        self._check_administrator(client, "vif.create", request.name)
+        async with self._vifs.changing:
+            aside = self._vifs.aside.get(request.name)
+            if aside is not None:
+                raise ControlError(
+                    ErrorCode.CONFLICT,
+                    f'vif "{request.name}" of an earlier run is set aside, since {aside.why}:'
+                    " delete it first",
+                )
+            nic_macs = {**self._nic_macs, **self._broker.nic_macs()}
+            facts = await self._host.facts([request.owner], nic_macs)
+            try:
+                vif = authorize.check_new_vif(
+                    self._config,
+                    [live.vif for live in self._vifs],
+                    request,
+                    facts,
+                    secrets.token_hex(ID_BYTES),
+                )
+                live = await self._vifs.create(vif)
+            except authorize.Refused as refused:
+                raise ControlError(ErrorCode(refused.code), refused.message) from refused
+            except (RequestFailed, StateError) as error:
+                self._log.error(f"vif {request.name} is not made: {error}")
+                raise ControlError(ErrorCode.UNAVAILABLE, str(error)) from error
+        self._log.audit(
+            "vif-created",
+            name=vif.name,
+            owner=vif.owner_name,
+            uid=vif.owner_uid,
+            network=vif.network,
+            mac=vif.mac,
+            bound=",".join(map(str, (*vif.addresses, *vif.prefixes))),
+            by=client.peer,
+        )
+        return (await self._vif_infos([live]))[0]
+
+    async def _vif_delete(self, request: control.VifDelete, client: Client) -> control.Deleted:
+        self._check_administrator(client, "vif.delete", request.name)
+        async with self._vifs.changing:
+            live = self._vifs.get(request.name)
+            if live is not None and live.vif.static:
+                where = self._config.origin.locate(("vif", str(request.name)))
+                raise ControlError(
+                    ErrorCode.CONFLICT, f'vif "{request.name}" is defined in {where}'
+                )
+            try:
+                if live is not None:
+                    await self._vifs.delete(live)
+                elif request.name in self._vifs.aside:
+                    await self._vifs.delete_aside(request.name)
+                else:
+                    raise _not_found("vif", request.name)
+            except (RequestFailed, StateError) as error:
+                self._log.error(f"deleting vif {request.name}: {error}")
+                raise ControlError(ErrorCode.UNAVAILABLE, str(error)) from error
+        self._log.audit("vif-deleted", name=request.name, by=client.peer)
+        return control.Deleted()
+
+    async def _vif_locate(self, request: control.VifLocate, client: Client) -> control.Located:
+        own = [live for live in self._vifs if authorize.may_use(live.vif, client.caller)]
+        if request.name is not None:
+            own = [live for live in own if live.name == request.name]
+        if not own and request.name is not None:
+            raise ControlError(
+                ErrorCode.NOT_FOUND, f'uid {client.peer.uid} owns no vif "{request.name}"'
+            )
+        if not own:
+            raise ControlError(ErrorCode.NOT_FOUND, f"uid {client.peer.uid} owns no vif")
+        if len(own) > 1:
+            names = ", ".join(str(live.name) for live in own)
+            raise ControlError(
+                ErrorCode.CONFLICT, f"uid {client.peer.uid} owns more than one vif: {names}"
+            )
+        vif = own[0].vif
+        return control.Located(vif.name, f"{self._config.daemon.run_dir}/vif/{vif.id}", KINDS)
+
+    def _may_see(self, live: LiveVif, client: Client) -> bool:
+        return authorize.may_use(live.vif, client.caller) or authorize.may_administer(
+            self._config, client.caller
+        )
+
+    def _check_administrator(self, client: Client, operation: str, name: VifName) -> None:
+        if not authorize.may_administer(self._config, client.caller):
+            why = f"uid {client.peer.uid} is no administrator (root, or of daemon.admins)"
+            self._log.audit("refused", request=operation, name=name, by=client.peer, why=why)
+            raise ControlError(ErrorCode.FORBIDDEN, why)
+
+    async def _vif_infos(self, vifs: Sequence[LiveVif]) -> tuple[control.VifInfo, ...]:
+        counts = await self._count(live.port for live in vifs)
+        return tuple(self._vif_info(live, counts) for live in vifs)
+
+    def _vif_info(self, live: LiveVif, counts: _Counts) -> control.VifInfo:
+        vif, holder = live.vif, live.holder
+        attached = None
+        if holder is not None:
+            attached = control.Holder(
+                holder.uid,
+                holder.pid,
+                holder.transport,
+                holder.offload,
+                int(trio.current_time() - holder.since_s),
+            )
+        return control.VifInfo(
+            name=vif.name,
+            id=vif.id,
+            owner_uid=vif.owner_uid,
+            owner_name=vif.owner_name,
+            network=vif.network,
+            mac=vif.mac,
+            addresses=vif.addresses,
+            prefixes=vif.prefixes,
+            source="static" if vif.static else "dynamic",
+            attached=attached,
+            counters=read_row(counts.rows[live.port], self._about.verdicts),
+            conflicts=tuple(
+                control.Conflict(
+                    conflict.mac,
+                    ip_address(conflict.address) if conflict.address is not None else None,
+                    conflict.count,
+                )
+                for conflict in counts.conflicts
+                if conflict.port == live.port
+            ),
+        )
+
+    async def _count(self, ports: Iterable[int]) -> _Counts:
+        """Return the counters of *ports*, and of no others: the engine stops for each."""
+        rows: dict[int, Sequence[int]] = {}
+        conflicts: list[channel.Conflict] = []
+        for run in _runs(ports, COUNTERS_AT_ONCE):
+            reply = await self._engine.read_counters(run.start, len(run))
+            rows.update(zip(run, reply.rows, strict=True))
+            conflicts.extend(reply.conflicts)
+        return _Counts(rows, conflicts)
+
+
+def _runs(ports: Iterable[int], longest: int) -> Iterable[range]:
+    """Return *ports* as ranges without gaps, none longer than *longest*."""
+    runs: list[range] = []
+    for port in sorted(ports):
+        if runs and runs[-1].stop == port and len(runs[-1]) < longest:
+            runs[-1] = range(runs[-1].start, port + 1)
+        else:
+            runs.append(range(port, port + 1))
+    return runs
+
+
+def _not_found(what: str, name: object) -> ControlError:
+    return ControlError(ErrorCode.NOT_FOUND, f'there is no {what} "{name}"')

@@ -1,0 +1,248 @@
+"""The run-time directory: the lock, the control socket, and a directory for each vif.
+
+    /run/multiplexer/           root, 0755
+        lock                    held by the broker that lives, with its pid
+        control                 for everybody, 0666
+        vif/                    root, 0711
+            <32 hex digits>/    root, 0711
+                attach          the vif's owner, 0600
+                stream          the vif's owner, 0600
+
+Clients connect by path, so nobody but root may be able to replace any part of
+one: each directory from / on is checked.  A socket node is made with the mode
+that it keeps, then given to its owner, and only then listens.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
+
+import attrs
+
+from multiplexer.daemon.directories import (
+    OPEN_DIRECTORY,
+    make_directory,
+    open_safely,
+)
+
+#: The ways into a vif, and the type of socket of each.
+KINDS: Final[Mapping[str, socket.SocketKind]] = MappingProxyType(
+    {"attach": socket.SOCK_SEQPACKET, "stream": socket.SOCK_STREAM}
+)
+
+#: asm-generic/socket.h, Linux 6.16: whether a socket takes descriptors.
+SO_PASSRIGHTS: Final = 83
+
+CONTROL_BACKLOG: Final = 128
+VIF_BACKLOG: Final = 16
+
+
+class RunDirectoryInUse(Exception):
+    """Another broker lives; the text says where, and its process."""
+
+
+@attrs.frozen
+class VifSockets:
+    """The listening sockets of one vif, by kind, and the uid that owns them."""
+
+    uid: int
+    listeners: Mapping[str, socket.socket]
+
+    def close(self) -> None:
+        for listener in self.listeners.values():
+            listener.close()
+
+
+def has_passrights() -> bool:
+    """Whether this kernel can refuse descriptors for us."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        return refuse_fds(sock)
+
+
+def refuse_fds(sock: socket.socket) -> bool:
+    """Let senders of descriptors get EPERM; what *sock* accepts inherits it.
+
+    Returns False where the kernel cannot: the reader then has to cope.
+    """
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, 0)
+    except OSError as error:
+        if error.errno == errno.ENOPROTOOPT:
+            return False
+        raise
+    return True
+
+
+class RunDirectory:
+    """The run-time directory of the only broker that uses it."""
+
+    def __init__(self, path: str) -> None:
+        """Make or take over *path*, lock it, and remove what a dead predecessor left.
+
+        Raises:
+            UnsafeDirectory: if others than root can change it.
+            RunDirectoryInUse: if a predecessor lives.
+            OSError: if it cannot be made.
+        """
+        self.path = path
+        self._vifs: dict[str, VifSockets] = {}
+        with contextlib.ExitStack() as undo:
+            self._made = make_directory(path, 0o755)
+            if self._made:
+                undo.callback(os.rmdir, path)
+            self._fd = open_safely(path)
+            undo.callback(os.close, self._fd)
+            self._lock = self._take_lock()
+            undo.callback(self._release_lock)
+            self._clean()
+            undo.callback(self._clean)
+            os.mkdir("vif", dir_fd=self._fd)
+            vif = os.open("vif", OPEN_DIRECTORY, dir_fd=self._fd)
+            os.fchmod(vif, 0o711)
+            os.close(vif)
+            undo.pop_all()
+
+    def listen_control(self) -> socket.socket:
+        """Return the listening socket that everybody may connect to."""
+        return _listen(
+            f"{self.path}/control", socket.SOCK_STREAM, umask=0o111, backlog=CONTROL_BACKLOG
+        )
+
+    def open_vif(self, vif_id: str, uid: int, kinds: Sequence[str]) -> list[socket.socket]:
+        """Return listening sockets of *vif_id* for *uid*, in the order of *kinds*.
+
+        Those that are there already, the same and for the same, are returned
+        again, with whoever waits in their queues.  They stay ours: the caller
+        duplicates what it gives away.
+        """
+        old = self._vifs.get(vif_id)
+        if old is not None and (old.uid, [*old.listeners]) == (uid, [*kinds]):
+            return [*old.listeners.values()]
+        self.close_vif(vif_id)
+        with contextlib.ExitStack() as undo:
+            name = f"vif/{vif_id}"
+            os.mkdir(name, dir_fd=self._fd)
+            undo.callback(shutil.rmtree, name, dir_fd=self._fd)
+            directory = os.open(name, OPEN_DIRECTORY, dir_fd=self._fd)
+            undo.callback(os.close, directory)
+            os.fchmod(directory, 0o711)
+            listeners = {}
+            for kind in kinds:
+                listeners[kind] = undo.enter_context(
+                    _listen(
+                        f"{self.path}/{name}/{kind}",
+                        KINDS[kind],
+                        umask=0o177,
+                        backlog=VIF_BACKLOG,
+                        owner=uid,
+                        directory=directory,
+                    )
+                )
+            undo.pop_all()
+        os.close(directory)
+        self._vifs[vif_id] = VifSockets(uid, listeners)
+        return [*listeners.values()]
+
+    def close_vif(self, vif_id: str) -> None:
+        """Remove the sockets of *vif_id* and their directory, if there are any."""
+        sockets = self._vifs.pop(vif_id, None)
+        if sockets is not None:
+            sockets.close()
+            shutil.rmtree(f"vif/{vif_id}", dir_fd=self._fd)
+
+    @property
+    def vif_ids(self) -> frozenset[str]:
+        """The vifs that have sockets."""
+        return frozenset(self._vifs)
+
+    def remove(self) -> None:
+        """Remove all that we made; the directory itself too, if we made it."""
+        for sockets in self._vifs.values():
+            sockets.close()
+        self._vifs.clear()
+        self._clean()
+        self._release_lock()
+        os.close(self._fd)
+        if self._made:
+            with contextlib.suppress(OSError):
+                os.rmdir(self.path)
+
+    def _take_lock(self) -> int:
+        while True:
+            fd = os.open(
+                "lock",
+                os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC,
+                0o600,
+                dir_fd=self._fd,
+            )
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                pid = os.read(fd, 32).decode("ascii", "replace").strip()
+                os.close(fd)
+                raise RunDirectoryInUse(
+                    f"{self.path} is in use by another multiplexerd, process {pid or 'unknown'}"
+                ) from None
+            # The predecessor may have removed the file between our two calls.
+            if _is_same(fd, "lock", self._fd):
+                os.ftruncate(fd, 0)
+                os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+                return fd
+            os.close(fd)
+
+    def _release_lock(self) -> None:
+        # Locked until it is gone: a successor finds us alive, or no file of ours.
+        os.unlink("lock", dir_fd=self._fd)
+        os.close(self._lock)
+
+    def _clean(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink("control", dir_fd=self._fd)
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree("vif", dir_fd=self._fd)
+
+
+def _is_same(fd: int, name: str, directory: int) -> bool:
+    try:
+        there = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(os.fstat(fd), there)
+
+
+@contextlib.contextmanager
+def _umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def _listen(
+    path: str,
+    kind: socket.SocketKind,
+    *,
+    umask: int,
+    backlog: int,
+    owner: int = 0,
+    directory: int | None = None,
+) -> socket.socket:
+    """Return a socket that listens at *path*, in *directory* if its owner is not root."""
+    with contextlib.ExitStack() as undo:
+        listener = undo.enter_context(socket.socket(socket.AF_UNIX, kind | socket.SOCK_NONBLOCK))
+        refuse_fds(listener)
+        with _umask(umask):
+            listener.bind(path)
+        if directory is not None:
+            name = os.path.basename(path)
+            os.chown(name, owner, -1, dir_fd=directory, follow_symlinks=False)
+        listener.listen(backlog)
+        undo.pop_all()
+    return listener

@@ -1,0 +1,390 @@
+"""The broker's loop: two processes, what control asks, and the uplinks' state.
+
+One turn waits for signals, the ends of the two processes, their messages and
+the kernel's word that an interface has changed.  Nothing else ever waits, but
+for the end of a process that was told to end.
+"""
+
+import itertools
+import pwd
+import selectors
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Final
+
+import attrs
+
+from multiplexer.daemon import audit, channel, notify, process
+from multiplexer.daemon.admission import Admission, Refused
+from multiplexer.daemon.child import Child
+from multiplexer.daemon.privileges import Identity
+from multiplexer.daemon.rundir import RunDirectory
+from multiplexer.model import Config, port_of_uplink
+from multiplexer.uplinks.nic import LinkWatch, NicUplink, Refresh
+
+#: How long a process may take to end when it is asked to.
+GRACE_S: Final = 3.0
+
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class ChildFailed(Exception):
+    """Control or engine has ended, or is of no use any more."""
+
+
+@attrs.frozen
+class Roles:
+    """What runs as control and as engine, and who each becomes."""
+
+    control: process.Role
+    engine: process.Role
+    control_identity: Identity
+    engine_identity: Identity
+
+
+class RestartBudget:
+    """At most *limit* restarts in any *period_s*."""
+
+    def __init__(self, limit: int = 5, period_s: float = 60) -> None:
+        self.limit = limit
+        self.period_s = period_s
+        self._times: deque[float] = deque(maxlen=limit)
+
+    def spend(self, now_s: float) -> bool:
+        """Return whether one more is within the budget, and count it if so."""
+        if len(self._times) == self.limit and now_s - self._times[0] < self.period_s:
+            return False
+        self._times.append(now_s)
+        return True
+
+
+@contextmanager
+def caught_signals() -> Iterator[socket.socket]:
+    """Have STOP_SIGNALS arrive as bytes on the socket that this gives, and do nothing else."""
+    reader, writer = socket.socketpair()
+    with reader, writer:
+        reader.setblocking(False)
+        writer.setblocking(False)
+        for number in STOP_SIGNALS:
+            signal.signal(number, lambda *_: None)
+        signal.set_wakeup_fd(writer.fileno())
+        try:
+            yield reader
+        finally:
+            signal.set_wakeup_fd(-1)
+
+
+class Supervisor:
+    """The daemon from its first child's start to its last child's end."""
+
+    def __init__(
+        self,
+        start: channel.Start,
+        config: Config,
+        roles: Roles,
+        run_directory: RunDirectory,
+        listener: socket.socket,
+        nics: Sequence[NicUplink],
+        links: LinkWatch,
+        signals: socket.socket,
+        log: audit.Log,
+        notifier: notify.Notifier,
+    ) -> None:
+        self._start = start
+        self._config = config
+        self._roles = roles
+        self._run_directory = run_directory
+        self._listener = listener
+        self._nics = nics
+        self._links = links
+        self._signals = signals
+        self._log = log
+        self._notifier = notifier
+        self._admission = Admission(config, _user_name)
+        self._budget = RestartBudget()
+        self._requests = itertools.count(1)
+        self._selector = selectors.DefaultSelector()
+        self._control: Child | None = None
+        self._engine: Child | None = None
+        #: Vifs whose sockets are an earlier control's, and not asked for since.
+        self._unclaimed: frozenset[str] = frozenset()
+        self._stop_signal: int | None = None
+
+    def run(self) -> int:
+        """Serve until a signal, or until nothing helps; return the exit status."""
+        self._watch(self._signals, self._on_signal)
+        self._watch(self._links.socket, self._on_links)
+        is_running = False
+        try:
+            while self._stop_signal is None:
+                try:
+                    if not self._children:
+                        self._start_children()
+                    self._turn()
+                    if not is_running and self._is_ready():
+                        is_running = True
+                        self._notifier.tell(READY=1, STATUS="Running")
+                        self._log.info("ready")
+                except ChildFailed as failure:
+                    self._log.error(str(failure))
+                    if not is_running:
+                        self._log.error("start-up failed")
+                        return 1
+                    if not self._prepare_restart():
+                        return 1
+            self._log.info(f"stopping on {signal.Signals(self._stop_signal).name}")
+            return 0
+        finally:
+            self._notifier.tell(STOPPING=1)
+            self._stop_children()
+            self._selector.close()
+
+    def _watch(self, source: socket.socket | int, react: Callable[[], None]) -> None:
+        self._selector.register(source, selectors.EVENT_READ, react)
+
+    @property
+    def _children(self) -> list[Child]:
+        return [child for child in (self._control, self._engine) if child is not None]
+
+    def _is_ready(self) -> bool:
+        return all(child.ready for child in self._children)
+
+    def _turn(self, timeout_s: float | None = None) -> None:
+        """Wait for something to happen, and react to it.
+
+        Raises:
+            ChildFailed: if it was the end of a child.
+        """
+        for child in self._children:
+            react = self._selector.get_key(child.sock).data
+            self._selector.modify(child.sock, child.events, react)
+        for key, _ in self._selector.select(timeout_s):
+            key.data()
+
+    def _on_signal(self) -> None:
+        self._stop_signal = self._signals.recv(1)[0]
+
+    # Uplinks
+
+    def _on_links(self) -> None:
+        self._links.drain()
+        for nic in self._nics:
+            refresh = nic.refresh(self._links.socket)
+            if refresh.changed:
+                self._log_uplink(nic)
+                self._tell_uplink(nic, refresh)
+
+    def _log_uplink(self, nic: NicUplink) -> None:
+        name = f'uplink "{nic.name}"'
+        if nic.error is not None:
+            self._log.warning(f"{name} is not used: {nic.error}")
+        elif nic.link is None:
+            self._log.warning(f'{name}: there is no interface "{nic.interface}"')
+        else:
+            self._log.info(f'{name}: interface "{nic.interface}" is {"up" if nic.up else "down"}')
+
+    def _tell_uplink(self, nic: NicUplink, refresh: Refresh) -> None:
+        last = nic.last
+        mac, mtu = (last.mac, last.mtu) if last is not None else (None, None)
+        state = channel.UplinkState(nic.name, nic.present, nic.up, mac, mtu, nic.error)
+        port = port_of_uplink(self._config, nic.name)
+        order = channel.SetUplink(next(self._requests), port, nic.present, nic.up)
+        is_new = refresh.socket_is_new and nic.socket is not None
+        for child in self._children:
+            if child is self._engine:
+                self._say(child, order, [nic.socket] if is_new and nic.socket else [])
+            else:
+                self._say(child, state)
+
+    # Children
+
+    def _start_children(self) -> None:
+        """Start both, and tell them what there is."""
+        to_control, control_broker = _pair()
+        to_engine, engine_broker = _pair()
+        control_engine, engine_control = _pair()
+        with control_broker, engine_broker, control_engine, engine_control:
+            engine = process.Process.start(
+                self._roles.engine,
+                self._roles.engine_identity,
+                {"broker": engine_broker, "control": engine_control},
+            )
+            self._engine = self._adopt(engine, to_engine, self._on_engine)
+            control = process.Process.start(
+                self._roles.control,
+                self._roles.control_identity,
+                {"broker": control_broker, "engine": control_engine, "listener": self._listener},
+            )
+            self._control = self._adopt(control, to_control, self._on_control)
+        self._say(self._control, self._start)
+        for nic in self._nics:
+            self._tell_uplink(nic, Refresh(changed=True, socket_is_new=True))
+
+    def _adopt(
+        self,
+        running: process.Process,
+        sock: socket.socket,
+        on_message: Callable[[channel.Message], None],
+    ) -> Child:
+        child = Child(running, sock)
+        self._watch(running.pidfd, partial(self._on_end, child))
+        self._watch(sock, partial(self._on_channel, child, on_message))
+        return child
+
+    def _disown(self, child: Child) -> None:
+        self._selector.unregister(child.process.pidfd)
+        self._selector.unregister(child.sock)
+        child.close()
+        if child is self._control:
+            self._control = None
+        else:
+            self._engine = None
+
+    def _on_end(self, child: Child) -> None:
+        self._disown(child)
+        raise ChildFailed(f"{child.name} ended with {child.process.reap()}")
+
+    def _fail(self, child: Child, why: str) -> None:
+        self._disown(child)
+        child.process.signal(signal.SIGKILL)
+        child.process.reap()
+        raise ChildFailed(why)
+
+    def _say(
+        self, child: Child, message: channel.Message, sockets: Sequence[socket.socket] = ()
+    ) -> None:
+        self._attempt(child, partial(child.say, message, sockets))
+
+    def _attempt(self, child: Child, talk: Callable[[], None]) -> None:
+        try:
+            talk()
+        except channel.SiblingError as error:
+            self._fail(child, f"{child.name} broke the protocol: {error}")
+        except channel.SiblingGone:
+            # Its end follows, and says more; unless it only closed the channel.
+            if not child.process.wait(GRACE_S):
+                self._fail(child, f"{child.name} closed its channel")
+            self._on_end(child)
+
+    def _on_channel(self, child: Child, on_message: Callable[[channel.Message], None]) -> None:
+        if child.events & selectors.EVENT_WRITE:
+            self._attempt(child, child.flush)
+        else:
+            self._attempt(child, partial(self._read, child, on_message))
+
+    def _read(self, child: Child, on_message: Callable[[channel.Message], None]) -> None:
+        message, fds = child.receive()
+        channel.close_all(fds)  # nobody sends the broker any
+        on_message(message)
+
+    def _prepare_restart(self) -> bool:
+        """Make ready to start both children afresh; False if that has been too often."""
+        self._stop_children()
+        if not self._budget.spend(time.monotonic()):
+            self._log.error(
+                f"giving up: {self._budget.limit} restarts in {self._budget.period_s:.0f} s "
+                "were not enough"
+            )
+            return False
+        self._unclaimed = self._run_directory.vif_ids
+        for nic in self._nics:
+            nic.reopen(self._links.socket)
+        self._log.info("starting control and engine again")
+        return True
+
+    def _stop_children(self) -> None:
+        """End control while it is still answered, then the engine."""
+        if self._control is not None:
+            self._control.process.signal(signal.SIGTERM)
+            deadline = time.monotonic() + GRACE_S
+            try:
+                while (left_s := deadline - time.monotonic()) > 0:
+                    self._turn(left_s)
+            except ChildFailed:
+                pass
+        left = self._children
+        for child in left:
+            self._disown(child)
+        process.stop((child.process for child in left), GRACE_S)
+
+    # What they say
+
+    def _on_engine(self, message: channel.Message) -> None:
+        assert self._engine is not None
+        match message:
+            case channel.Ready():
+                self._engine.ready = True
+            case channel.Ack(error=error):
+                if error is not None:
+                    self._log.error(f"engine cannot use an uplink: {error}")
+            case _:
+                raise channel.SiblingError(f"{type(message).__name__} is not for the broker")
+
+    def _on_control(self, message: channel.Message) -> None:
+        assert self._control is not None
+        match message:
+            case channel.Ready():
+                self._control.ready = True
+                self._forget_unclaimed()
+            case channel.OpenVifSockets():
+                self._grant(message.request, lambda: self._open_vif(message))
+            case channel.CloseVifSockets():
+                self._grant(message.request, lambda: self._close_vif(message))
+            case channel.SetMemberships():
+                self._grant(message.request, lambda: self._set_members(message))
+            case _:
+                raise channel.SiblingError(f"{type(message).__name__} is not for the broker")
+
+    def _grant(self, request: int, act: Callable[[], Sequence[socket.socket]]) -> None:
+        """Do what control asks for, and answer."""
+        assert self._control is not None
+        error: str | None = None
+        sockets: Sequence[socket.socket] = ()
+        try:
+            sockets = act()
+        except Refused as refused:
+            error = str(refused)
+            self._log.audit("request-refused", by="control", why=error)
+        except OSError as failed:
+            error = str(failed)
+            self._log.error(f"request of control failed: {error}")
+        self._control.say(channel.Done(request, error), sockets)
+
+    def _open_vif(self, request: channel.OpenVifSockets) -> Sequence[socket.socket]:
+        self._admission.check_open(request, self._run_directory.vif_ids)
+        sockets = self._run_directory.open_vif(request.vif_id, request.uid, request.kinds)
+        self._unclaimed -= {request.vif_id}
+        return sockets
+
+    def _close_vif(self, request: channel.CloseVifSockets) -> Sequence[socket.socket]:
+        self._admission.check_id(request.vif_id)
+        self._run_directory.close_vif(request.vif_id)
+        return ()
+
+    def _set_members(self, request: channel.SetMemberships) -> Sequence[socket.socket]:
+        self._admission.check_members(request)
+        nic = next(nic for nic in self._nics if nic.name == request.uplink)
+        nic.set_members(request.macs)
+        return ()
+
+    def _forget_unclaimed(self) -> None:
+        """Remove the sockets of vifs that were deleted while control died."""
+        for vif_id in self._unclaimed:
+            self._run_directory.close_vif(vif_id)
+        self._unclaimed = frozenset()
+
+
+def _pair() -> tuple[socket.socket, socket.socket]:
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def _user_name(uid: int) -> str | None:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return None

@@ -1,0 +1,256 @@
+"""The vifs that exist: how they come to be, and how they go.
+
+This is the daemon's only list of vifs, and whoever changes it holds `changing`.
+A vif is made in an order in which every step can be undone: the engine knows
+it, the broker makes its sockets, the database has it, its clients are served.
+It goes the other way round: once the database has forgotten it, it is gone,
+whatever happens after.
+"""
+
+import contextlib
+import socket
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import Final
+
+import attrs
+import trio
+
+from multiplexer.daemon.broker_client import BrokerClient
+from multiplexer.daemon.calls import RequestFailed
+from multiplexer.daemon.engine_client import EngineClient
+from multiplexer.daemon.state import State
+from multiplexer.model import FIRST_VIF_PORT, MAX_PORTS, MAX_VIFS, Config, Network, Vif
+from multiplexer.policy import compile_vif, memberships
+from pfinet_proto.attach import Binding, Goodbye, GoodbyeCode
+from pfinet_proto.values import VifName
+
+#: The ways into a vif, in the order in which the broker is asked for their sockets.
+KINDS: Final = ("attach", "stream")
+
+STOPPING: Final = Goodbye(GoodbyeCode.SHUTTING_DOWN, "the daemon stops")
+
+
+class VifTaken(Exception):
+    """Another client is attached to the vif."""
+
+
+@attrs.frozen
+class Holder:
+    """Who is attached; *since_s* is trio's time."""
+
+    uid: int
+    pid: int
+    transport: str
+    offload: int
+    since_s: float
+
+
+@attrs.define(eq=False)
+class LiveVif:
+    """A vif, and what of it changes while the daemon runs.
+
+    *farewell* is what its client hears when it or the daemon ends.  Cancelling
+    *serving* sends the clients away, and *served* is set when they are gone;
+    *steps* then undo all that was done to make it.
+    """
+
+    vif: Vif
+    port: int
+    binding: Binding
+    holder: Holder | None = None
+    farewell: Goodbye = STOPPING
+    serving: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    served: trio.Event = attrs.field(factory=trio.Event)
+    steps: contextlib.AsyncExitStack = attrs.field(factory=contextlib.AsyncExitStack)
+
+    @property
+    def name(self) -> VifName:
+        return self.vif.name
+
+    @contextlib.contextmanager
+    def held_by(self, holder: Holder) -> Iterator[None]:
+        """Be taken by *holder* while the context lasts.
+
+        Raises:
+            VifTaken: if somebody else is there.
+        """
+        if self.holder is not None:
+            raise VifTaken(
+                f"vif {self.name} is taken by uid {self.holder.uid}, pid {self.holder.pid}"
+            )
+        self.holder = holder
+        try:
+            yield
+        finally:
+            self.holder = None
+
+
+@attrs.frozen
+class Aside:
+    """A vif of an earlier run that may not be any more: kept, but nobody has it."""
+
+    vif: Vif
+    why: str
+
+
+ServeVif = Callable[[LiveVif, Mapping[str, socket.socket]], Awaitable[None]]
+
+
+def bind(network: Network, vif: Vif) -> Binding:
+    """Return what the stack on *vif* is told."""
+    return Binding(
+        vif=vif.name,
+        network=network.name,
+        mac=vif.mac,
+        mtu=network.mtu,
+        addresses=vif.addresses,
+        prefixes=vif.prefixes,
+        gateways=network.gateways,
+        dns=network.dns,
+        search=network.search,
+    )
+
+
+class Vifs:
+    """All vifs, by name and by port.
+
+    *serve* is run for each, with its listening sockets by kind, until it goes.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        state: State,
+        broker: BrokerClient,
+        engine: EngineClient,
+        serve: ServeVif,
+    ) -> None:
+        self.changing = trio.Lock()
+        self._config = config
+        self._state = state
+        self._broker = broker
+        self._engine = engine
+        self._serve = serve
+        #: Those that are served.
+        self._by_name: dict[VifName, LiveVif] = {}
+        #: Those that the engine may know of: some are just being made, or just going.
+        self._by_port: dict[int, LiveVif] = {}
+        self._nursery: trio.Nursery
+        self.aside: dict[VifName, Aside] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def __iter__(self) -> Iterator[LiveVif]:
+        """Iterate over the vifs by name."""
+        return iter([self._by_name[name] for name in sorted(self._by_name)])
+
+    def get(self, name: VifName) -> LiveVif | None:
+        """Return the vif of that name."""
+        return self._by_name.get(name)
+
+    async def run(
+        self,
+        vifs: Sequence[Vif],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Bring up *vifs*, then serve them and those that come until cancelled.
+
+        Raises:
+            RequestFailed: if one of them cannot be.
+        """
+        async with trio.open_nursery() as self._nursery:
+            for vif in vifs:
+                self._start(*await self._set_up(vif))
+            for uplink in self._config.uplinks:
+                await self._update_memberships(uplink.name)
+            task_status.started()
+            await trio.sleep_forever()
+
+    async def create(self, vif: Vif) -> LiveVif:
+        """Make *vif*, which was checked against all that are there.
+
+        Raises:
+            RequestFailed: if broker or engine refuse.
+            StateError: if it cannot be kept.
+        """
+        assert self.changing.locked()
+        live, listeners = await self._set_up(vif)
+        async with contextlib.AsyncExitStack() as undo:
+            undo.push_async_callback(live.steps.aclose)
+            await self._update_memberships(self._config.network(vif.network).uplink)
+            await trio.to_thread.run_sync(self._state.add, vif)
+            undo.pop_all()
+        self._start(live, listeners)
+        return live
+
+    async def delete(self, live: LiveVif) -> None:
+        """Unmake a vif and let its client go; it is free for others when this returns.
+
+        Raises:
+            StateError: if it cannot be forgotten; it then stays.
+            RequestFailed: if broker or engine could not clear up after it.
+        """
+        assert self.changing.locked()
+        await trio.to_thread.run_sync(self._state.remove, live.vif.id)
+        del self._by_name[live.name]
+        live.farewell = Goodbye(GoodbyeCode.DELETED, f"vif {live.name} was deleted")
+        with trio.CancelScope(shield=True):
+            live.serving.cancel()
+            await live.served.wait()
+            await live.steps.aclose()
+
+    async def delete_aside(self, name: VifName) -> None:
+        """Forget a vif that was set aside.
+
+        Raises:
+            StateError: if it cannot be forgotten; it then stays.
+        """
+        await trio.to_thread.run_sync(self._state.remove, self.aside[name].vif.id)
+        del self.aside[name]
+
+    async def _set_up(self, vif: Vif) -> tuple[LiveVif, Mapping[str, socket.socket]]:
+        """Do for *vif* what can be undone; its *steps* then undo it."""
+        network = self._config.network(vif.network)
+        live = LiveVif(vif, self._free_port(), bind(network, vif))
+        async with contextlib.AsyncExitStack() as steps:
+            steps.push_async_callback(self._update_memberships, network.uplink)
+            self._by_port[live.port] = live
+            steps.callback(self._by_port.pop, live.port)
+            await self._engine.set_vif(live.port, compile_vif(self._config, vif))
+            steps.push_async_callback(self._engine.clear_vif, live.port)
+            listeners = await self._broker.open_vif_sockets(vif.id, vif.owner_uid, KINDS)
+            for listener in listeners:
+                steps.enter_context(listener)
+            steps.push_async_callback(self._broker.close_vif_sockets, vif.id)
+            live.steps = steps.pop_all()
+        return live, dict(zip(KINDS, listeners, strict=True))
+
+    def _start(self, live: LiveVif, listeners: Mapping[str, socket.socket]) -> None:
+        self._by_name[live.name] = live
+        self._nursery.start_soon(self._serve_one, live, listeners)
+
+    async def _serve_one(self, live: LiveVif, listeners: Mapping[str, socket.socket]) -> None:
+        try:
+            with live.serving:
+                await self._serve(live, listeners)
+        finally:
+            live.served.set()
+
+    def _free_port(self) -> int:
+        """Return the lowest port that no vif has.
+
+        Raises:
+            RequestFailed: if every one is taken.
+        """
+        for port in range(FIRST_VIF_PORT, MAX_PORTS):
+            if port not in self._by_port:
+                return port
+        raise RequestFailed(f"there are {MAX_VIFS} vifs, and can be no more")
+
+    async def _update_memberships(self, uplink: str | None) -> None:
+        """Let the NIC of *uplink*, if it is one, receive for the vifs that are bridged to it."""
+        macs = memberships(self._config, [live.vif for live in self._by_port.values()])
+        if uplink is not None and uplink in macs:
+            await self._broker.set_memberships(uplink, macs[uplink])

@@ -1,0 +1,1 @@
+"""Uplinks: where a network meets the outside.  Set-up and link state, no frame."""

@@ -1,0 +1,415 @@
+"""Control with a broker and an engine that only remember what they were asked.
+
+Everything runs in one process and one trio loop.  Clients are uids: whoever
+connects is seen as what the process acts as at that moment.
+"""
+
+import io
+import os
+import resource
+import shutil
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import attrs
+import trio
+
+from multiplexer.daemon import channel, channel_trio
+from multiplexer.daemon.audit import Log
+from multiplexer.daemon.control import Control, ControlBoot
+from multiplexer.daemon.host import System
+from multiplexer.daemon.rundir import KINDS, refuse_fds
+from multiplexer.datapath.engine import VERDICTS
+from pfinet_proto import attach as attaching
+from pfinet_proto import control
+from pfinet_proto.values import IPAddress, MacAddress
+from tests.support.plain import acting_as
+
+ALICE, BOB, CAROL = 20001, 20002, 20003
+NAMES = {"alice": ALICE, "bob": BOB, "carol": CAROL, "root": 0}
+
+NIC_MAC = MacAddress.parse("02:00:00:00:00:07")
+
+CONFIG = """\
+[daemon]
+run_dir = "{run_dir}"
+state_dir = "{state_dir}"
+owner_uids = ["20001-20089"]
+admins = ["carol"]
+
+[uplink.wire]
+kind = "nic"
+interface = "nic0"
+external = ["10.77.0.0/24", "fd77::/64"]
+
+[uplink.nowhere]
+kind = "none"
+
+[network.lan]
+uplink = "wire"
+prefixes = ["10.77.0.0/24", "fd77::/64"]
+gateways = ["10.77.0.1", "fd77::1"]
+reserved = ["10.77.0.200-10.77.0.254"]
+
+[network.lab]
+mode = "hub"
+uplink = "nowhere"
+prefixes = ["10.78.0.0/24"]
+mtu = 9000
+"""
+
+STATIC = """
+[vif.web]
+owner = "20001"
+network = "lan"
+addresses = ["10.77.0.80/24", "fd77::80/64"]
+"""
+
+R = TypeVar("R")
+
+
+def system(names: dict[str, int] = NAMES, hosts: tuple[str, ...] = ("10.77.0.9",)) -> System:
+    """Return a system with these users, each in a group of its own, and these addresses."""
+    addresses: tuple[IPAddress, ...] = tuple(map(ip_address, hosts))
+    uids = {uid: name for name, uid in names.items()}
+    return System(uids.get, names.get, names.get, lambda: addresses)
+
+
+class Sibling:
+    """One end of a channel that answers by `react` and remembers what it was asked.
+
+    *refusals* has the error to answer a type of request with; what is in
+    *withheld* is not answered until `release`.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = trio.socket.from_stdlib_socket(sock)
+        self.heard: list[channel.Message] = []
+        self.refusals: dict[type[Any], str] = {}
+        self.withheld: set[type[Any]] = set()
+        self._held: list[channel.Message] = []
+        self._heard_more = trio.Event()
+
+    async def run(self) -> None:
+        while True:
+            try:
+                message, fds = await channel_trio.receive(self.sock)
+            except channel.SiblingGone:
+                return
+            self.heard.append(message)
+            if type(message) in self.withheld:
+                self._held.append(message)
+            else:
+                await self.answer(message, fds)
+            self._heard_more.set()
+            self._heard_more = trio.Event()
+
+    async def answer(self, message: channel.Message, fds: list[int]) -> None:
+        raise NotImplementedError
+
+    async def release(self) -> None:
+        """Answer what was withheld."""
+        self.withheld.clear()
+        while self._held:
+            await self.answer(self._held.pop(0), [])
+
+    def all(self, kind: type[R]) -> list[R]:
+        return [message for message in self.heard if isinstance(message, kind)]
+
+    async def wait_heard(self, kind: type[R], count: int = 1) -> R:
+        """Return message number *count* of its kind, once it is heard."""
+        while len(self.all(kind)) < count:
+            await self._heard_more.wait()
+        return self.all(kind)[count - 1]
+
+
+class FakeBroker(Sibling):
+    """A broker whose sockets everybody may connect to."""
+
+    def __init__(self, sock: socket.socket, run_dir: Path) -> None:
+        super().__init__(sock)
+        self._run_dir = run_dir
+        self.uids: dict[str, int] = {}
+
+    async def start(self, text: str, nic_mac: MacAddress | None = NIC_MAC) -> None:
+        features = channel.Features(passrights=True)
+        await channel_trio.send(self.sock, channel.Start(text, "multiplexer.toml", features))
+        await self.tell_uplink(nic_mac)
+
+    async def tell_uplink(self, mac: MacAddress | None = NIC_MAC) -> None:
+        state = channel.UplinkState("wire", mac is not None, mac is not None, mac, 1500)
+        await channel_trio.send(self.sock, state)
+
+    async def answer(self, message: channel.Message, fds: list[int]) -> None:
+        if isinstance(message, channel.Ready):
+            return
+        assert isinstance(
+            message, channel.OpenVifSockets | channel.CloseVifSockets | channel.SetMemberships
+        )
+        refusal = self.refusals.get(type(message))
+        done = channel.Done(message.request, refusal)
+        if isinstance(message, channel.OpenVifSockets) and refusal is None:
+            with self._listeners(message) as listeners:
+                await channel_trio.send(self.sock, done, [sock.fileno() for sock in listeners])
+            return
+        if isinstance(message, channel.CloseVifSockets) and refusal is None:
+            shutil.rmtree(self._run_dir / "vif" / message.vif_id)
+            del self.uids[message.vif_id]
+        await channel_trio.send(self.sock, done)
+
+    @contextmanager
+    def _listeners(self, message: channel.OpenVifSockets) -> Iterator[list[socket.socket]]:
+        folder = self._run_dir / "vif" / message.vif_id
+        folder.mkdir(parents=True)
+        self.uids[message.vif_id] = message.uid
+        listeners = [listen(folder / kind, KINDS[kind]) for kind in message.kinds]
+        try:
+            yield listeners
+        finally:
+            for listener in listeners:
+                listener.close()
+
+    @property
+    def sockets(self) -> set[str]:
+        """The ids of the vifs that have sockets."""
+        return {entry.name for entry in (self._run_dir / "vif").iterdir()}
+
+
+class FakeEngine(Sibling):
+    """An engine that moves nothing."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock)
+        #: What is attached, by port.
+        self.data: dict[int, socket.socket] = {}
+        self.rows: dict[int, tuple[int, ...]] = {}
+        self.conflicts: tuple[channel.Conflict, ...] = ()
+
+    async def answer(self, message: channel.Message, fds: list[int]) -> None:
+        if isinstance(message, channel.ReadCounters):
+            ports = range(message.first, message.first + message.count)
+            nothing = (0,) * (4 + len(VERDICTS))
+            rows = tuple(self.rows.get(port, nothing) for port in ports)
+            conflicts = tuple(found for found in self.conflicts if found.port in ports)
+            reply = channel.CountersReply(message.request, message.first, rows, conflicts)
+            await channel_trio.send(self.sock, reply)
+            return
+        refusal = self.refusals.get(type(message))
+        if isinstance(message, channel.Attach):
+            data = socket.socket(fileno=fds[0])
+            if refusal is None:
+                self.data[message.port] = data
+            else:
+                data.close()
+        if isinstance(message, channel.Detach | channel.ClearVif) and message.port in self.data:
+            self.data.pop(message.port).close()
+        request = getattr(message, "request", None)
+        assert isinstance(request, int)
+        await channel_trio.send(self.sock, channel.Ack(request, refusal))
+
+    async def end_attachment(self, attached: channel.Attach, why: str) -> None:
+        """Say that the attachment has ended by itself."""
+        self.data.pop(attached.port).close()
+        await channel_trio.send(
+            self.sock, channel.Detached(attached.port, attached.generation, why)
+        )
+
+    def close(self) -> None:
+        for data in self.data.values():
+            data.close()
+
+
+def listen(path: Path, kind: socket.SocketKind) -> socket.socket:
+    """Return a socket that listens at *path* for everybody."""
+    listener = socket.socket(socket.AF_UNIX, kind | socket.SOCK_NONBLOCK)
+    refuse_fds(listener)
+    listener.bind(str(path))
+    path.chmod(0o666)
+    listener.listen(16)
+    return listener
+
+
+@attrs.define
+class Asker:
+    """A connection to the control socket."""
+
+    stream: trio.SocketStream
+    _decoder: control.FrameDecoder = attrs.field(
+        factory=lambda: control.FrameDecoder(control.MAX_REPLY_BYTES)
+    )
+    _replies: list[bytes] = attrs.field(factory=list)
+
+    async def ask(self, request: control.Request[R]) -> R:
+        """Return what the daemon answers; ControlError if it refuses."""
+        await self.stream.send_all(control.encode_request(request, 7))
+        return control.decode_reply_untrusted(await self.next_reply(), request, 7)
+
+    async def next_reply(self) -> bytes:
+        while not self._replies:
+            data = await self.stream.receive_some(65536)
+            assert data, "the daemon closed the connection"
+            self._replies += self._decoder.feed(data)
+        return self._replies.pop(0)
+
+
+@attrs.define
+class Attacher:
+    """A connection to a vif's `attach` socket."""
+
+    sock: trio.socket.SocketType
+    machine: attaching.AttachMachine = attrs.field(
+        factory=lambda: attaching.AttachMachine(attaching.Role.CLIENT)
+    )
+
+    async def say(self, message: attaching.Message) -> None:
+        await self.sock.send(self.machine.send(message))
+
+    async def hear(self) -> tuple[attaching.Message, list[int]]:
+        """Return the daemon's next message and its descriptors; EOFError if it has closed."""
+        data, ancillary, flags, _ = await self.sock.recvmsg(65536, channel.rights_space())
+        assert not flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC)
+        if not data:
+            raise EOFError
+        fds = [fd for _, _, value in ancillary for fd in memoryview(value).cast("i")]
+        return self.machine.receive_untrusted(data), fds
+
+    async def attach(self) -> tuple[attaching.Welcome, socket.socket]:
+        """Say hello, and return the answer and the data stream."""
+        await self.say(attaching.Hello(offload=attaching.Offload.CSUM, client="test 1"))
+        welcome, fds = await self.hear()
+        assert isinstance(welcome, attaching.Welcome), welcome
+        (fd,) = fds
+        return welcome, socket.socket(fileno=fd)
+
+    async def wait_closed(self) -> None:
+        try:
+            while True:
+                await self.hear()
+        except EOFError:
+            return
+
+
+@attrs.define(kw_only=True)
+class Running:
+    """A control process that serves, and those around it."""
+
+    run_dir: Path
+    control: Control
+    broker: FakeBroker
+    engine: FakeEngine
+    text: io.StringIO
+
+    @property
+    def log(self) -> list[str]:
+        """What was logged, line by line, without time and program."""
+        return [line.split(": ", 1)[1] for line in self.text.getvalue().splitlines()]
+
+    @asynccontextmanager
+    async def connected(
+        self, path: Path, uid: int, kind: socket.SocketKind = socket.SOCK_STREAM
+    ) -> AsyncIterator[trio.socket.SocketType]:
+        with closing(socket.socket(socket.AF_UNIX, kind)) as sock:
+            with acting_as(uid):
+                sock.connect(str(path))
+            yield trio.socket.from_stdlib_socket(sock)
+
+    @asynccontextmanager
+    async def asker(self, uid: int = 0) -> AsyncIterator[Asker]:
+        async with self.connected(self.run_dir / "control", uid) as sock:
+            yield Asker(trio.SocketStream(sock))
+
+    async def ask(self, request: control.Request[R], uid: int = 0) -> R:
+        async with self.asker(uid) as asker:
+            return await asker.ask(request)
+
+    async def vif_directory(self, name: str) -> Path:
+        found = [vif for vif in (await self.ask(control.VifList())).vifs if str(vif.name) == name]
+        return self.run_dir / "vif" / found[0].id
+
+    @asynccontextmanager
+    async def attacher(self, vif: str, uid: int) -> AsyncIterator[Attacher]:
+        path = await self.vif_directory(vif) / "attach"
+        async with self.connected(path, uid, socket.SOCK_SEQPACKET) as sock:
+            yield Attacher(sock)
+
+
+@attrs.define
+class Place:
+    """Where a daemon keeps its files, over restarts."""
+
+    run_dir: Path
+    state_dir: Path
+
+    @classmethod
+    @contextmanager
+    def made(cls) -> Iterator[Self]:
+        with tempfile.TemporaryDirectory() as folder:
+            os.chmod(folder, 0o755)
+            place = cls(Path(folder) / "run", Path(folder) / "state")
+            place.state_dir.mkdir()
+            yield place
+
+    def config(self, extra: str = "") -> str:
+        return CONFIG.format(run_dir=self.run_dir, state_dir=self.state_dir) + extra
+
+
+@contextmanager
+def no_room() -> Iterator[None]:
+    """Let no file grow, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@asynccontextmanager
+async def siblings(place: Place, users: System | None = None) -> AsyncIterator[Running]:
+    """Make control, with siblings that serve it; who enters runs control."""
+    place.run_dir.mkdir()
+    (place.run_dir / "vif").mkdir()
+    broker_ours, broker_theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    engine_ours, engine_theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener = listen(place.run_dir / "control", socket.SOCK_STREAM)
+    text = io.StringIO()
+    boot = ControlBoot(broker=broker_ours, engine=engine_ours, listener=listener)
+    broker = FakeBroker(broker_theirs, place.run_dir)
+    engine = FakeEngine(engine_theirs)
+    try:
+        log = Log("control", text, journal=True)
+        made = Control(boot, log, users if users is not None else system())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(broker.run)
+            nursery.start_soon(engine.run)
+            yield Running(
+                run_dir=place.run_dir, control=made, broker=broker, engine=engine, text=text
+            )
+            nursery.cancel_scope.cancel()
+    finally:
+        for sock in (broker_ours, broker_theirs, engine_ours, engine_theirs, listener):
+            sock.close()
+        engine.close()
+        shutil.rmtree(place.run_dir)
+
+
+@asynccontextmanager
+async def running(
+    place: Place,
+    extra: str = "",
+    users: System | None = None,
+    nic_mac: MacAddress | None = NIC_MAC,
+) -> AsyncIterator[Running]:
+    """Run control until the context ends, and then stop it as the broker does."""
+    async with siblings(place, users) as made:
+        await made.broker.start(place.config(extra), nic_mac)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(made.control.run)
+            await made.broker.wait_heard(channel.Ready)
+            yield made
+            made.control.stop()

@@ -1,0 +1,220 @@
+"""The database: what it acknowledged is there, and what is not whole is left alone."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from ipaddress import ip_interface, ip_network
+from pathlib import Path
+
+import pytest
+
+from multiplexer.daemon.state import SCHEMA_VERSION, State, StateError
+from multiplexer.model import Vif
+from pfinet_proto.values import MacAddress, VifName
+
+ALICE = Vif(
+    id="a" * 32,
+    name=VifName.parse("alice"),
+    owner_uid=20001,
+    owner_name="alice",
+    network="lan",
+    mac=MacAddress.parse("52:54:00:00:00:01"),
+    addresses=(ip_interface("10.77.0.11/24"), ip_interface("fd77::11/64")),
+    prefixes=(ip_network("fd77:0:0:0:5::/80"),),
+)
+BOB = Vif("b" * 32, VifName.parse("bob"), 20002, None, "lan", MacAddress.parse("52:54:00:00:00:02"))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state.db"
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[State]:
+    with closing(State.open(path)) as state:
+        yield state
+
+
+def test_vifs_are_as_they_were_after_a_restart(path: Path) -> None:
+    with opened(path) as state:
+        assert state.vifs() == ()
+        state.add(BOB)
+        state.add(ALICE)
+
+    with opened(path) as state:
+        assert state.vifs() == (ALICE, BOB)
+
+
+def test_a_removed_vif_is_gone_and_its_name_free(path: Path) -> None:
+    with opened(path) as state:
+        state.add(ALICE)
+        state.remove(ALICE.id)
+        state.remove(ALICE.id)
+
+    with opened(path) as state:
+        assert state.vifs() == ()
+        state.add(ALICE)
+
+
+def test_a_name_is_kept_once(path: Path) -> None:
+    with opened(path) as state:
+        state.add(ALICE)
+        with pytest.raises(StateError, match=r"UNIQUE.*vif\.name"):
+            state.add(ALICE)
+        assert state.vifs() == (ALICE,)
+
+
+def test_ids_and_macs_are_kept(path: Path) -> None:
+    web = VifName.parse("web")
+    with opened(path) as state:
+        state.keep_static_id(web, "c" * 32)
+        state.keep_nic_mac("wire", ALICE.mac)
+        state.keep_nic_mac("wire", BOB.mac)
+
+    with opened(path) as state:
+        assert state.static_ids() == {web: "c" * 32}
+        assert state.nic_macs() == {"wire": BOB.mac}
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from tests.daemon.test_state import ALICE, State
+import attrs
+from pfinet_proto.values import VifName
+state = State.open(Path(sys.argv[1]))
+for number in range(1000):
+    vif = attrs.evolve(ALICE, id=f"{number:032x}", name=VifName.parse(f"v{number}"))
+    state.add(vif)
+    print(vif.name, flush=True)
+"""
+
+
+def test_what_was_acknowledged_survives_a_kill(path: Path) -> None:
+    search_path = os.pathsep.join(entry for entry in sys.path if entry)
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": search_path},
+    ) as process:
+        assert process.stdout is not None
+        acknowledged = [process.stdout.readline().strip() for _ in range(20)]
+        process.send_signal(signal.SIGKILL)
+
+    with opened(path) as state:
+        names = {str(vif.name) for vif in state.vifs()}
+    assert set(acknowledged) <= names
+
+
+def test_only_its_owner_can_read_it(path: Path) -> None:
+    with opened(path) as state:
+        state.add(ALICE)
+
+        files = [entry for entry in path.parent.iterdir() if entry.name.startswith(path.name)]
+        assert {entry.stat().st_mode & 0o777 for entry in files} == {0o600}
+
+
+def test_a_second_user_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("multiplexer.daemon.state.LOCK_TIMEOUT_S", 0)
+    with opened(path), pytest.raises(StateError, match="is in use by another process"):
+        State.open(path)
+
+
+def test_a_draft_that_a_crash_left_is_replaced(path: Path) -> None:
+    path.with_name("state.db.new").write_bytes(b"half of a database")
+
+    with opened(path) as state:
+        assert state.vifs() == ()
+    assert not path.with_name("state.db.new").exists()
+
+
+def ruin_nothing_left(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def ruin_header(path: Path) -> None:
+    path.write_bytes(b"x" * 4096 + path.read_bytes()[4096:])
+
+
+def ruin_second_page(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:4096] + b"\xa5" * 4096 + path.read_bytes()[8192:])
+
+
+def ruin_by_cutting(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:6000])
+
+
+def ruin_mac(path: Path) -> None:
+    change(path, "UPDATE vif SET mac = 'no mac'")
+
+
+def ruin_id(path: Path) -> None:
+    change(path, "UPDATE vif SET id = '../../etc'")
+
+
+def ruin_addresses(path: Path) -> None:
+    change(path, "UPDATE vif SET addresses = '{\"a\": 1}'")
+
+
+def take_a_later_release(path: Path) -> None:
+    change(path, f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+
+
+def take_another_program(path: Path) -> None:
+    change(path, "PRAGMA application_id = 7")
+
+
+def change(path: Path, statement: str) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(statement)
+
+
+RUINS = [
+    (ruin_nothing_left, "state.db is empty: damaged, and not touched"),
+    (ruin_header, "damaged, and not touched: file is not a database"),
+    (ruin_second_page, "damaged"),
+    (ruin_by_cutting, "damaged"),
+    (ruin_mac, "damaged: vif 'alice': 'no mac' is not a MAC address"),
+    (ruin_id, "damaged: vif 'alice': vif id is '../../etc'"),
+    (ruin_addresses, "damaged: vif 'alice'"),
+    (take_a_later_release, "has schema version 2, wanted 1"),
+    (take_another_program, "is not a database of multiplexerd"),
+]
+
+
+@pytest.mark.parametrize(("ruin", "message"), RUINS, ids=[ruin.__name__ for ruin, _ in RUINS])
+def test_damage_is_refused_and_left_as_it_is(
+    path: Path, ruin: Callable[[Path], None], message: str
+) -> None:
+    """Starting afresh would give the addresses of forgotten vifs to others."""
+    with opened(path) as state:
+        state.add(ALICE)
+    ruin(path)
+    before = path.read_bytes()
+
+    with pytest.raises(StateError) as caught, opened(path) as state:
+        state.vifs()
+
+    assert message in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert path.read_bytes() == before
+
+
+def test_a_log_without_its_database_is_refused(path: Path) -> None:
+    """SQLite would replay the log of the lost database into the new one."""
+    path.with_name("state.db-wal").write_bytes(b"changes")
+
+    with pytest.raises(StateError, match="is gone, but its log"):
+        State.open(path)
+    assert not path.exists()
+
+
+def test_a_directory_that_is_not_there_is_the_systems_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        State.open(tmp_path / "nowhere" / "state.db")

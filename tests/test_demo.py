@@ -1,0 +1,103 @@
+"""The demo says what it must, and leaves nothing behind, however it ends."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+import pytest
+
+from tests.support.netns import run
+from tests.support.programs import eventually
+
+CHECKOUT = Path(__file__).parent.parent
+LEFT_WHERE = (Path("/run"), Path("/tmp"), Path("/var/lib"), Path("/dev/shm"))
+
+
+@attrs.frozen
+class Machine:
+    """What can be left behind on a machine, apart from processes."""
+
+    mounts: str
+    interfaces: str
+    namespaces: str
+    files: frozenset[str]
+    tun_mode: int
+
+
+def machine() -> Machine:
+    return Machine(
+        Path("/proc/self/mounts").read_text(),
+        run(["ip", "-o", "link"]).stdout,
+        run(["ip", "netns"]).stdout,
+        frozenset(str(entry) for folder in LEFT_WHERE for entry in folder.iterdir()),
+        os.stat("/dev/net/tun").st_mode,
+    )
+
+
+def processes() -> set[int]:
+    """Return every process there is but zombies, in this PID namespace and those below."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat = (entry / "stat").read_text()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if stat.rpartition(")")[2].split()[0] != "Z":
+                found.add(int(entry.name))
+    return found
+
+
+@pytest.fixture
+def demo() -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "demo"],
+        cwd=CHECKOUT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    yield process
+    process.kill()
+    process.wait()
+    assert process.stdout is not None
+    process.stdout.close()
+
+
+def test_the_demo_finds_all_as_it_must_be(demo: subprocess.Popen[str]) -> None:
+    before = machine()
+    running = processes() - {demo.pid}
+
+    output, _ = demo.communicate(timeout=120)
+
+    assert demo.returncode == 0, output
+    assert "FAIL" not in output
+    assert "findings are as they must be" in output
+    assert output.count("nowhere") == 15
+    assert machine() == before
+    assert processes() <= running
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_demo_leaves_nothing_behind(
+    demo: subprocess.Popen[str], number: signal.Signals
+) -> None:
+    """It is interrupted in the middle: daemon and stacks run, pings are under way."""
+    before = machine()
+    running = processes() - {demo.pid}
+    assert demo.stdout is not None
+    for line in demo.stdout:
+        if "pings" in line:
+            break
+    assert processes() - running > {demo.pid}
+
+    demo.send_signal(number)
+    demo.wait(60)
+
+    eventually(lambda: processes() <= running, "all its processes have ended")
+    assert demo.returncode != 0
+    assert machine() == before

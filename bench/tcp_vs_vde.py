@@ -23,8 +23,9 @@ import attrs
 
 from tests.support.lab import Host, Lab
 from tests.support.netns import NetworkNamespace, run
-from tests.support.programs import Place, eventually, ping, running
+from tests.support.programs import Place, ping, running
 from tests.support.seclusion import seclude
+from tests.support.waiting import eventually
 
 OWNERS: Final = {"alice": 20001, "bob": 20002}
 SERVER: Final = "10.77.0.12"

@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 from tests.support.netns import run
-from tests.support.programs import eventually
+from tests.support.waiting import eventually
 
 CHECKOUT = Path(__file__).parent.parent
 LEFT_WHERE = (Path("/run"), Path("/tmp"), Path("/var/lib"), Path("/dev/shm"))

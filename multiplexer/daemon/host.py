@@ -90,9 +90,7 @@ class Host:
         """Return *peer* with the names that it has, of groups those that may administer."""
         return await self._ask(self._caller, peer)
 
-    async def facts(
-        self, owners: Iterable[str], nic_macs: Mapping[str, MacAddress]
-    ) -> HostFacts:
+    async def facts(self, owners: Iterable[str], nic_macs: Mapping[str, MacAddress]) -> HostFacts:
         """Return what judging vifs of *owners* takes."""
         return await self._ask(self._facts, tuple(owners), nic_macs)
 

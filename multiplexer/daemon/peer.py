@@ -45,4 +45,3 @@ def _gids(sock: socket.socket) -> frozenset[int]:
             return frozenset()
         raise
     return frozenset(array.array("I", packed))
-

@@ -194,9 +194,7 @@ class Requests:
             mtu=state.mtu if state is not None else None,
             external=uplink.external,
             networks=tuple(
-                network.name
-                for network in self._config.networks
-                if network.uplink == uplink.name
+                network.name for network in self._config.networks if network.uplink == uplink.name
             ),
             counters=counters,
             error=state.error if state is not None else None,

@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterator
 
 import attrs
-
 from multiplexer.datapath._dp import ffi, lib
 
 #: The public names of the verdicts, by number; 0 is "pass".

@@ -23,10 +23,9 @@ class ClientUser:
 
     @property
     def environment(self) -> dict[str, str]:
-        kept = {name: os.environ[name] for name in ("PATH",) if name in os.environ}
         return {
-            **kept,
             **interpreter().environment,
+            "PATH": os.defpath + ":/usr/sbin:/sbin",
             "LC_ALL": "C.UTF-8",
             "MULTIPLEXER_CONTROL": str(self.daemon.control),
         }

@@ -104,9 +104,7 @@ class FakeDaemon:
         for name, port in self.ports.items():
             (self.directory / name).mkdir(mode=0o711)
             path = self.directory / name / "attach"
-            self._serve(
-                path, socket.SOCK_SEQPACKET, lambda sock, port=port: self._greet(sock, port)
-            )
+            self._serve(path, socket.SOCK_SEQPACKET, partial(self._greet, port))
 
     @property
     def control(self) -> Path:

@@ -486,7 +486,7 @@ def test_a_daemon_that_dies_disconnects_the_stack_and_the_command_goes_on(
 
 def test_a_malformed_length_from_the_daemon_disconnects_and_says_so(alice: ClientUser) -> None:
     with alice.stack("v1", "read line") as stack:
-        alice.daemon.inject("v1", struct.pack("!I", 7))
+        alice.daemon.inject("v1", struct.pack("!I", 7) + bytes(7))
 
         assert stack.read_error_line() == (
             "pfinet: vif v1: the daemon sent a malformed length, 7; the stack is disconnected"

@@ -77,12 +77,13 @@ class FakeSwitch(WayIn):
                     nursery.start_soon(self._write, sock, queue)
                     await self._read(side, sock)
                     nursery.cancel_scope.cancel()
-        except* OSError:
+        except* (OSError, trio.BrokenResourceError):
             pass
+        self._sockets.pop(side, None)
         if self._flaw is not Flaw.STAYS_TAKEN:
             self._queues.pop(side, None)
         if self._flaw is Flaw.ENDS_THE_NEIGHBOUR_TOO and side.other in self._sockets:
-            self._sockets[side.other].close()
+            self._sockets[side.other].shutdown(socket.SHUT_RDWR)
 
     async def _write(
         self, sock: trio.socket.SocketType, queue: trio.MemoryReceiveChannel[bytes]

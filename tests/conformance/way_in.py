@@ -88,10 +88,9 @@ class End:
         Raises:
             OSError: if the kernel does not let it pass.
         """
-        with open("/dev/null") as null:
-            rights = array.array("i", [null.fileno()])
-            sock = self._stream.socket
-            await sock.sendmsg([record], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+        sock = self._stream.socket
+        rights = array.array("i", [sock.fileno()])
+        await sock.sendmsg([record], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
 
     async def aclose(self) -> None:
         for companion in self._companions:
@@ -137,10 +136,16 @@ Make = Callable[[], AbstractAsyncContextManager[WayIn]]
 
 @asynccontextmanager
 async def both(way: WayIn) -> AsyncIterator[tuple[End, End]]:
+    """Attach to both vifs; where a way in does not say when that is done, frames show it."""
     left = await way.connect(Side.LEFT)
     try:
         right = await way.connect(Side.RIGHT)
         try:
+            knock, last = (way.frame(Side.LEFT, 61, number) for number in (1, 2))
+            await _send_until_arrived(knock, left, right)
+            await left.send_frames([last])
+            while await right.receive_frames() != [last]:
+                pass
             yield left, right
         finally:
             await right.aclose()
@@ -229,18 +234,16 @@ async def _ends_the_connection(way: WayIn, data: bytes) -> None:
     async with both(way) as (left, right):
         await left.send(data)
         await left.wait_detached()
-        again = await _come_back(way, Side.LEFT, right)
-        await _talk(way, again, right)
-        await again.aclose()
+        async with _come_back(way, Side.LEFT, right) as again:
+            await _talk(way, again, right)
 
 
 async def half_a_record_before_the_end_detaches_that_client_alone(way: WayIn) -> None:
     async with both(way) as (left, right):
         await left.send(encode_record(way.frame(Side.LEFT, 100, 1))[:50])
         await left.aclose()
-        again = await _come_back(way, Side.LEFT, right)
-        await _talk(way, again, right)
-        await again.aclose()
+        async with _come_back(way, Side.LEFT, right) as again:
+            await _talk(way, again, right)
 
 
 async def a_second_client_is_refused_until_the_first_has_left(way: WayIn) -> None:
@@ -249,10 +252,9 @@ async def a_second_client_is_refused_until_the_first_has_left(way: WayIn) -> Non
             assert await _is_refused(way, Side.LEFT)
         await _talk(way, left, right)
         await left.aclose()
-        again = await _come_back(way, Side.LEFT, right)
-        assert await _is_refused(way, Side.LEFT)
-        await _talk(way, again, right)
-        await again.aclose()
+        async with _come_back(way, Side.LEFT, right) as again:
+            assert await _is_refused(way, Side.LEFT)
+            await _talk(way, again, right)
 
 
 async def who_does_not_read_costs_the_sender_nothing(way: WayIn) -> None:
@@ -263,27 +265,28 @@ async def who_does_not_read_costs_the_sender_nothing(way: WayIn) -> None:
         for at in range(0, len(frames), WINDOW):
             await left.send_frames(frames[at : at + WINDOW])
         last = way.frame(Side.LEFT, 60, 0xFFFF)
-        arrived = await _receive_until(last, left, right)
+        arrived = await _send_until_arrived(last, left, right)
         assert 0 < len(arrived) < len(frames)
+        idx = {f: i for i, f in enumerate(frames)}; got = [idx.get(f, -len(f)) for f in arrived]; bad = [(i, got[i-2:i+3]) for i in range(1, len(got)) if got[i] <= got[i-1] or got[i] < 0]; assert not bad, (len(got), bad[:5], [arrived[i].hex()[:200] for i,_ in bad[:2]])
         rest = iter(frames)
         assert all(frame in rest for frame in arrived)
 
 
-async def _receive_until(last: bytes, left: End, right: End) -> list[bytes]:
-    """Return what right receives before *last*, which left sends until it is not dropped."""
-    arrived = []
+async def _send_until_arrived(frame: bytes, sender: End, receiver: End) -> list[bytes]:
+    """Send *frame* until it is not dropped; return what arrived before it."""
+    before = []
+    arrived = False
     async with trio.open_nursery() as nursery:
 
-        async def repeat() -> None:
-            while True:
-                await left.send_frames([last])
-                await trio.lowlevel.checkpoint()
+        async def send() -> None:
+            while not arrived:
+                await sender.send_frames([frame])
 
-        nursery.start_soon(repeat)
-        while (frame := (await right.receive_frames())[0]) != last:
-            arrived.append(frame)
-        nursery.cancel_scope.cancel()
-    return arrived
+        nursery.start_soon(send)
+        while (found := (await receiver.receive_frames())[0]) != frame:
+            before.append(found)
+        arrived = True
+    return before
 
 
 async def descriptors_are_not_taken(way: WayIn) -> None:
@@ -312,22 +315,29 @@ async def _is_refused(way: WayIn, side: Side) -> bool:
         end = await way.connect(side)
     except Refused:
         return True
-    await end.wait_detached()
-    await end.aclose()
+    try:
+        await end.wait_detached()
+    finally:
+        await end.aclose()
     return True
 
 
-async def _come_back(way: WayIn, side: Side, witness: End) -> End:
+@asynccontextmanager
+async def _come_back(way: WayIn, side: Side, witness: End) -> AsyncIterator[End]:
     """Attach again as soon as the vif is free: try until *witness* sees a frame of ours."""
     frame = way.frame(side, 77, 7777)
-    while True:
+    arrived = False
+    while not arrived:
         try:
             end = await way.connect(side)
         except Refused:
             continue
-        if await _gets_through(end, witness, frame):
-            return end
-        await end.aclose()
+        try:
+            arrived = await _gets_through(end, witness, frame)
+            if arrived:
+                yield end
+        finally:
+            await end.aclose()
 
 
 async def _gets_through(end: End, witness: End, frame: bytes) -> bool:

@@ -230,7 +230,7 @@ def listen(path: Path, kind: socket.SocketKind) -> socket.socket:
     refuse_fds(listener)
     listener.bind(str(path))
     path.chmod(0o666)
-    listener.listen(16)
+    listener.listen(128)
     return listener
 
 

@@ -26,7 +26,9 @@ ALICE = Vif(
     addresses=(ip_interface("10.77.0.11/24"), ip_interface("fd77::11/64")),
     prefixes=(ip_network("fd77:0:0:0:5::/80"),),
 )
-BOB = Vif("b" * 32, VifName.parse("bob"), 20002, None, "lan", MacAddress.parse("52:54:00:00:00:02"))
+BOB = Vif(
+    "b" * 32, VifName.parse("bob"), 20002, None, "lan", MacAddress.parse("52:54:00:00:00:02")
+)
 
 
 @pytest.fixture

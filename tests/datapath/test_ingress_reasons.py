@@ -1,109 +1,46 @@
 """Every reason of ingress validation by example, each beside its nearest frame that passes."""
 
-from ipaddress import ip_network
-from typing import Any, Final
+from typing import Final
 
 import pytest
 from attrs import evolve, frozen
 
-from tests.reference import Csum, Frame, Gso, Limits, Meta, Network, Reason, Reference, Vif, World
+from tests.reference import Frame, Gso, Limits, Meta, Reason, Reference
 
 from . import frames
 from .core import Core
 from .frames import Upper
-from .traffic import Persona, persona
+from .neighbourhood import (
+    ANY,
+    DATA_4,
+    DATA_6,
+    LAB,
+    LLDP,
+    MTU,
+    PEER,
+    PORTS,
+    ROUTER,
+    SERVER,
+    TCP,
+    UDP,
+    USER,
+    arp,
+    cut,
+    dad,
+    dhcp4,
+    ether,
+    ip4,
+    ip6,
+    nd,
+    offload,
+    patch,
+    tagged,
+    tso,
+    world_of,
+)
+from .traffic import Persona
 
-MTU: Final = 1500
-LLDP: Final = 0x88CC
 NS_PER_S: Final = 1_000_000_000
-
-USER, PEER, ROUTER, SERVER, LAB, ANY = (persona(number) for number in range(1, 7))
-PORTS: Final = {USER: 64, PEER: 65, ROUTER: 66, SERVER: 67, LAB: 68, ANY: 69}
-
-
-def world_of(limits: Limits = Limits(), *, hub: bool = False, uplink: int | None = 0) -> World:
-    """Return a network with a vif for each role; *limits* are the user's."""
-
-    def vif(who: Persona, **more: Any) -> Vif:
-        bound = tuple(map(ip_network, (who.ipv4, who.ipv6, who.link_local)))
-        return Vif(port=PORTS[who], network=0, mac=who.mac, prefixes=bound, **more)
-
-    return World(
-        (Network(id=0, hub=hub, uplink=uplink, mtu=MTU),),
-        (
-            vif(USER, limits=limits),
-            vif(PEER),
-            vif(ROUTER, router=True),
-            vif(SERVER, dhcp_server=True),
-            vif(LAB, ethertypes=frozenset({LLDP})),
-            vif(ANY, any_ethertype=True),
-        ),
-    )
-
-
-# Frames of the examples: from the user to the peer where nothing else is said.
-
-
-def ether(payload: bytes, ethertype: int, *, by: Persona = USER, dst: bytes = PEER.mac) -> Frame:
-    return Frame(frames.ethernet(payload, dst=dst, src=by.mac, ethertype=ethertype))
-
-
-def ip4(upper: Upper, *, by: Persona = USER, to: bytes = PEER.mac, **header: Any) -> Frame:
-    header = {"src": by.ipv4, "dst": PEER.ipv4} | header
-    return ether(frames.ipv4(upper, **header), frames.IPV4, by=by, dst=to)
-
-
-def ip6(upper: Upper, *, by: Persona = USER, to: bytes = PEER.mac, **header: Any) -> Frame:
-    header = {"src": by.ipv6, "dst": PEER.ipv6} | header
-    return ether(frames.ipv6(upper, **header), frames.IPV6, by=by, dst=to)
-
-
-def nd(upper: Upper, **header: Any) -> Frame:
-    return ip6(upper, **({"hop_limit": 255} | header))
-
-
-def dad(target: str, options: bytes = b"", **header: Any) -> Frame:
-    """Return what asks whether anybody holds *target*, from nobody's address."""
-    group = frames.solicited_node(target)
-    header = {"src": "::", "dst": group, "to": frames.multicast_mac(group)} | header
-    return nd(frames.neighbour_solicitation(target, options), **header)
-
-
-def arp(operation: int = 1, **fields: Any) -> Frame:
-    fields = {"sender_mac": USER.mac, "sender": USER.ipv4, "target": PEER.ipv4} | fields
-    return ether(frames.arp(operation, **fields), frames.ARP, dst=frames.BROADCAST)
-
-
-def dhcp4(message: bytes, *, sport: int = 68, dport: int = 67, **header: Any) -> Frame:
-    """Return a DHCP message as a host without an address sends it."""
-    header = {"src": "0.0.0.0", "dst": "255.255.255.255", "to": frames.BROADCAST} | header
-    return ip4(frames.udp(message, sport=sport, dport=dport), **header)
-
-
-def patch(frame: Frame, at: int, value: bytes) -> Frame:
-    """Return a frame with some bytes changed, behind its Ethernet header."""
-    at += 14
-    return evolve(frame, data=frame.data[:at] + value + frame.data[at + len(value) :])
-
-
-def cut(frame: Frame, n: int) -> Frame:
-    """Return a frame without its last bytes."""
-    return evolve(frame, data=frame.data[:-n])
-
-
-def offload(frame: Frame, *, at: int = 34, field: int = 16, **meta: Any) -> Frame:
-    """Return a frame with its checksum still to do."""
-    return evolve(frame, meta=Meta(csum=Csum.NEEDED, csum_start=at, csum_offset=field, **meta))
-
-
-def tso(frame: Frame, size: int = 1000, gso: Gso = Gso.TCPV4, **meta: Any) -> Frame:
-    """Return a frame that is still to be segmented."""
-    at = 34 if gso is Gso.TCPV4 else 54
-    return offload(frame, **({"at": at, "gso": gso, "gso_size": size} | meta))
-
-
-def tagged(frame: Frame, tpid: int = 0x8100, tci: int = 7) -> Frame:
-    return evolve(frame, data=frames.tagged(frame.data, tpid=tpid, tci=tci))
 
 
 def error4(about_dst: str, kept: int = 28) -> Upper:
@@ -117,11 +54,8 @@ def error6(about_dst: str, kept: int = 48, kind: int = 1) -> Upper:
     return frames.icmpv6(kind, 0, bytes(4) + about[:kept])
 
 
-UDP: Final = frames.udp(b"hello", sport=4000, dport=53)
-TCP: Final = frames.tcp(bytes(3000))
 ONE_BYTE: Final = frames.tcp(b"x")
 NO_PROTOCOL: Final = 132
-DATA_4, DATA_6 = ip4(UDP), ip6(UDP)
 LINK_LOCAL_PEER: Final = PEER.link_local
 
 SLLA, TLLA = (frames.link_layer(kind, USER.mac) for kind in (1, 2))
@@ -907,24 +841,24 @@ def test_there_is_an_example_of_each_reason_of_ingress_validation() -> None:
 
 def test_of_several_reasons_the_first_in_the_order_is_named() -> None:
     """Each frame here has what is wrong with all frames behind it, and one thing more."""
-    spoofed = ip6(frames.router_advertisement(), src=PEER.ipv6, to=PEER.mac)
-    wrong_mac = patch(spoofed, -8, PEER.mac)
-    tag = tagged(wrong_mac)
-    reserved = patch(tag, -14, frames.mac("01:80:c2:00:00:00"))
-    unfinished = offload(reserved)
-    long = evolve(unfinished, data=unfinished.data + bytes(MTU))
+    spoofed = ip6(frames.router_advertisement(), src=PEER.ipv6)
+    with_tag = tagged(spoofed)
+    to_bridges = patch(with_tag, -14, frames.mac("01:80:c2:00:00:00"))
+    from_peer = patch(to_bridges, -8, PEER.mac)
+    unfinished = offload(from_peer)
+    too_long = evolve(unfinished, data=unfinished.data + bytes(MTU))
     core = Core(world_of())
 
     reasons = [
         core.from_vif(PORTS[USER], frame, 1).reason
-        for frame in (long, unfinished, reserved, tag, tagged(spoofed), spoofed)
+        for frame in (too_long, unfinished, from_peer, to_bridges, with_tag, spoofed)
     ]
 
     assert reasons == [
         Reason.OVERSIZE,
         Reason.OFFLOAD_HEADER,
         Reason.SRC_MAC,
-        Reason.SRC_MAC,
+        Reason.RESERVED_MAC,
         Reason.VLAN_TAG,
         Reason.IPV6_SRC,
     ]

@@ -209,27 +209,21 @@ class Claim:
 def claims(frame: Frame) -> list[Claim]:
     """Return what a frame from the wire claims, what it says in so many words first.
 
-    A source counts even where the packet is not well formed otherwise, as long as
-    it stands where a receiver would look for it.
+    A source counts even where the packet is not well formed, as long as it stands
+    where a receiver would look for it: receivers take some of what the parser does
+    not.
     """
-    arp = ingress.arp_of(frame)
-    if arp is not None:
-        return [Claim(arp.sender, True)] if int(arp.sender) != 0 else []
-    source = claimed_source(frame)
-    if source is None:
-        return []
-    advertised = neighbour_target(frame, ingress.NEIGHBOUR_ADVERTISEMENT)
-    solicited_target = neighbour_target(frame, ingress.NEIGHBOUR_SOLICITATION)
-    from_source = Claim(source, advertised is not None or solicited_target is not None)
-    return [from_source] if advertised is None else [Claim(advertised, True), from_source]
-
-
-def claimed_source(frame: Frame) -> IPAddress | None:
-    """Return the source of what is IP as far as its version and length go."""
     packet = frame.payload
-    version = packet[0] >> 4 if packet else 0
-    if frame.ethertype == wire.IPV4 and version == 4 and len(packet) >= 20:
-        return IPv4Address(packet[12:16])
-    if frame.ethertype == wire.IPV6 and version == 6 and len(packet) >= 40:
-        return IPv6Address(packet[8:24])
-    return None
+    if frame.ethertype == wire.ARP and len(packet) >= 28:
+        sender = IPv4Address(packet[14:18])
+        return [Claim(sender, True)] if int(sender) != 0 else []
+    if frame.ethertype == wire.IPV4 and len(packet) >= 20:
+        return [Claim(IPv4Address(packet[12:16]), False)]
+    if frame.ethertype == wire.IPV6 and len(packet) >= 40:
+        source = IPv6Address(packet[8:24])
+        advertised = neighbour_target(frame, ingress.NEIGHBOUR_ADVERTISEMENT)
+        if advertised is not None:
+            return [Claim(advertised, True), Claim(source, True)]
+        asked = neighbour_target(frame, ingress.NEIGHBOUR_SOLICITATION)
+        return [Claim(source, asked is not None)]
+    return []

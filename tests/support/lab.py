@@ -19,7 +19,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import IO, Any, Final, Self
 
@@ -27,6 +27,7 @@ import attrs
 
 from . import linux, plain
 from .netns import CommandFailed, NetworkNamespace, run
+from .waiting import eventually
 from .wire import Listener
 
 ROOT: Final = Path("/run/lab")
@@ -354,6 +355,8 @@ class Lab:
             ]
         for line in lines:
             run(["ip", *line.split()])
+        for namespace, interface in ((self.host.namespace, NIC), (self.outside.namespace, LAN)):
+            eventually(partial(namespace.is_up, interface), f"{interface} is up")
 
     @property
     def environment(self) -> dict[str, str]:

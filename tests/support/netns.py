@@ -62,6 +62,11 @@ class NetworkNamespace:
         with self.entered():
             return socket.socket(family, kind, protocol)
 
+    def is_up(self, interface: str) -> bool:
+        """Return whether *interface* is up, has a carrier, and the kernel has noticed."""
+        shown = run(self.command(["ip", "link", "show", "dev", interface])).stdout
+        return "state UP" in shown
+
     def mac(self, interface: str) -> bytes:
         """Return the hardware address of *interface*."""
         with self.socket(socket.AF_PACKET, socket.SOCK_RAW) as sock:

@@ -2,8 +2,7 @@
 
 import struct
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Final, Protocol
 
@@ -88,15 +87,3 @@ def tcpdump(place: Place, interface: str) -> Iterator[Capture]:
         yield Capture(process.stdout.buffer)  # type: ignore[attr-defined]
     finally:
         end(process)
-
-
-def eventually(holds: Callable[[], bool], what: str, timeout_s: float = 20) -> None:
-    """Wait until *holds*, which asks another process and cannot be told by it.
-
-    Raises:
-        AssertionError: if it does not within *timeout_s*.
-    """
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
-        time.sleep(0.02)

@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.lan import OWNERS, Lan
 from tests.support.plain import LENGTH, Refused, StreamClient, connected
-from tests.support.programs import eventually
+from tests.support.waiting import eventually
 
 from .attacks import lawful
 

@@ -8,7 +8,8 @@ import pytest
 
 from tests.support.lab import Daemon, Lab, children
 from tests.support.plain import Refused
-from tests.support.programs import eventually, ping
+from tests.support.programs import ping
+from tests.support.waiting import eventually
 
 OWNERS = {"alice": 20001, "bob": 20002}
 CAROL = 20005

@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.lan import Lan, Member, running_lan
 from tests.support.plain import StreamClient
-from tests.support.programs import eventually
+from tests.support.waiting import eventually
 
 from .attacks import lawful
 

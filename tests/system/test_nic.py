@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.lab import LAN, NIC, Lab, Stack
-from tests.support.programs import eventually, ping
+from tests.support.programs import ping
+from tests.support.waiting import eventually
 
 
 @pytest.fixture

@@ -39,6 +39,9 @@ int dp_offload_decode(struct dp_meta *meta, const uint8_t hdr[DP_VNET_LEN], uint
  * dp_offload_encode() - Write the virtio_net_hdr of a parsed frame
  * @hdr:	DP_VNET_LEN bytes, all of them written, little-endian
  * @frame:	Parsed, and consistent with its meta (dp_offload_fits)
+ *
+ * A segmentation frame that is one segment long is written as none: the kernel
+ * refuses it otherwise.
  */
 void dp_offload_encode(uint8_t hdr[DP_VNET_LEN], const struct dp_frame *frame);
 

@@ -126,7 +126,8 @@ int dp_loop_attach(struct dp_loop *loop, uint16_t id, uint32_t generation, const
 	int error;
 
 	if (!found || id >= DP_MAX_PORTS || loop->table->ports[id].kind == DP_PORT_FREE ||
-	    offload & ~(uint32_t)DP_OFFLOAD_ALL || (offload && !vnet))
+	    offload & ~(uint32_t)DP_OFFLOAD_ALL || (offload && !(offload & DP_OFFLOAD_CSUM)) ||
+	    vnet != (offload != 0))
 		return -EINVAL;
 	port = &loop->ports[id];
 	if (port->transport)

@@ -78,8 +78,8 @@ int dp_loop_watch(struct dp_loop *loop, int fd, int tag);
  * @generation:	Names this attachment in events and commands
  * @transport:	Name of a transport
  * @fd:		Its end; the loop owns it from here on, if this succeeds
- * @offload:	DP_OFFLOAD_* negotiated
- * @vnet:	Whether records carry a virtio_net_hdr
+ * @offload:	DP_OFFLOAD_* negotiated; none works without DP_OFFLOAD_CSUM
+ * @vnet:	Whether records carry a virtio_net_hdr: if, and only if, any was negotiated
  *
  * Return: 0, -EINVAL, -EBUSY where the port is taken, or what the transport says
  */

@@ -1,0 +1,310 @@
+"""The control process as a whole: its start, the control socket under abuse, its end."""
+
+import json
+import socket
+from collections.abc import Iterator
+from ipaddress import ip_interface
+
+import pytest
+import trio
+
+from multiplexer.daemon import channel, channel_trio
+from multiplexer.daemon.calls import RequestFailed
+from multiplexer.daemon.control import CONTROL_LIMITS
+from multiplexer.daemon.state import StateError
+from multiplexer.model import ConfigError, Limits
+from multiplexer.policy import decode_network, decode_vif
+from pfinet_proto.control import ControlError, ErrorCode, Status, VifCreate, encode_request
+from pfinet_proto.framing import encode_record
+from pfinet_proto.values import VifName
+from tests.daemon.siblings import (
+    ALICE,
+    BOB,
+    NAMES,
+    STATIC,
+    Place,
+    no_room,
+    running,
+    siblings,
+    system,
+)
+
+ONE = VifCreate(VifName.parse("one"), "alice", (ip_interface("10.77.0.11/24"),))
+OVERFLOW_UID = 65534
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    with Place.made() as place:
+        yield place
+
+
+# The start
+
+
+async def test_everything_is_set_up_before_it_is_ready(place: Place) -> None:
+    async with running(place, STATIC) as daemon:
+        networks = [
+            decode_network(message.row) for message in daemon.engine.all(channel.SetNetwork)
+        ]
+        kinds = [type(message) for message in daemon.engine.heard]
+        said = [type(message) for message in daemon.broker.heard]
+
+        assert [(row.id, row.uplink_port, row.mtu) for row in networks] == [
+            (0, 0, 1500),
+            (1, None, 9000),
+        ]
+        assert kinds == [channel.SetNetwork, channel.SetNetwork, channel.SetVif]
+        assert said == [channel.OpenVifSockets, channel.SetMemberships, channel.Ready]
+
+
+async def test_a_vif_of_an_earlier_run_has_the_limits_that_its_network_has_now(
+    place: Place,
+) -> None:
+    async with running(place) as daemon:
+        await daemon.ask(ONE)
+
+    slower = "[network.lan.limits]\nframes_per_s = 7\n"
+    async with running(place, slower) as daemon:
+        row = decode_vif(daemon.engine.all(channel.SetVif)[0].row)
+
+    assert row.limits == Limits(frames_per_s=7)
+
+
+async def failure_of_start(place: Place, extra: str = "") -> BaseException:
+    """Return why control does not start."""
+    async with siblings(place) as made:
+        await made.broker.start(place.config(extra))
+        with pytest.raises(BaseExceptionGroup) as caught:
+            await made.control.run()
+        assert made.broker.all(channel.Ready) == []
+    error: BaseException = caught.value
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+async def test_a_damaged_database_ends_the_start(place: Place) -> None:
+    (place.state_dir / "state.db").write_bytes(b"")
+    async with siblings(place) as made:
+        await made.broker.start(place.config())
+        with pytest.raises(StateError, match="damaged, and not touched"):
+            await made.control.run()
+
+
+async def test_a_vif_of_the_file_that_cannot_be_ends_the_start_with_its_line(
+    place: Place,
+) -> None:
+    hosts_own = STATIC.replace("10.77.0.80", "10.77.0.9")
+    error = await failure_of_start(place, hosts_own)
+
+    line = place.config(hosts_own).splitlines().index("[vif.web]") + 4
+    assert isinstance(error, ConfigError)
+    assert error.problems == (
+        f"multiplexer.toml:{line}: vif.web.addresses: address 10.77.0.9 is an address of the host",
+    )
+
+
+async def test_a_vif_of_the_file_that_the_broker_refuses_ends_the_start(place: Place) -> None:
+    async with siblings(place) as made:
+        made.broker.refusals[channel.OpenVifSockets] = "uid 20001 owns no vif of the file"
+        await made.broker.start(place.config(STATIC))
+        with pytest.raises(BaseExceptionGroup) as caught:
+            await made.control.run()
+
+    assert caught.group_contains(RequestFailed, match="broker: uid 20001 owns no vif")
+
+
+async def test_a_full_disk_ends_the_start(place: Place) -> None:
+    async with siblings(place) as made:
+        await made.broker.start(place.config(STATIC))
+        with no_room(), pytest.raises(StateError):
+            await made.control.run()
+
+
+@pytest.mark.parametrize("who", ["broker", "engine"])
+async def test_a_sibling_that_goes_ends_it(place: Place, who: str) -> None:
+    async with siblings(place) as made:
+        await made.broker.start(place.config(STATIC))
+        with pytest.raises(BaseExceptionGroup) as caught:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(made.control.run)
+                await made.broker.wait_heard(channel.Ready)
+                getattr(made, who).sock.shutdown(socket.SHUT_RDWR)
+
+    assert caught.group_contains(channel.SiblingGone)
+
+
+@pytest.mark.parametrize(
+    ("who", "lie"),
+    [
+        ("broker", channel.Done(999)),
+        ("engine", channel.Ack(999)),
+        ("broker", channel.Ack(1)),
+        ("engine", channel.Ready()),
+    ],
+)
+async def test_a_sibling_that_lies_ends_it(place: Place, who: str, lie: channel.Message) -> None:
+    async with siblings(place) as made:
+        await made.broker.start(place.config(STATIC))
+        with pytest.raises(BaseExceptionGroup) as caught:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(made.control.run)
+                await made.broker.wait_heard(channel.Ready)
+                await channel_trio.send(getattr(made, who).sock, lie)
+
+    assert caught.group_contains(channel.SiblingError)
+
+
+# The control socket
+
+
+async def test_requests_in_one_piece_are_answered_in_order(place: Place) -> None:
+    async with running(place) as daemon, daemon.asker() as asker:
+        await asker.stream.send_all(b"".join(encode_request(Status(), n) for n in range(1, 6)))
+
+        assert [json.loads(await asker.next_reply())["id"] for _ in range(5)] == [1, 2, 3, 4, 5]
+
+
+async def test_a_request_that_comes_byte_by_byte_is_answered(place: Place) -> None:
+    async with running(place) as daemon, daemon.asker() as asker:
+        for byte in encode_request(Status(), 3):
+            await asker.stream.send_all(bytes([byte]))
+        assert json.loads(await asker.next_reply())["ok"]
+
+
+async def test_an_error_of_one_request_leaves_the_connection(place: Place) -> None:
+    async with running(place) as daemon, daemon.asker() as asker:
+        for body in (
+            {"v": 1, "id": 1, "op": "vif.shave", "args": {}},
+            {"v": 1, "id": 2, "op": "vif.show", "args": {"name": "../etc"}},
+            {"v": 1, "id": 3, "op": "status"},
+        ):
+            await asker.stream.send_all(encode_record(json.dumps(body).encode()))
+        replies = [json.loads(await asker.next_reply()) for _ in range(3)]
+
+        assert [reply["id"] for reply in replies] == [1, 2, 3]
+        assert replies[0]["error"]["code"] == "unknown_op"
+        assert replies[1]["error"]["code"] == "bad_request"
+        assert replies[2]["ok"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        encode_record(b"not json"),
+        encode_record(b"[" * 60000),
+        encode_record(b'{"v":2,"id":1,"op":"status","args":{}}'),
+        (70000).to_bytes(4, "big"),
+        bytes(4),
+    ],
+    ids=["junk", "deep", "version", "too long", "empty"],
+)
+async def test_junk_costs_the_connection_and_no_more(place: Place, data: bytes) -> None:
+    async with running(place) as daemon, daemon.asker() as other:
+        async with daemon.asker(ALICE) as asker:
+            await asker.stream.send_all(data)
+            assert await asker.stream.receive_some(100) == b""
+
+        assert any(line.startswith("audit: dropped by=") for line in daemon.log)
+        assert (await other.ask(Status())).vifs == 0
+
+
+async def test_a_uid_that_stands_for_anybody_is_not_heard(place: Place) -> None:
+    async with running(place) as daemon:
+        async with daemon.asker(OVERFLOW_UID) as asker:
+            assert await asker.stream.receive_some(100) == b""
+
+        assert any("audit: refused" in line and "65534" in line for line in daemon.log)
+
+
+async def test_the_members_of_an_admin_group_administer(place: Place) -> None:
+    """Whoever connects here has its uid as its gid, too, and each user a group of its name."""
+    config = place.config().replace('admins = ["carol"]', 'admins = ["@bob"]')
+    async with siblings(place) as made:
+        await made.broker.start(config)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(made.control.run)
+            await made.broker.wait_heard(channel.Ready)
+            await made.ask(ONE, BOB)
+            with pytest.raises(ControlError) as caught:
+                await made.ask(ONE, NAMES["carol"])
+            made.control.stop()
+
+    assert caught.value.code is ErrorCode.FORBIDDEN
+
+
+async def test_one_uid_has_so_many_connections_and_no_more(place: Place) -> None:
+    per_uid, _ = CONTROL_LIMITS
+    async with running(place) as daemon:
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                for _ in range(per_uid):
+                    await nursery.start(sit_connected, daemon, ALICE)
+                async with daemon.asker(ALICE) as one_too_many:
+                    assert await one_too_many.stream.receive_some(100) == b""
+                await daemon.ask(Status(), BOB)
+                await daemon.ask(Status())
+                scope.cancel()
+
+        assert any("too many connections" in line for line in daemon.log)
+        await daemon.ask(Status(), ALICE)
+
+
+async def sit_connected(daemon: "object", uid: int, *, task_status: trio.TaskStatus[None]) -> None:
+    async with daemon.asker(uid) as asker:  # type: ignore[attr-defined]
+        await asker.ask(Status())
+        task_status.started()
+        await trio.sleep_forever()
+
+
+async def test_a_client_that_sends_half_a_request_is_left(
+    place: Place, autojump_clock: trio.testing.MockClock
+) -> None:
+    """However often it sends a byte: the time is for the whole request."""
+    async with running(place) as daemon, daemon.asker(ALICE) as asker:
+        await asker.stream.send_all((1000).to_bytes(4, "big"))
+        with pytest.raises(trio.BrokenResourceError):
+            while True:
+                await asker.stream.send_all(b" ")
+                await trio.sleep(7)
+
+        assert 60 <= trio.current_time() <= 80
+
+
+async def test_a_client_that_reads_no_reply_is_left(
+    place: Place, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running(place) as daemon, daemon.asker(ALICE) as asker:
+        with pytest.raises(trio.BrokenResourceError):
+            while True:
+                await asker.stream.send_all(encode_request(Status(), 1))
+
+        await daemon.ask(Status(), BOB)
+
+
+async def test_a_client_that_asks_without_end_does_not_keep_others_waiting(
+    place: Place, autojump_clock: trio.testing.MockClock
+) -> None:
+    """The requests of one uid take turns, whatever the number of its connections."""
+    async with running(place) as daemon:
+        served = 0
+
+        async def ask_without_end() -> None:
+            nonlocal served
+            async with daemon.asker(ALICE) as asker:
+                while True:
+                    await asker.ask(Status())
+                    served += 1
+
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                for _ in range(20):
+                    nursery.start_soon(ask_without_end)
+                await trio.testing.wait_all_tasks_blocked()
+                before = served
+                await daemon.ask(Status(), BOB)
+                between = served - before
+                scope.cancel()
+
+        assert between <= 3

@@ -60,7 +60,11 @@ def vde(lab: Lab) -> Iterator[Contender]:
     """Run vde_switch and two namespaces on it."""
     with ExitStack() as until_end:
         control = lab.root / "vde"
-        lab.host.popen("vde_switch", "-s", str(control), stdin=subprocess.PIPE)
+        lab.host.popen(
+            *("vde_switch", "-s", str(control)),
+            stdin=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
         eventually(lambda: (control / "ctl").exists(), "vde_switch runs")
         places = []
         for number, address in enumerate(VDE_ADDRESSES):

@@ -38,6 +38,7 @@ def enter_and_become(vif: VifInfo, command: Sequence[str]) -> int:
     finally:
         for descriptor in namespaces:
             os.close(descriptor)
+    netns.soften_one_user()
     # Entering a mount namespace leads to its root.
     with suppress(OSError):
         os.chdir(directory)

@@ -62,9 +62,8 @@ def make_mounts(binding: Binding) -> str | None:
         # /sys as the staging place: there on every system, and replaced next anyway.
         covered = cover_names(resolv_conf(binding), "/sys")
     except OSError as error:
-        where = f" {error.filename}" if error.filename else ""
         raise StackError(
-            f"cannot mount{where}: {error.strerror}{_restriction(_read_sysctl)}"
+            f"cannot mount on {error.filename}: {error.strerror}{_restriction(_read_sysctl)}"
         ) from error
     _mount_sysfs()
     if not covered:
@@ -90,8 +89,20 @@ def make_interface(binding: Binding, offload: Offload) -> int:
             _configure(route, binding)
     except OSError as error:
         os.close(descriptor)
-        raise StackError(f"cannot configure {INTERFACE}: {error.strerror}") from error
+        what = error.filename or INTERFACE
+        raise StackError(f"cannot configure {what}: {error.strerror}") from error
     return descriptor
+
+
+def soften_one_user() -> None:
+    """Where only one uid exists, let programs that make sure to be root go on.
+
+    They call setgroups(2), which the kernel denies there; `tcpdump -Z root` is
+    one.  Without support for system call filters they fail, as documented.
+    """
+    if Path("/proc/self/setgroups").read_text().strip() == "deny":
+        with suppress(OSError):
+            syscalls.pretend_setgroups()
 
 
 def open_namespaces() -> tuple[int, ...]:

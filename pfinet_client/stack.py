@@ -143,6 +143,7 @@ def _set_up(channel: socket.socket, binding: Binding, offload: Offload) -> None:
     if note is not None:
         say(note)
     tap = netns.make_interface(binding, offload)
+    netns.soften_one_user()
     # After the last change of credentials, which would clear it.  A parent that
     # died before is noticed by the end of the channel.
     syscalls.set_parent_death_signal(signal.SIGHUP)

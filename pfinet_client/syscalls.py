@@ -56,6 +56,11 @@ def set_parent_death_signal(signal: int) -> None:
     _check(lib.pfinet_set_parent_death_signal(signal))
 
 
+def pretend_setgroups() -> None:
+    """Have setgroups(2) do nothing, successfully, in this process and all its descendants."""
+    _check(lib.pfinet_pretend_setgroups())
+
+
 def _check(result: int, path: str | None = None) -> None:
     if result < 0:
         raise OSError(ffi.errno, os.strerror(ffi.errno), path)

@@ -217,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _write(result: control.Result, json: bool) -> None:
     if json:
         text = as_json(result)
-    elif sys.stdout.isatty():
+    elif sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
         text = as_terminal_text(result, shutil.get_terminal_size().columns)
     else:
         text = as_text(result)

@@ -4,7 +4,6 @@ A result becomes a page: lists of what it says under names, and tables.  A page
 is then written as plain columns, which programs can cut, or for a terminal.
 """
 
-import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -120,9 +119,10 @@ def _styled_section(section: Section, width: int) -> str:
     for row in rows:
         # Text, because a name in brackets is no markup.
         table.add_row(*map(Text, row))
-    written = io.StringIO()
-    Console(file=written, width=width, force_terminal=True, highlight=False).print(table)
-    return written.getvalue()
+    console = Console(width=width, force_terminal=True, highlight=False)
+    with console.capture() as written:
+        console.print(table)
+    return written.get()
 
 
 # What is said of each result

@@ -20,8 +20,8 @@ import attrs
 import trio
 
 from multiplexer.daemon import channel
-from multiplexer.daemon.audit import Log
 from multiplexer.daemon.calls import RequestFailed
+from multiplexer.daemon.clientlog import ClientLog
 from multiplexer.daemon.engine_client import Attachment, EngineClient
 from multiplexer.daemon.peer import Peer
 from multiplexer.daemon.rundir import refuse_fds
@@ -76,7 +76,7 @@ class AttachService:
     """
 
     engine: EngineClient
-    log: Log
+    log: ClientLog
     why_not_owner: WhyNotOwner
 
     async def serve_stream(self, live: LiveVif, connection: socket.socket, peer: Peer) -> None:
@@ -88,9 +88,12 @@ class AttachService:
             await self._check_owner(live, peer)
             async with self._joined(live, connection, peer, Offload(0)) as attachment:
                 connection.close()
-                self.log.audit("attached", vif=live.name, kind="stream", by=peer)
-                await attachment.ended.wait()
-                self.log.audit("detached", vif=live.name, by=peer, why=attachment.why)
+                self.log.audit("attached", peer, vif=live.name, kind="stream")
+                try:
+                    await attachment.ended.wait()
+                finally:
+                    why = attachment.why or live.farewell.text
+                    self.log.audit("detached", peer, vif=live.name, why=why)
         except _Refusal as refusal:
             self._audit_refusal(live, "stream", peer, refusal)
 
@@ -143,9 +146,9 @@ class AttachService:
                 theirs.close()
                 self.log.audit(
                     "attached",
+                    peer,
                     vif=live.name,
                     kind="attach",
-                    by=peer,
                     offload=int(offload),
                     client=hello.client or None,
                 )
@@ -157,7 +160,7 @@ class AttachService:
                     _say_last(connection, machine, live.farewell)
                     raise
                 finally:
-                    self.log.audit("detached", vif=live.name, by=peer, why=why)
+                    self.log.audit("detached", peer, vif=live.name, why=why)
 
     async def _check_owner(self, live: LiveVif, peer: Peer) -> None:
         why = await self.why_not_owner(live, peer)
@@ -186,7 +189,7 @@ class AttachService:
             raise _Refusal(RefusedCode.NOT_READY, str(failure)) from failure
 
     def _audit_refusal(self, live: LiveVif, kind: str, peer: Peer, refusal: _Refusal) -> None:
-        self.log.audit("refused", vif=live.name, kind=kind, by=peer, why=refusal)
+        self.log.audit("refused", peer, vif=live.name, kind=kind, why=refusal)
 
 
 def _client(connection: socket.socket) -> trio.socket.SocketType:

@@ -45,25 +45,30 @@ class StartError(Exception):
     """The daemon cannot start; each line of the text says why."""
 
 
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line that multiplexerd(8) describes."""
+    options = argparse.ArgumentParser(
+        prog="multiplexerd", description="Give every user a network stack of their own."
+    )
+    options.add_argument(
+        "--config",
+        metavar="FILE",
+        default=DEFAULT_CONFIG,
+        help="the configuration, see multiplexer.toml(5) (default: %(default)s)",
+    )
+    options.add_argument(
+        "--check", action="store_true", help="only check the configuration, and say what is wrong"
+    )
+    return options
+
+
 def main(
     argv: Sequence[str] | None = None,
     control: process.Role = process.CONTROL,
     engine: process.Role = process.ENGINE,
 ) -> int:
     """Run multiplexerd(8), and return its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="multiplexerd", description="Give every user a network stack of their own."
-    )
-    parser.add_argument(
-        "--config",
-        metavar="FILE",
-        default=DEFAULT_CONFIG,
-        help="the configuration, see multiplexer.toml(5) (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--check", action="store_true", help="only check the configuration, and say what is wrong"
-    )
-    args = parser.parse_args(argv)
+    args = parser().parse_args(argv)
 
     log = audit.open_log("broker")
     try:

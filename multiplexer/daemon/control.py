@@ -31,6 +31,7 @@ from multiplexer.daemon.attach import AttachService
 from multiplexer.daemon.audit import Log, open_log
 from multiplexer.daemon.broker_client import BrokerClient
 from multiplexer.daemon.calls import RequestFailed
+from multiplexer.daemon.clientlog import ClientLog
 from multiplexer.daemon.engine_client import EngineClient
 from multiplexer.daemon.host import THIS_SYSTEM, Host, System
 from multiplexer.daemon.listening import ConnectionLimits, serve_listener
@@ -150,6 +151,7 @@ class Control:
     def __init__(self, boot: ControlBoot, log: Log, system: System = THIS_SYSTEM) -> None:
         self._boot = boot
         self._log = log
+        self._client_log = ClientLog(log)
         self._system = system
         self._broker = BrokerClient(trio.socket.from_stdlib_socket(boot.broker))
         self._engine = EngineClient(trio.socket.from_stdlib_socket(boot.engine))
@@ -182,13 +184,25 @@ class Control:
     async def _serve(self, config: Config, state: State, features: channel.Features) -> None:
         host = Host(config, self._system)
         nic_macs = await self._recall_nic_macs(config, state)
-        attach = AttachService(self._engine, self._log, partial(_why_not_owner, host))
+        attach = AttachService(self._engine, self._client_log, partial(_why_not_owner, host))
         vifs = Vifs(
-            config, state, self._broker, self._engine, partial(_serve_vif, attach, self._log)
+            config,
+            state,
+            self._broker,
+            self._engine,
+            partial(_serve_vif, attach, self._client_log),
         )
         about = About(PROGRAM_VERSION, features.passrights, trio.current_time(), VERDICTS)
         requests = Requests(
-            config, about, vifs, self._broker, self._engine, host, nic_macs, self._log
+            config,
+            about,
+            vifs,
+            self._broker,
+            self._engine,
+            host,
+            nic_macs,
+            self._log,
+            self._client_log,
         )
         service = ControlService(requests, host)
 
@@ -205,7 +219,7 @@ class Control:
             await nursery.start(vifs.run, [*static, *(_limited(config, vif) for vif in stored)])
             limits = ConnectionLimits(*CONTROL_LIMITS)
             nursery.start_soon(
-                serve_listener, self._boot.listener, limits, service.serve, self._log
+                serve_listener, self._boot.listener, limits, service.serve, self._client_log
             )
             await self._broker.ready()
 
@@ -222,7 +236,7 @@ class Control:
 
 
 async def _serve_vif(
-    attach: AttachService, log: Log, live: LiveVif, listeners: Mapping[str, socket.socket]
+    attach: AttachService, log: ClientLog, live: LiveVif, listeners: Mapping[str, socket.socket]
 ) -> None:
     services = {"attach": attach.serve_attach, "stream": attach.serve_stream}
     limits = ConnectionLimits(*VIF_LIMITS)

@@ -61,16 +61,35 @@ def make_private(path: str, uid: int, gid: int) -> bool:
         UnsafeDirectory: if it is there and somebody else's, or somebody else
             could replace it.
     """
-    os.close(open_safely(os.path.dirname(path), sticky=True))
+    parent, name = os.path.split(path)
     made = make_directory(path, 0o700)
-    fd = os.open(path, OPEN_DIRECTORY)
+    directory = open_safely(parent, sticky=True)
     try:
-        owner = os.fstat(fd).st_uid
-        if owner not in (0, uid):
-            raise UnsafeDirectory(f"{path} belongs to uid {owner}, not to root or uid {uid}")
-        os.fchown(fd, 0, 0)  # only an owner may change the mode
+        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        if not stat.S_ISDIR(status.st_mode):
+            raise UnsafeDirectory(f"{path} is not a directory, or a symbolic link")
+        if status.st_uid not in (0, uid):
+            raise UnsafeDirectory(
+                f"{path} belongs to uid {status.st_uid}, not to root or uid {uid}"
+            )
+        is_right = (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (
+            uid,
+            gid,
+            0o700,
+        )
+        if not is_right:
+            _give(name, directory, uid, gid)
+    finally:
+        os.close(directory)
+    return made
+
+
+def _give(name: str, directory: int, uid: int, gid: int) -> None:
+    # Without the capabilities to override modes, only an owner may open and change it.
+    os.chown(name, 0, 0, dir_fd=directory, follow_symlinks=False)
+    fd = os.open(name, OPEN_DIRECTORY, dir_fd=directory)
+    try:
         os.fchmod(fd, 0o700)
         os.fchown(fd, uid, gid)
     finally:
         os.close(fd)
-    return made

@@ -17,7 +17,7 @@ import attrs
 import trio
 
 from multiplexer.daemon import channel
-from multiplexer.daemon.audit import Log
+from multiplexer.daemon.clientlog import ClientLog
 from multiplexer.daemon.peer import Peer, peer_of
 from multiplexer.model import OVERFLOW_UID
 from pfinet_proto.errors import BadMessage, RemoteProtocolError
@@ -58,7 +58,7 @@ class ConnectionLimits:
 
 
 async def serve_listener(
-    listener: socket.socket, limits: ConnectionLimits, serve: Serve, log: Log
+    listener: socket.socket, limits: ConnectionLimits, serve: Serve, log: ClientLog
 ) -> None:
     """Accept on *listener* for ever, with a task of *serve* for each connection; then close it.
 
@@ -83,7 +83,7 @@ async def serve_listener(
 
 
 async def _serve_connection(
-    connection: socket.socket, limits: ConnectionLimits, serve: Serve, log: Log
+    connection: socket.socket, limits: ConnectionLimits, serve: Serve, log: ClientLog
 ) -> None:
     with connection:
         try:
@@ -91,17 +91,17 @@ async def _serve_connection(
         except OSError:
             return
         if peer.uid == OVERFLOW_UID:
-            log.audit("refused", by=peer, why="the uid stands for anybody without one here")
+            log.audit("refused", peer, why="the uid stands for anybody without one here")
             return
         with limits.counted(peer) as admitted:
             if not admitted:
-                log.audit("refused", by=peer, why="too many connections")
+                log.audit("refused", peer, why="too many connections")
                 return
             try:
                 await serve(connection, peer)
             except* (BadMessage, RemoteProtocolError) as errors:
-                log.audit("dropped", by=peer, why=_first(errors))
-            except* (OSError, channel.SiblingGone):
+                log.audit("dropped", peer, why=_first(errors))
+            except* (OSError, trio.BrokenResourceError, channel.SiblingGone):
                 # The client is gone, or we all are: whoever reads the channel knows.
                 pass
             except* channel.SiblingError:

@@ -19,7 +19,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -116,16 +116,20 @@ class Process:
         return f"exit status {status}"
 
 
-def stop(processes: Iterable[Process], grace_s: float) -> None:
-    """Ask *processes* to end, kill those that have not after *grace_s*, and reap all."""
-    asked = list(processes)
-    for process in asked:
+def stop(processes: Sequence[Process], grace_s: float) -> list[str]:
+    """Ask *processes* to end, kill those that have not after *grace_s*, and reap all.
+
+    Returns how each has ended, as `Process.reap`.
+    """
+    for process in processes:
         process.signal(signal.SIGTERM)
     deadline = time.monotonic() + grace_s
-    for process in asked:
+    ends = []
+    for process in processes:
         if not process.wait(max(deadline - time.monotonic(), 0)):
             process.signal(signal.SIGKILL)
-        process.reap()
+        ends.append(process.reap())
+    return ends
 
 
 def main(argv: Sequence[str]) -> int:

@@ -23,6 +23,7 @@ from multiplexer.daemon.audit import Log
 from multiplexer.daemon.authorize import Caller
 from multiplexer.daemon.broker_client import BrokerClient
 from multiplexer.daemon.calls import RequestFailed
+from multiplexer.daemon.clientlog import ClientLog
 from multiplexer.daemon.engine_client import COUNTERS_AT_ONCE, EngineClient
 from multiplexer.daemon.host import Host
 from multiplexer.daemon.peer import Peer
@@ -82,6 +83,7 @@ class Requests:
         host: Host,
         nic_macs: Mapping[str, MacAddress],
         log: Log,
+        client_log: ClientLog,
     ) -> None:
         self._config = config
         self._about = about
@@ -91,6 +93,7 @@ class Requests:
         self._host = host
         self._nic_macs = nic_macs
         self._log = log
+        self._client_log = client_log
         self._answers: Mapping[type[Any], Callable[[Any, Client], Awaitable[control.Result]]] = {
             control.Status: self._status,
             control.NetworkList: self._network_list,
@@ -299,7 +302,7 @@ class Requests:
     def _check_administrator(self, client: Client, operation: str, name: VifName) -> None:
         if not authorize.may_administer(self._config, client.caller):
             why = f"uid {client.peer.uid} is no administrator (root, or of daemon.admins)"
-            self._log.audit("refused", request=operation, name=name, by=client.peer, why=why)
+            self._client_log.audit("refused", client.peer, request=operation, name=name)
             raise ControlError(ErrorCode.FORBIDDEN, why)
 
     async def _vif_infos(self, vifs: Sequence[LiveVif]) -> tuple[control.VifInfo, ...]:

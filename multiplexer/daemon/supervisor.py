@@ -30,6 +30,9 @@ from multiplexer.uplinks.nic import LinkWatch, NicUplink, Refresh
 #: How long a process may take to end when it is asked to.
 GRACE_S: Final = 3.0
 
+#: How a process ends that was asked to.
+ASKED_ENDS: Final = ("exit status 0", "signal SIGTERM")
+
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -310,7 +313,11 @@ class Supervisor:
         left = self._children
         for child in left:
             self._disown(child)
-        process.stop((child.process for child in left), GRACE_S)
+        ends = process.stop([child.process for child in left], GRACE_S)
+        for child, end in zip(left, ends, strict=True):
+            # The one that failed may be seen after the one that it took along.
+            if end not in ASKED_ENDS:
+                self._log.error(f"{child.name} ended with {end}")
 
     # What they say
 

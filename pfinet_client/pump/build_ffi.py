@@ -33,6 +33,7 @@ ffibuilder.cdef(
     int mount(const char *source, const char *target, const char *filesystemtype,
               unsigned long mountflags, const char *data);
     int umount2(const char *target, int flags);
+    int pfinet_pretend_setgroups(void);
     static int pfinet_set_parent_death_signal(int signal);
     """
 )
@@ -44,15 +45,20 @@ ffibuilder.set_source(
     #include <sys/mount.h>
     #include <sys/prctl.h>
     #include "pump.h"
+    #include "setgroups.h"
 
     static int pfinet_set_parent_death_signal(int signal)
     {
         return prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0);
     }
     """,
-    sources=["pfinet_client/pump/pump.c"],
+    sources=["pfinet_client/pump/pump.c", "pfinet_client/pump/setgroups.c"],
     include_dirs=["pfinet_client/pump", "proto/include"],
-    depends=["pfinet_client/pump/pump.h", "proto/include/pfinet_wire.h"],
+    depends=[
+        "pfinet_client/pump/pump.h",
+        "pfinet_client/pump/setgroups.h",
+        "proto/include/pfinet_wire.h",
+    ],
     define_macros=[("_GNU_SOURCE", "1")],
     extra_compile_args=["-std=c11", "-O2", "-Wall", "-Wextra", "-Wno-unused-parameter"],
 )

@@ -296,6 +296,22 @@ def test_a_low_port_and_a_raw_socket_are_allowed_inside(alice: ClientUser) -> No
     assert done.returncode == 0, done.stderr
 
 
+def test_tcpdump_that_stays_root_captures_where_there_is_one_user(alice: ClientUser) -> None:
+    """It calls setgroups, which the kernel denies in a user namespace of one uid."""
+    ping = "ping -q -c 1 127.0.0.1 >/dev/null"
+    capture = "tcpdump -Z root -l -c 1 -ni lo icmp"
+    script = (
+        f'{capture} 2>&1 | while read line; do echo "$line";'
+        f" case $line in listening*) {ping};; esac; done"
+    )
+    with alice.stack("v1", "read line"):
+        entered = alice.pfinet("exec", "v1", "sh", "-c", script)
+    started = run(alice, "sh", "-c", script)
+
+    for done in (entered, started):
+        assert "IP 127.0.0.1 > 127.0.0.1: ICMP echo request" in done.stdout
+
+
 # The command.
 
 

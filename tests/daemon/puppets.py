@@ -81,7 +81,7 @@ class Control:
                     self.reports.append(source.recv(channel.MAX_MESSAGE_BYTES) or sys.exit(0))
                 elif source is self.boot.listener:
                     self.connection = source.accept()[0]
-                else:
+                elif source is self.connection:  # not one that was just replaced
                     self.obey(source.recv(65536))
             self.tell()
 

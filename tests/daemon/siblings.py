@@ -10,7 +10,7 @@ import resource
 import shutil
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from ipaddress import ip_address
 from pathlib import Path
@@ -26,7 +26,7 @@ from multiplexer.daemon.host import System
 from multiplexer.daemon.rundir import KINDS, refuse_fds
 from multiplexer.datapath.engine import VERDICTS
 from pfinet_proto import attach as attaching
-from pfinet_proto import control
+from pfinet_proto import control as asking
 from pfinet_proto.values import IPAddress, MacAddress
 from tests.support.plain import acting_as
 
@@ -239,15 +239,15 @@ class Asker:
     """A connection to the control socket."""
 
     stream: trio.SocketStream
-    _decoder: control.FrameDecoder = attrs.field(
-        factory=lambda: control.FrameDecoder(control.MAX_REPLY_BYTES)
+    _decoder: asking.FrameDecoder = attrs.field(
+        factory=lambda: asking.FrameDecoder(asking.MAX_REPLY_BYTES)
     )
     _replies: list[bytes] = attrs.field(factory=list)
 
-    async def ask(self, request: control.Request[R]) -> R:
+    async def ask(self, request: asking.Request[R]) -> R:
         """Return what the daemon answers; ControlError if it refuses."""
-        await self.stream.send_all(control.encode_request(request, 7))
-        return control.decode_reply_untrusted(await self.next_reply(), request, 7)
+        await self.stream.send_all(asking.encode_request(request, 7))
+        return asking.decode_reply_untrusted(await self.next_reply(), request, 7)
 
     async def next_reply(self) -> bytes:
         while not self._replies:
@@ -323,12 +323,22 @@ class Running:
         async with self.connected(self.run_dir / "control", uid) as sock:
             yield Asker(trio.SocketStream(sock))
 
-    async def ask(self, request: control.Request[R], uid: int = 0) -> R:
+    async def ask(self, request: asking.Request[R], uid: int = 0) -> R:
         async with self.asker(uid) as asker:
             return await asker.ask(request)
 
+    async def wait_serving(self) -> None:
+        await self.broker.wait_heard(channel.Ready)
+
+    async def run_until_it_fails(self, after: Callable[[], Awaitable[None]]) -> None:
+        """Run control, and *after* that it serves; raise why it ends."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.control.run)
+            await self.wait_serving()
+            await after()
+
     async def vif_directory(self, name: str) -> Path:
-        found = [vif for vif in (await self.ask(control.VifList())).vifs if str(vif.name) == name]
+        found = [vif for vif in (await self.ask(asking.VifList())).vifs if str(vif.name) == name]
         return self.run_dir / "vif" / found[0].id
 
     @asynccontextmanager
@@ -410,6 +420,7 @@ async def running(
         await made.broker.start(place.config(extra), nic_mac)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(made.control.run)
-            await made.broker.wait_heard(channel.Ready)
+            await made.wait_serving()
             yield made
             made.control.stop()
+        assert not any("Traceback" in line for line in made.log), made.text.getvalue()

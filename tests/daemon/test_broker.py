@@ -6,6 +6,7 @@ broker does for it, and what it refuses, is seen on the system itself.
 
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -137,11 +138,16 @@ class Daemon:
         return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
 
     def wait_log(self, text: str) -> None:
-        """Wait until it has said *text*, since the last such call."""
+        """Wait until it says *text*; what it said before counts only if not yet read."""
         assert self.process.stderr is not None
-        while text not in (line := self.process.stderr.readline()):
-            assert line, f"{text!r} is not in\n{self.log}"
-            self.log += line
+        said = ""
+        while text not in said:
+            ready = select.select([self.process.stderr], [], [], TIMEOUT_S)[0]
+            # Around the file's own buffer, which select() cannot see.
+            more = os.read(self.process.stderr.fileno(), 4096).decode() if ready else ""
+            assert more, f"{text!r} is not in\n{self.log}"
+            said += more
+            self.log += more
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
@@ -196,9 +202,9 @@ class Place:
         self.running.append(daemon)
         return daemon
 
-    def start(self) -> Daemon:
+    def start(self, wrapper: Sequence[str] = ()) -> Daemon:
         """Start the daemon, and wait until it says that it is ready."""
-        daemon = self.launch()
+        daemon = self.launch(wrapper=wrapper)
         self.wait_notified(daemon)
         assert self.notified.recv(4096) == b"READY=1\nSTATUS=Running"
         return daemon
@@ -543,11 +549,11 @@ def test_when_the_broker_is_killed_no_role_lives_on(place: Place) -> None:
 
 
 def kill_role(daemon: Daemon, role: str) -> dict[str, int]:
-    """Kill a role, wait until both were started afresh, and return their pids."""
+    """Kill a role, wait until both are started afresh, and return their pids."""
     before = daemon.roles()
     os.kill(before[role], signal.SIGKILL)
-    daemon.wait_log(f"{role} ended with signal SIGKILL")
     daemon.wait_log("starting control and engine again")
+    assert f"{role} ended with signal SIGKILL" in daemon.log
     with daemon.puppet() as puppet:
         puppet.next_of(channel.Start)
     after = daemon.roles()
@@ -841,5 +847,17 @@ def test_an_interface_that_is_not_ethernet_is_an_error_of_the_file(
     assert 'interface "lo" is not Ethernet' in place.fail()
 
 
-def test_the_names_of_capabilities_are_those_of_the_kernel() -> None:
-    assert privileges.names_of(broker.NEEDED_BY_NIC) == ["cap_net_admin", "cap_net_raw"]
+def test_the_units_capabilities_are_those_needed_and_enough_for_a_second_start(
+    place: Place, lan: NetworkNamespace
+) -> None:
+    unit = (Path(__file__).parents[2] / "packaging/multiplexerd.service").read_text()
+    (line,) = re.findall("^CapabilityBoundingSet=(.*)$", unit, re.MULTILINE)
+    names = line.lower().split()
+    keep = ",".join(["-all", *(name.replace("cap_", "+") for name in names)])
+    plug(lan)
+
+    for _ in range(2):
+        daemon = place.start(wrapper=["setpriv", f"--bounding-set={keep}"])
+        assert daemon.stop() == 0
+
+    assert privileges.bits(*names) == broker.NEEDED | broker.NEEDED_BY_NIC

@@ -26,7 +26,6 @@ from tests.daemon.siblings import (
     no_room,
     running,
     siblings,
-    system,
 )
 
 ONE = VifCreate(VifName.parse("one"), "alice", (ip_interface("10.77.0.11/24"),))
@@ -125,12 +124,14 @@ async def test_a_full_disk_ends_the_start(place: Place) -> None:
 @pytest.mark.parametrize("who", ["broker", "engine"])
 async def test_a_sibling_that_goes_ends_it(place: Place, who: str) -> None:
     async with siblings(place) as made:
+        sock = {"broker": made.broker.sock, "engine": made.engine.sock}[who]
+
+        async def shut_down() -> None:
+            sock.shutdown(socket.SHUT_RDWR)
+
         await made.broker.start(place.config(STATIC))
         with pytest.raises(BaseExceptionGroup) as caught:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(made.control.run)
-                await made.broker.wait_heard(channel.Ready)
-                getattr(made, who).sock.shutdown(socket.SHUT_RDWR)
+            await made.run_until_it_fails(shut_down)
 
     assert caught.group_contains(channel.SiblingGone)
 
@@ -146,12 +147,10 @@ async def test_a_sibling_that_goes_ends_it(place: Place, who: str) -> None:
 )
 async def test_a_sibling_that_lies_ends_it(place: Place, who: str, lie: channel.Message) -> None:
     async with siblings(place) as made:
+        sock = {"broker": made.broker.sock, "engine": made.engine.sock}[who]
         await made.broker.start(place.config(STATIC))
         with pytest.raises(BaseExceptionGroup) as caught:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(made.control.run)
-                await made.broker.wait_heard(channel.Ready)
-                await channel_trio.send(getattr(made, who).sock, lie)
+            await made.run_until_it_fails(lambda: channel_trio.send(sock, lie))
 
     assert caught.group_contains(channel.SiblingError)
 
@@ -225,7 +224,7 @@ async def test_the_members_of_an_admin_group_administer(place: Place) -> None:
         await made.broker.start(config)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(made.control.run)
-            await made.broker.wait_heard(channel.Ready)
+            await made.wait_serving()
             await made.ask(ONE, BOB)
             with pytest.raises(ControlError) as caught:
                 await made.ask(ONE, NAMES["carol"])
@@ -264,11 +263,14 @@ async def test_a_client_that_sends_half_a_request_is_left(
     """However often it sends a byte: the time is for the whole request."""
     async with running(place) as daemon, daemon.asker(ALICE) as asker:
         await asker.stream.send_all((1000).to_bytes(4, "big"))
-        with pytest.raises(trio.BrokenResourceError):
+
+        async def dribble() -> None:
             while True:
                 await asker.stream.send_all(b" ")
                 await trio.sleep(7)
 
+        with pytest.raises(trio.BrokenResourceError):
+            await dribble()
         assert 60 <= trio.current_time() <= 80
 
 
@@ -276,9 +278,13 @@ async def test_a_client_that_reads_no_reply_is_left(
     place: Place, autojump_clock: trio.testing.MockClock
 ) -> None:
     async with running(place) as daemon, daemon.asker(ALICE) as asker:
-        with pytest.raises(trio.BrokenResourceError):
+
+        async def ask_and_not_read() -> None:
             while True:
                 await asker.stream.send_all(encode_request(Status(), 1))
+
+        with pytest.raises(trio.BrokenResourceError):
+            await ask_and_not_read()
 
         await daemon.ask(Status(), BOB)
 

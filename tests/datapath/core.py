@@ -125,13 +125,14 @@ def read_decision(decision: Any) -> Decision:
             lib.DP_ROUTE_NONE: "none",
             lib.DP_ROUTE_PORT: "port",
             lib.DP_ROUTE_FLOOD: "flood",
+            lib.DP_ROUTE_MEMBERS: "members",
         }[decision.route]
     )
     return Decision(
         reason=Reason(VERDICTS[decision.verdict]) if decision.verdict != lib.DP_PASS else None,
         route=route,
         port=decision.port if route is Route.PORT else None,
-        network=decision.network if route is Route.FLOOD else None,
+        network=decision.network if route in (Route.FLOOD, Route.MEMBERS) else None,
         conflict=read_conflict(decision),
     )
 

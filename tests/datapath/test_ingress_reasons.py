@@ -423,7 +423,16 @@ ARP_EXAMPLES: Final = (
                 arp(sender=PEER.ipv4, target=PEER.ipv4),
                 arp(target=USER.ipv4),
             ),
-            ("no address in a reply", arp(2, sender="0.0.0.0"), arp(1, sender="0.0.0.0")),
+            (
+                "no address in a reply",
+                arp(2, sender="0.0.0.0", target=USER.ipv4),
+                arp(1, sender="0.0.0.0", target=USER.ipv4),
+            ),
+            (
+                "a probe for a neighbour's address, which it would give up",
+                arp(sender="0.0.0.0", target=PEER.ipv4),
+                arp(sender="0.0.0.0", target=USER.ipv4),
+            ),
         )
     ),
 )
@@ -615,6 +624,13 @@ ND_EXAMPLES: Final = (
         nd(frames.neighbour_advertisement(ROUTER.ipv6), by=ROUTER),
         by=ROUTER,
     ),
+    example(
+        Reason.ND_SPOOF,
+        "a router's advertisement in an atomic fragment (RFC 6980)",
+        nd(RA, by=ROUTER, extensions=(ATOMIC,)),
+        nd(RA, by=ROUTER),
+        by=ROUTER,
+    ),
 )
 
 ROLE_EXAMPLES: Final = (
@@ -623,7 +639,7 @@ ROLE_EXAMPLES: Final = (
             Reason.RA_GUARD,
             why,
             nd(RA, **header),
-            nd(RA, by=ROUTER, **header),
+            nd(RA, by=ROUTER, extensions=(HOP, OPTIONS)),
             passes_by=ROUTER,
         )
         for why, header in (
@@ -665,7 +681,7 @@ ROLE_EXAMPLES: Final = (
         Reason.DHCP_SERVER,
         "an offer in a first fragment",
         ip4(frames.udp(bytes(240), sport=67, dport=68), more=True, part=slice(8)),
-        ip4(frames.udp(bytes(240), sport=66, dport=68), more=True, part=slice(8)),
+        ip4(frames.udp(bytes(240), sport=67, dport=69), more=True, part=slice(8)),
     ),
     example(
         Reason.DHCP_SERVER,
@@ -673,6 +689,18 @@ ROLE_EXAMPLES: Final = (
         ip4(frames.udp(bytes(240), sport=67, dport=67)),
         ip4(frames.udp(bytes(240), sport=67, dport=67), by=SERVER),
         passes_by=SERVER,
+    ),
+    example(
+        Reason.DHCP_SERVER,
+        "an offer from another port, which clients take as well",
+        ip4(frames.udp(bytes(240), sport=4000, dport=68)),
+        ip4(frames.udp(bytes(240), sport=4000, dport=69)),
+    ),
+    example(
+        Reason.DHCP_SERVER,
+        "an answer of DHCPv6 from another port",
+        ip6(frames.udp(bytes(4), sport=4000, dport=546)),
+        ip6(frames.udp(bytes(4), sport=4000, dport=547)),
     ),
     example(
         Reason.DHCP_SERVER,
@@ -731,6 +759,11 @@ ROLE_EXAMPLES: Final = (
                 "about an IPv6 packet with no destination",
                 ip6(error6(USER.ipv6, kept=39)),
                 ip6(error6(USER.ipv6, kept=40)),
+            ),
+            (
+                "of type 0, which nobody has and hosts pass up",
+                ip6(error6(PEER.ipv6, kind=0)),
+                ip6(error6(USER.ipv6, kind=0)),
             ),
             (
                 "of a type that nobody knows, which hosts pass up as well",

@@ -219,6 +219,7 @@ def test_a_frame_that_needs_nothing_is_copied_as_it_is(data: bytes, csum: int) -
 def test_segments_are_frames_built_afresh_from_parts_of_the_payload(
     frame: Frame, gso_size: int
 ) -> None:
+    frame = evolve(frame, padding=b"")
     parsed = Parsed.of(frame, gso_size)
 
     segments = parsed.segments()
@@ -467,6 +468,10 @@ def test_a_needed_checksum_does_not_fit(make: Callable[[], Parsed]) -> None:
         pytest.param(
             lambda: Parsed.of(evolve(TCP4, payload=b"", padding=bytes(40)), 10),
             id="padding-for-payload",
+        ),
+        pytest.param(
+            lambda: Parsed.of(evolve(TCP4, padding=bytes(40)), 10),
+            id="padding-behind-payload",
         ),
         pytest.param(lambda: of_patched(TCP4, TCP4.l4_off + 12, b"\x40"), id="short-data-offset"),
         pytest.param(lambda: of_patched(TCP4, TCP4.l4_off + 12, b"\x00"), id="zero-data-offset"),

@@ -23,6 +23,7 @@ class Route(Enum):
     NONE = "none"
     PORT = "port"
     FLOOD = "flood"
+    MEMBERS = "members"
 
 
 @frozen(kw_only=True)
@@ -35,7 +36,7 @@ class Conflict:
 
 @frozen(kw_only=True)
 class Decision:
-    """What becomes of a frame; *port* is set for Route.PORT, *network* for Route.FLOOD."""
+    """What becomes of a frame; *port* is set for Route.PORT, *network* for the other two."""
 
     reason: Reason | None = None
     route: Route = Route.NONE
@@ -112,13 +113,16 @@ class Reference:
 
     def _copies(self, vif: Vif, network: Network, frame: Frame, decision: Decision) -> int:
         """Return how many copies are made of a frame that was not sent to one MAC only."""
-        if decision.route is Route.FLOOD:
+        if decision.route in (Route.FLOOD, Route.MEMBERS):
             others = [other for other in self.world.members(network) if other.up and other != vif]
-            return len(others) + (network.uplink is not None)
+            to_wire = decision.route is Route.FLOOD and network.uplink is not None
+            return len(others) + to_wire
         return 1 if frame.is_to_group and decision.route is Route.PORT else 0
 
     def _route_from_vif(self, vif: Vif, network: Network, frame: Frame) -> Decision:
         if network.hub:
+            if self.world.holder_of_mac(network, frame.destination) is not None:
+                return Decision(route=Route.MEMBERS, network=network.id)
             return to_all(network)
         if not frame.is_to_group:
             holder = self.world.holder_of_mac(network, frame.destination)
@@ -139,16 +143,19 @@ class Reference:
             return drop(Reason.RUNT)
         if len(frame.data) > MAX_FRAME_LEN:
             return drop(Reason.OVERSIZE)
-        if frame.meta.vlan or frame.ethertype in wire.VLAN_TAGS:
-            return drop(Reason.UPLINK_VLAN)
         if ingress.is_reserved(frame.destination):
             return drop(Reason.RESERVED_MAC)
+        if frame.meta.vlan or frame.ethertype in wire.VLAN_TAGS:
+            return drop(Reason.UPLINK_VLAN)
         network = self.world.network_on(port)
         if network is None:
             return drop(Reason.NO_RECEIVER)
         spoof = self._spoof(network, frame)
         if spoof is not None:
             return spoof
+        packet = ingress.packet_of(frame)
+        if packet is not None and packet.broken_chain:
+            return drop(Reason.EXT_HEADER)
         decision = self._route_from_uplink(network, frame)
         if decision.reason is None and not ingress.fits_mtu(frame, network.mtu):
             return drop(Reason.EGRESS_MTU)

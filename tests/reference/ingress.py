@@ -121,6 +121,7 @@ def offload_fits(frame: Frame) -> bool:
         and 20 <= tcp_header_len(transport) < len(transport.data)
         and meta.gso_size >= MIN_GSO_SIZE
         and not frame.is_to_group
+        and transport.offset + len(transport.data) == len(frame.data)
     )
 
 
@@ -207,7 +208,11 @@ def has_foreign_arp_sender(case: Case) -> bool:
     arp = arp_of(case.frame)
     if arp is None:
         return False
-    is_probe = arp.operation == Arp.REQUEST and arp.sender == IPv4Address("0.0.0.0")
+    is_probe = (
+        arp.operation == Arp.REQUEST
+        and arp.sender == IPv4Address("0.0.0.0")
+        and case.vif.has(arp.target)
+    )
     return arp.sender_mac != case.vif.mac or not (is_probe or case.vif.has(arp.sender))
 
 
@@ -240,6 +245,8 @@ def spoofs_neighbours(case: Case) -> bool:
     kind = icmp[0]
     if kind in (RENUMBERING, INVERSE_SOLICITATION, INVERSE_ADVERTISEMENT):
         return packet.fragment or not case.vif.router
+    if kind in (ROUTER_ADVERTISEMENT, REDIRECT_V6):
+        return packet.fragment and case.vif.router
     if kind not in (ROUTER_SOLICITATION, NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT):
         return False
     return packet.fragment or not is_honest_neighbour_message(case.vif, packet, icmp)
@@ -296,9 +303,9 @@ def redirects(case: Case) -> bool:
 
 def plays_dhcp_server(case: Case) -> bool:
     udp, udp6 = (transport_of(case.frame, version, wire.UDP) for version in (4, 6))
-    serves = (udp is not None and udp_ports(udp) in ((67, 68), (67, 67))) or (
-        udp6 is not None and udp_ports(udp6) == (547, 546)
-    )
+    serves = (
+        udp is not None and (udp_ports(udp)[1] == 68 or udp_ports(udp) == (67, 67))
+    ) or (udp6 is not None and udp_ports(udp6)[1] == 546)
     return serves and not case.vif.dhcp_server
 
 
@@ -307,8 +314,9 @@ def is_foreign_dhcp_client(case: Case) -> bool:
     # A server answers whatever port it came from; from 67 it is a server's or relay's.
     if udp is None or udp_ports(udp)[1] != 67 or udp_ports(udp)[0] == 67:
         return False
+    packet = packet_of(case.frame)
     message = udp[8:]
-    if len(message) < 44:
+    if packet is None or packet.fragment or len(message) < 44:
         return True
     is_request_over_ethernet = message[0:3] == bytes((1, 1, 6))
     relay, client_mac = message[24:28], message[28:34]
@@ -328,7 +336,7 @@ def is_foreign_icmp_error(case: Case) -> bool:
         if len(embedded) < 20 or embedded[0] >> 4 != 4:
             return True
         destination = IPv4Address(embedded[16:20])
-    elif icmpv6 is not None and 1 <= icmpv6[0] <= 127:
+    elif icmpv6 is not None and icmpv6[0] <= 127:
         embedded = icmpv6[8:]
         if len(embedded) < 40 or embedded[0] >> 4 != 6:
             return True

@@ -18,6 +18,7 @@ IPV4, ARP, IPV6 = 0x0800, 0x0806, 0x86DD
 VLAN_TAGS = frozenset({0x8100, 0x88A8, 0x9100, 0x9200, 0x9300})
 
 ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
+HOME_ADDRESS = 0xC9
 HOP_BY_HOP, ROUTING, FRAGMENT, ESP, AH, NO_NEXT_HEADER = 0, 43, 44, 50, 51, 59
 DESTINATION_OPTIONS, MOBILITY, HIP, SHIM6 = 60, 135, 139, 140
 EXTENSION_HEADERS = frozenset(
@@ -238,6 +239,8 @@ def parse_ipv6(packet: bytes) -> Packet:
             break
         if next_header == ROUTING and rest[3] > 0:
             raise MalformedPacket("source routing")
+        if next_header == DESTINATION_OPTIONS and has_home_address(rest[2:size]):
+            raise MalformedPacket("another source than the header's")
         if next_header == FRAGMENT:
             fragment = True
             later_fragment = u16(rest, 2) >> 3 > 0
@@ -260,6 +263,15 @@ def parse_ipv6(packet: bytes) -> Packet:
         transport=transport,
         broken_chain=broken,
     )
+
+
+def has_home_address(options: bytes) -> bool:
+    """Return whether there is a Home Address option (RFC 6275, 6.3), also one that is cut off."""
+    while len(options) >= 2:
+        if options[0] == HOME_ADDRESS:
+            return True
+        options = options[1:] if options[0] == 0 else options[2 + options[1] :]
+    return False
 
 
 def extension_header_len(kind: int, rest: bytes) -> int | None:

@@ -6,6 +6,7 @@ changed for the moment of connecting.
 
 import json
 import os
+import select
 import socket
 import struct
 from collections.abc import Iterable, Iterator
@@ -22,7 +23,7 @@ class Refused(AssertionError):
 
 @contextmanager
 def acting_as(uid: int) -> Iterator[None]:
-    """Be *uid* for the kernel, and root again afterwards."""
+    """Be *uid* for the kernel, and root again afterwards; not to be nested."""
     os.setegid(uid)
     os.seteuid(uid)
     try:
@@ -35,10 +36,11 @@ def acting_as(uid: int) -> Iterator[None]:
 def connected(path: Path, uid: int, kind: int = socket.SOCK_STREAM) -> socket.socket:
     """Return a socket that *uid* connected to *path*."""
     sock = socket.socket(socket.AF_UNIX, kind)
-    sock.settimeout(20)
     try:
+        # With a timeout, a full queue of connections would be an error at once.
         with acting_as(uid):
             sock.connect(str(path))
+        sock.settimeout(20)
     except BaseException:
         sock.close()
         raise
@@ -114,6 +116,13 @@ class StreamClient:
         """
         (length,) = LENGTH.unpack(receive_exactly(self._socket, LENGTH.size))
         return receive_exactly(self._socket, length)
+
+    def receive_now(self) -> list[bytes]:
+        """Return the frames that have come, without waiting."""
+        frames = []
+        while select.select([self._socket], [], [], 0)[0]:
+            frames.append(self.receive())
+        return frames
 
     def receive_until(self, mark: bytes) -> list[bytes]:
         """Return the frames up to and with the first that contains *mark*."""

@@ -1,11 +1,14 @@
 """A vif is its owner's, and one client's at a time."""
 
 import socket
+from contextlib import suppress
 
 import pytest
 
+from pfinet_client.attachment import connect_attach
+from pfinet_proto.attach import Hello
 from tests.support.lan import OWNERS, Lan
-from tests.support.plain import LENGTH, Refused, StreamClient, connected
+from tests.support.plain import LENGTH, Refused, StreamClient, acting_as, connected
 from tests.support.waiting import eventually
 
 from .attacks import lawful
@@ -99,3 +102,33 @@ def test_a_record_of_four_gigabytes_ends_the_client_and_nothing_else(lan: Lan) -
         client.receive_to_end()
 
     assert lan.vif("alice")["attached"] is not None
+
+
+@pytest.mark.parametrize("kind", ["control", "attach", "stream"])
+def test_a_client_cannot_hand_over_a_descriptor(lan: Lan, kind: str) -> None:
+    """Closing a hostile one could block: it is not let in, or ends the connection."""
+    path = lan.lab.run_dir / "control" if kind == "control" else lan.lab.socket_of("trudy", kind)
+    type_ = socket.SOCK_SEQPACKET if kind == "attach" else socket.SOCK_STREAM
+    with connected(path, OWNERS["trudy"], type_) as sock, socket.socket() as hostile:
+        if lan.lab.ask("status")["passrights"]:
+            with pytest.raises(PermissionError):
+                socket.send_fds(sock, [b"\0\0\0\0"], [hostile.fileno()])
+        else:
+            socket.send_fds(sock, [b"\0\0\0\0"], [hostile.fileno()])
+            with suppress(ConnectionResetError):
+                while sock.recv(4096):
+                    pass
+    eventually(lambda: lan.vif("trudy")["attached"] is None, "trudy's vif is free")
+
+
+def test_the_data_socket_of_an_attachment_takes_no_descriptor(lan: Lan) -> None:
+    path = str(lan.lab.socket_of("trudy", "attach"))
+    with acting_as(OWNERS["trudy"]):
+        attachment = connect_attach(path, Hello(), 20)
+    with socket.socket() as hostile:
+        for sock in (attachment.data, attachment.sock):
+            if lan.lab.ask("status")["passrights"]:
+                with pytest.raises(PermissionError):
+                    socket.send_fds(sock, [b"\0\0\0\0"], [hostile.fileno()])
+    attachment.close()
+    eventually(lambda: lan.vif("trudy")["attached"] is None, "trudy's vif is free")

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.lab import Daemon, Lab, children
+from tests.support.lab import NIC, Daemon, Lab, children
 from tests.support.plain import Refused
 from tests.support.programs import ping
 from tests.support.waiting import eventually
 
 OWNERS = {"alice": 20001, "bob": 20002}
 CAROL = 20005
+NIC_MAC = "02:00:00:77:00:02"
 
 
 def create_carol(lab: Lab) -> None:
@@ -82,12 +83,20 @@ def test_deleting_a_vif_tells_its_stack_to_end(lab: Lab) -> None:
         (("carol", "--address", "10.77.0.0/24"), "10.77.0.0"),
         (("carol", "--address", "10.77.0.255/24"), "10.77.0.255"),
         (("carol", "--address", "10.77.0.1/24"), "gateway"),
+        (("carol", "--address", "10.77.0.222/24"), "host"),
+        (("carol", "--address", "10.77.0.60/24", "--mac", NIC_MAC), NIC_MAC),
+        (("carol", "--address", "10.77.0.60/24", "--mac", "01:00:5e:00:00:01"), "01:00:5e"),
     ],
-    ids=["duplicate", "name", "outside", "network", "broadcast", "gateway"],
+    ids=[
+        *("duplicate", "name", "outside", "network", "broadcast", "gateway"),
+        *("host", "NIC", "group"),
+    ],
 )
 def test_what_cannot_be_is_refused_by_name(
     lab: Lab, arguments: tuple[str, ...], named: str
 ) -> None:
+    lab.host.run("ip", "address", "add", "10.77.0.222/24", "dev", "lo")
+    lab.host.run("ip", "link", "set", NIC, "address", NIC_MAC)
     lab.configure(OWNERS)
     with lab.daemon():
         done = lab.multiplexerctl("vif", "create", *arguments, "--owner", str(CAROL), check=False)

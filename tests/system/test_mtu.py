@@ -4,9 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.lab import LAN
+from tests.support.lab import LAN, NIC, Lab
 from tests.support.lan import Lan, running_lan
+from tests.support.netns import run
 from tests.support.programs import ping
+from tests.support.waiting import eventually
 from tests.support.wire import send
 
 from .attacks import lawful
@@ -51,3 +53,28 @@ def test_a_frame_from_the_wire_over_the_networks_mtu_is_dropped(narrow: Lan) -> 
 
     assert not any(large in frame for frame in seen)
     assert after == before + 1
+
+
+def test_a_network_over_the_uplinks_mtu_is_an_error_of_the_file(lab: Lab) -> None:
+    lab.configure({"alice": 20001}, mtu=9000)
+
+    done = run(lab.host.namespace.command(lab.daemon_command()), check=False, env=lab.environment)
+
+    assert done.returncode != 0
+    assert f"{lab.config}:" in done.stderr
+    assert "1500" in done.stderr
+    assert "9000" in done.stderr
+
+
+def test_a_nic_whose_mtu_falls_below_the_networks_is_not_used_until_it_rises(lab: Lab) -> None:
+    """Nobody is told that 1500 bytes fit where they do not."""
+    lab.configure({"alice": 20001})
+    with lab.daemon(), lab.user(20001).stack("alice") as alice:
+        assert ping(alice, "10.77.0.1")
+        lab.host.run("ip", "link", "set", NIC, "mtu", "1400")
+        eventually(lambda: not lab.ask("uplink.show", name="wire")["up"], "the uplink is unused")
+        assert "1400" in lab.ask("uplink.show", name="wire")["error"]
+
+        lab.host.run("ip", "link", "set", NIC, "mtu", "1500")
+        assert ping(alice, "10.77.0.1")
+        assert lab.ask("uplink.show", name="wire")["error"] is None

@@ -70,17 +70,18 @@ static enum dp_verdict charge(const struct dp_table *table, struct dp_port *port
 	dp_bucket_refill(&port->bytes, now_ns);
 	if (!dp_bucket_has(&port->frames, frames) || !dp_bucket_has(&port->bytes, frame->len))
 		return DP_DROP_RATE_LIMIT;
-	if (group || decision->route == DP_ROUTE_FLOOD) {
+	if (group || decision->route >= DP_ROUTE_FLOOD) {
 		dp_bucket_refill(&port->broadcasts, now_ns);
 		dp_bucket_refill(&port->copies, now_ns);
-		if (decision->route == DP_ROUTE_FLOOD) {
+		if (decision->route >= DP_ROUTE_FLOOD) {
 			const struct dp_network *network = &table->networks[decision->network];
 
-			copies = (uint64_t)network->n_up + (network->uplink != DP_NO_PORT);
+			copies = (uint64_t)network->n_up + (decision->route == DP_ROUTE_FLOOD &&
+							    network->uplink != DP_NO_PORT);
 			copies = copies > port->up ? copies - port->up : 0;
 			copies *= frames;
 		} else {
-			copies = 1;
+			copies = decision->route == DP_ROUTE_PORT;
 		}
 		if (!dp_bucket_has(&port->broadcasts, group) ||
 		    !dp_bucket_has(&port->copies, copies))
@@ -102,6 +103,9 @@ static void route_from_vif(const struct dp_table *table, uint16_t port,
 
 	if (network->mode == DP_MODE_HUB) {
 		to_all(decision, id);
+		/* What is meant for a vif stays off the wire. */
+		if (dp_table_find_mac(table, id, frame->data) != DP_NO_PORT)
+			decision->route = DP_ROUTE_MEMBERS;
 	} else if (!dp_is_group(frame->data)) {
 		holder = dp_table_find_mac(table, id, frame->data);
 		if (holder == port)
@@ -141,8 +145,6 @@ void dp_forward_from_vif(struct dp_table *table, uint16_t port, struct dp_frame 
 		return;
 	}
 	route_from_vif(table, port, frame, decision);
-	if (decision->verdict != DP_PASS)
-		return;
 	verdict = charge(table, p, frame, decision, now_ns);
 	if (verdict != DP_PASS)
 		decide(decision, verdict);
@@ -226,12 +228,12 @@ void dp_forward_from_uplink(struct dp_table *table, uint16_t port, struct dp_fra
 		decide(decision, len < DP_ETH_LEN ? DP_DROP_RUNT : DP_DROP_OVERSIZE);
 		return;
 	}
-	if (frame->meta.vlan || dp_frame_is_tagged(frame)) {
-		decide(decision, DP_DROP_UPLINK_VLAN);
-		return;
-	}
 	if (dp_frame_is_reserved(frame)) {
 		decide(decision, DP_DROP_RESERVED_MAC);
+		return;
+	}
+	if (frame->meta.vlan || dp_frame_is_tagged(frame)) {
+		decide(decision, DP_DROP_UPLINK_VLAN);
 		return;
 	}
 	id = port < DP_MAX_PORTS ? table->ports[port].network : DP_NO_PORT;
@@ -243,6 +245,11 @@ void dp_forward_from_uplink(struct dp_table *table, uint16_t port, struct dp_fra
 	    dp_table_find_mac(table, id, data + DP_MAC_LEN) != DP_NO_PORT ||
 	    claims_ours(table, id, frame, decision)) {
 		decide(decision, DP_DROP_UPLINK_SPOOF);
+		return;
+	}
+	/* What stands behind a broken chain cannot be judged, but a receiver may find it. */
+	if (frame->malformed == DP_DROP_EXT_HEADER) {
+		decide(decision, DP_DROP_EXT_HEADER);
 		return;
 	}
 	route_from_uplink(table, id, frame, decision);

@@ -17,13 +17,14 @@ enum dp_route {
 	DP_ROUTE_NONE = 0, /* dropped; the verdict says why */
 	DP_ROUTE_PORT,     /* to one port, a vif or an uplink */
 	DP_ROUTE_FLOOD,    /* to all other members of the network, and its uplink */
+	DP_ROUTE_MEMBERS,  /* to all other members, not to the uplink */
 };
 
 struct dp_decision {
 	uint8_t verdict;  /* enum dp_verdict */
 	uint8_t route;    /* enum dp_route */
 	uint16_t port;    /* the receiver, for DP_ROUTE_PORT */
-	uint16_t network; /* whose members, for DP_ROUTE_FLOOD */
+	uint16_t network; /* whose members, for DP_ROUTE_FLOOD and DP_ROUTE_MEMBERS */
 	/* The vif whose address a stranger on the wire claims, or DP_NO_PORT. */
 	uint16_t conflict;
 	uint8_t conflict_family; /* 4 or 6 */

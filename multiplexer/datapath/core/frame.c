@@ -11,6 +11,10 @@
 #define IPOPT_LSRR 131
 #define IPOPT_SSRR 137
 
+/* IPv6 options (RFC 8200, section 4.2; RFC 6275, section 6.3). */
+#define OPT_PAD1 0
+#define OPT_HOME_ADDRESS 0xc9
+
 /* IPv6 extension headers (IANA, "IPv6 Extension Header Types"). */
 enum {
 	EXT_HOP_BY_HOP = 0,
@@ -162,6 +166,22 @@ static bool ext_has_length(uint8_t next)
 	}
 }
 
+/*
+ * Whether destination options carry a home address, by which the packet would
+ * count as from somebody else than its source (RFC 6275, section 6.3).
+ */
+static bool has_home_address(const uint8_t *options, size_t len)
+{
+	size_t i = 2;
+
+	while (i + 1 < len) {
+		if (options[i] == OPT_HOME_ADDRESS)
+			return true;
+		i += options[i] == OPT_PAD1 ? 1 : 2u + options[i + 1];
+	}
+	return false;
+}
+
 static void parse_ipv6(struct dp_frame *frame)
 {
 	const uint8_t *data = frame->data;
@@ -219,7 +239,8 @@ static void parse_ipv6(struct dp_frame *frame)
 		}
 		if (len > end - at)
 			return;
-		if (next == EXT_ROUTING && data[at + 3] > 0) {
+		if ((next == EXT_ROUTING && data[at + 3] > 0) ||
+		    (next == EXT_DEST_OPTS && has_home_address(data + at, len))) {
 			frame->malformed = DP_DROP_IPV6_MALFORMED;
 			return;
 		}

@@ -8,7 +8,6 @@
 #define DHCP_SERVER_PORT 67
 #define DHCP_CLIENT_PORT 68
 #define DHCPV6_CLIENT_PORT 546
-#define DHCPV6_SERVER_PORT 547
 /* A BOOTP message up to the end of chaddr (RFC 2131, section 2). */
 #define DHCP_CHADDR_END 44
 
@@ -80,8 +79,9 @@ static enum dp_verdict check_arp(const struct dp_binding *bind, const struct dp_
 		return DP_DROP_ARP_SENDER;
 	if (dp_binding_has_ipv4(bind, arp + 14))
 		return DP_PASS;
-	/* A probe asks for an address before it is anybody's (RFC 5227, section 1.1). */
-	if (dp_get16(arp + 6) == 1 && dp_get32(arp + 14) == 0)
+	/* A probe makes its target the prober's if nobody objects (RFC 5227, section 1.1). */
+	if (dp_get16(arp + 6) == 1 && dp_get32(arp + 14) == 0 &&
+	    dp_binding_has_ipv4(bind, arp + 24))
 		return DP_PASS;
 	return DP_DROP_ARP_SENDER;
 }
@@ -91,13 +91,14 @@ static enum dp_verdict check_dhcp(const struct dp_binding *bind, const struct dp
 	const uint8_t *udp = frame->data + frame->l4_off;
 	uint16_t from = dp_get16(udp), to = dp_get16(udp + 2);
 
-	if (from == DHCP_SERVER_PORT && (to == DHCP_CLIENT_PORT || to == DHCP_SERVER_PORT))
+	/* Clients listen to whatever source port, and so do servers. */
+	if (to == DHCP_CLIENT_PORT || (to == DHCP_SERVER_PORT && from == DHCP_SERVER_PORT))
 		return bind->flags & DP_VIF_DHCP_SERVER ? DP_PASS : DP_DROP_DHCP_SERVER;
-	/* Servers answer any source port, so whatever reaches them is a client's. */
 	if (to == DHCP_SERVER_PORT) {
 		const uint8_t *dhcp = udp + 8;
 
-		if (frame->l3_end - frame->l4_off < 8 + DHCP_CHADDR_END)
+		/* A later fragment could lie over what is read here. */
+		if (frame->fragment || frame->l3_end - frame->l4_off < 8 + DHCP_CHADDR_END)
 			return DP_DROP_DHCP_CLIENT;
 		if (dhcp[0] != 1 || dhcp[1] != 1 || dhcp[2] != DP_MAC_LEN ||
 		    dp_get32(dhcp + 24) != 0 || memcmp(dhcp + 28, bind->mac, DP_MAC_LEN) != 0)
@@ -235,12 +236,16 @@ static enum dp_verdict check_icmpv6(const struct dp_binding *bind, const struct 
 	case DP_ICMPV6_INVERSE_NA:
 		return router && !frame->fragment ? DP_PASS : DP_DROP_ND_SPOOF;
 	case DP_ICMPV6_RA:
+		if (router && frame->fragment)
+			return DP_DROP_ND_SPOOF; /* RFC 6980, section 5 */
 		return router ? DP_PASS : DP_DROP_RA_GUARD;
 	case DP_ICMPV6_REDIRECT:
+		if (router && frame->fragment)
+			return DP_DROP_ND_SPOOF;
 		return router ? DP_PASS : DP_DROP_REDIRECT;
 	default:
-		/* Types below 128 are errors (RFC 4443, section 2.1); 0 is reserved. */
-		return type >= 1 && type < 128 ? check_icmp_error(bind, frame, true) : DP_PASS;
+		/* Types below 128 are errors, the unknown ones too (RFC 4443, section 2.1). */
+		return type < 128 ? check_icmp_error(bind, frame, true) : DP_PASS;
 	}
 }
 
@@ -256,8 +261,8 @@ static enum dp_verdict check_ipv6(const struct dp_binding *bind, const struct dp
 	if (frame->l4_proto == DP_IPPROTO_UDP) {
 		const uint8_t *udp = frame->data + frame->l4_off;
 
-		if (dp_get16(udp) == DHCPV6_SERVER_PORT &&
-		    dp_get16(udp + 2) == DHCPV6_CLIENT_PORT && !(bind->flags & DP_VIF_DHCP_SERVER))
+		if (dp_get16(udp + 2) == DHCPV6_CLIENT_PORT &&
+		    !(bind->flags & DP_VIF_DHCP_SERVER))
 			return DP_DROP_DHCP_SERVER;
 	}
 	return DP_PASS;

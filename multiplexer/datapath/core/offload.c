@@ -147,8 +147,9 @@ static bool gso_fits(const struct dp_frame *frame)
 	if (frame->l3 != l3 || frame->l4_proto != DP_IPPROTO_TCP ||
 	    frame->meta.csum != DP_CSUM_NEEDED || frame->meta.gso_size < DP_MIN_GSO_SIZE)
 		return false;
+	/* Padding would be counted by none of the segments, and sent by none. */
 	return payload_off(frame) >= frame->l4_off + (size_t)TCP_HEADER &&
-	       payload_off(frame) < frame->l3_end;
+	       payload_off(frame) < frame->l3_end && frame->l3_end == frame->len;
 }
 
 int dp_offload_decode(struct dp_meta *meta, const uint8_t hdr[DP_VNET_LEN], uint32_t negotiated)

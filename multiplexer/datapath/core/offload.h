@@ -52,7 +52,7 @@ void dp_offload_encode(uint8_t hdr[DP_VNET_LEN], const struct dp_frame *frame);
  * A needed checksum must be that of the TCP or UDP header that parsing found
  * (csum_offset 16 or 6), in no fragment.  Segmentation needs that and TCP over
  * the IP version its type says, a whole TCP header, at least one payload byte
- * and a gso_size of at least DP_MIN_GSO_SIZE.
+ * and a gso_size of at least DP_MIN_GSO_SIZE, and no padding behind the packet.
  */
 bool dp_offload_fits(const struct dp_frame *frame);
 

@@ -439,8 +439,8 @@ static void check_route(const struct dp_table *table, const struct dp_decision *
 {
 	uint16_t network = table->ports[from].network;
 
-	REQUIRE(decision->route == DP_ROUTE_PORT || decision->route == DP_ROUTE_FLOOD);
-	if (decision->route == DP_ROUTE_FLOOD) {
+	REQUIRE(decision->route != DP_ROUTE_NONE);
+	if (decision->route != DP_ROUTE_PORT) {
 		REQUIRE(decision->network == network);
 		return;
 	}

@@ -1,0 +1,203 @@
+"""What people and programs are shown of each result."""
+
+import json
+from ipaddress import ip_address, ip_interface, ip_network
+
+import attrs
+import pytest
+
+from multiplexer.cli.multiplexerctl import COMMANDS
+from multiplexer.cli.render import as_json, as_terminal_text, as_text
+from pfinet_proto.control import (
+    OPERATIONS,
+    Conflict,
+    Counters,
+    Deleted,
+    Holder,
+    LimitsInfo,
+    NetworkInfo,
+    Networks,
+    Result,
+    StatusInfo,
+    UplinkInfo,
+    Uplinks,
+    VifInfo,
+    Vifs,
+)
+from pfinet_proto.jsonform import to_json
+from pfinet_proto.values import MacAddress, VifName
+
+VIF = VifInfo(
+    name=VifName.parse("one"),
+    id="0123456789abcdef0123456789abcdef",
+    owner_uid=20001,
+    owner_name="alice",
+    network="lan",
+    mac=MacAddress.parse("52:54:00:00:00:01"),
+    addresses=(ip_interface("10.77.0.11/24"), ip_interface("fd77::11/64")),
+    prefixes=(ip_network("fd77:0:0:5::/64"),),
+    source="dynamic",
+    attached=Holder(20001, 4711, "stream", 7, 7385),
+    counters=Counters(1, 60, 2, 120, {"src_mac": 3, "arp_sender": 40}),
+    conflicts=(Conflict(MacAddress.parse("02:00:00:00:00:66"), ip_address("fd77::11"), 5),),
+)
+QUIET = attrs.evolve(
+    VIF,
+    name=VifName.parse("two"),
+    owner_name=None,
+    addresses=(),
+    prefixes=(),
+    source="static",
+    attached=None,
+    counters=Counters(0, 0, 0, 0, {}),
+    conflicts=(),
+)
+LAN = NetworkInfo(
+    name="lan",
+    mode="switch",
+    uplink="wire",
+    uplink_port=True,
+    prefixes=(ip_network("10.77.0.0/24"), ip_network("fd77::/64")),
+    gateways=(ip_address("10.77.0.1"),),
+    mtu=1500,
+    dns=(),
+    search=("example.org",),
+    reserved=("10.77.0.200-10.77.0.254",),
+    autoconf=True,
+    limits=LimitsInfo(0, 0, 500, 50000),
+    vifs=2,
+)
+WIRE = UplinkInfo(
+    name="wire",
+    kind="nic",
+    interface="nic0",
+    present=True,
+    up=True,
+    mac=MacAddress.parse("02:00:00:00:00:07"),
+    mtu=1500,
+    external=(ip_network("10.77.0.0/24"),),
+    networks=("lan",),
+    counters=Counters(5, 300, 6, 360, {}),
+)
+STATUS = StatusInfo("0.1.0", 90061, "/etc/multiplexer.toml", "6.18.0", True, 1, 1, 2, 1)
+
+RESULTS: tuple[Result, ...] = (
+    STATUS,
+    Networks((LAN,)),
+    LAN,
+    Uplinks((WIRE,)),
+    WIRE,
+    Vifs((VIF, QUIET)),
+    VIF,
+    Deleted(),
+)
+
+
+def test_a_vif_is_told_with_all_that_its_owner_asks_about() -> None:
+    assert as_text(VIF) == (
+        "vif             one\n"
+        "id              0123456789abcdef0123456789abcdef\n"
+        "owner           alice, uid 20001\n"
+        "network         lan\n"
+        "MAC             52:54:00:00:00:01\n"
+        "addresses       10.77.0.11/24\n"
+        "                fd77::11/64\n"
+        "prefixes        fd77:0:0:5::/64\n"
+        "made            by an administrator\n"
+        "held by         uid 20001, pid 4711, for 2 h 3 min, by stream, offload csum tso4 tso6\n"
+        "from its stack  1 frames, 60 bytes\n"
+        "to its stack    2 frames, 120 bytes\n"
+        "\n"
+        "DROPPED FOR  FRAMES\n"
+        "arp_sender       40\n"
+        "src_mac           3\n"
+        "\n"
+        "FOREIGN MAC        CLAIMED   TIMES\n"
+        "02:00:00:00:00:66  fd77::11      5\n"
+    )
+
+
+def test_vifs_are_a_table() -> None:
+    bound = "10.77.0.11/24 fd77::11/64 fd77:0:0:5::/64"
+
+    assert as_text(Vifs((VIF, QUIET))).splitlines() == [
+        f"VIF  OWNER  NETWORK  MAC                {'BOUND':41}  HOLDER    DROPS",
+        f"one  alice  lan      52:54:00:00:00:01  {bound}  pid 4711     43",
+        f"two  20001  lan      52:54:00:00:00:01  {'-':41}  -             0",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("uplink", "state"),
+    [
+        (WIRE, "up"),
+        (attrs.evolve(WIRE, up=False), "down"),
+        (attrs.evolve(WIRE, present=False, up=False), "missing"),
+        (attrs.evolve(WIRE, error="nic0 is a bridge port"), "nic0 is a bridge port"),
+        (attrs.evolve(WIRE, interface=None, kind="none"), "-"),
+    ],
+)
+def test_the_state_of_an_uplink_is_one_word_or_the_error(uplink: UplinkInfo, state: str) -> None:
+    lines = as_text(uplink).splitlines()
+
+    assert f"state          {state}" in lines
+
+
+def test_a_network_that_is_not_on_the_wire_says_so() -> None:
+    assert "wire (not joined)" in as_text(attrs.evolve(LAN, uplink_port=False))
+
+
+@pytest.mark.parametrize(
+    ("result", "text"),
+    [
+        (Vifs(()), "no vifs\n"),
+        (Networks(()), "no networks\n"),
+        (Uplinks(()), "no uplinks\n"),
+        (Deleted(), ""),
+    ],
+)
+def test_nothing_is_said_in_words(result: Result, text: str) -> None:
+    assert as_text(result) == text
+    assert as_terminal_text(result, 80) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (59, "59 s"), (61, "1 min 1 s"), (3661, "1 h 1 min"), (90061, "1 d 1 h")],
+)
+def test_times_have_two_units(seconds: int, text: str) -> None:
+    assert f"up for                {text}\n" in as_text(attrs.evolve(STATUS, uptime_s=seconds))
+
+
+@pytest.mark.parametrize("result", RESULTS, ids=[type(result).__name__ for result in RESULTS])
+def test_json_is_what_the_protocol_has(result: Result) -> None:
+    told = json.loads(as_json(result))
+
+    assert set(told) == set(to_json(result))
+
+
+def test_every_result_is_shown() -> None:
+    shown = {type(result) for result in RESULTS}
+    asked = {".".join(command.words) for command in COMMANDS}
+
+    assert {OPERATIONS[name].result for name in asked} == shown
+    assert set(OPERATIONS) - asked == {"vif.locate"}
+
+
+@pytest.mark.parametrize("result", RESULTS, ids=[type(result).__name__ for result in RESULTS])
+def test_a_terminal_shows_every_word_of_the_plain_text(result: Result) -> None:
+    styled = as_terminal_text(result, 200)
+
+    assert all(word in styled for word in as_text(result).split())
+
+
+def test_a_terminal_is_not_written_beyond_its_width() -> None:
+    lines = as_terminal_text(Vifs((VIF,)), 60).splitlines()
+
+    assert max(len(line.replace("\x1b[1m", "").replace("\x1b[0m", "")) for line in lines) <= 60
+
+
+def test_names_in_brackets_are_no_markup() -> None:
+    told = as_terminal_text(attrs.evolve(STATUS, config="/etc/[bold]x.toml"), 80)
+
+    assert "/etc/[bold]x.toml" in told

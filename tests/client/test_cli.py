@@ -1,0 +1,188 @@
+"""The command line of `pfinet`: usage, tables, messages, and the examples of its page."""
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pfinet_client.cli import parser
+from pfinet_client.render import vif_page, vif_table
+from pfinet_proto.control import Counters, VifInfo
+from pfinet_proto.values import MacAddress, VifName
+from tests.client.client_user import TIMEOUT_S, ClientUser
+from tests.client.fake_daemon import FakeDaemon, binding, fake_daemon
+
+PAGE = Path(__file__).parents[2] / "man" / "pfinet.1"
+
+
+@pytest.fixture
+def daemon() -> Iterator[FakeDaemon]:
+    lab1 = binding(1, vif=VifName("lab1"))
+    with fake_daemon((lab1, 20001), (binding(2), 20002)) as running:
+        yield running
+
+
+@pytest.fixture
+def alice(daemon: FakeDaemon) -> ClientUser:
+    return ClientUser(20001, daemon)
+
+
+def test_list_shows_the_users_own_vifs(alice: ClientUser) -> None:
+    done = alice.pfinet("list")
+
+    assert done.returncode == 0
+    assert done.stdout == (
+        "VIF   NETWORK  ADDRESSES                HELD BY\n"
+        "lab1  lab      10.9.0.1/24, fd09::1/64  -\n"
+    )
+
+
+def test_list_json_is_a_list_of_results_of_the_protocol(alice: ClientUser) -> None:
+    (shown,) = json.loads(alice.pfinet("list", "--json").stdout)
+
+    assert shown["name"] == "lab1"
+    assert shown["addresses"] == ["10.9.0.1/24", "fd09::1/64"]
+
+
+def test_show_names_the_holder_and_the_drops(alice: ClientUser) -> None:
+    with alice.stack("lab1", "read line") as stack:
+        shown = alice.pfinet("show", "lab1").stdout
+
+    assert re.search(rf"^held by +pid {stack.process.pid}, uid 20001, by stream", shown, re.M)
+    assert re.search(r"^dropped +ipv4_src +5\n +src_mac +7$", shown, re.M)
+    assert "10.9.0.1 claimed by" in shown
+
+
+def test_show_json_is_the_result_of_the_protocol(alice: ClientUser) -> None:
+    shown = json.loads(alice.pfinet("show", "--json", "lab1").stdout)
+
+    assert shown["counters"]["drops"] == {"ipv4_src": 5, "src_mac": 7}
+
+
+def test_a_vif_that_does_not_exist_is_said_and_125(alice: ClientUser) -> None:
+    for arguments in (("show", "no-such"), ("run", "--vif", "no-such", "true")):
+        done = alice.pfinet(*arguments)
+        assert (done.returncode, done.stderr) == (125, "pfinet: no vif no-such\n")
+
+
+def test_a_name_that_is_none_is_said_and_125(alice: ClientUser) -> None:
+    done = alice.pfinet("show", "No Such")
+
+    assert done.returncode == 125
+    assert done.stderr.startswith("pfinet: 'No Such' is not a vif name")
+
+
+def test_a_daemon_that_is_not_there_is_said_and_125(alice: ClientUser) -> None:
+    done = alice.pfinet("--control", "/nonexistent/control", "list")
+
+    assert done.returncode == 125
+    assert done.stderr == (
+        "pfinet: /nonexistent/control: no daemon listens there: is multiplexerd running?\n"
+    )
+
+
+@pytest.mark.parametrize("arguments", [(), ("dance",), ("show",), ("run", "--fast")])
+def test_wrong_usage_is_125_for_a_command_may_return_2(
+    alice: ClientUser, arguments: tuple[str, ...]
+) -> None:
+    done = alice.pfinet(*arguments)
+
+    assert done.returncode == 125
+    assert done.stderr.startswith("usage: pfinet")
+
+
+@pytest.mark.parametrize(
+    ("line", "command"),
+    [
+        ("run", []),
+        ("run --", ["--"]),
+        ("run ls -l --json", ["ls", "-l", "--json"]),
+        ("run --vif lab1 -- ls --vif x", ["--", "ls", "--vif", "x"]),
+        ("run -- -- x", ["--", "--", "x"]),
+    ],
+)
+def test_options_end_where_the_command_begins(line: str, command: list[str]) -> None:
+    assert parser().parse_args(line.split()).command == command
+
+
+INFO = VifInfo(
+    name=VifName("lab1"),
+    id="00" * 16,
+    owner_uid=20001,
+    owner_name="alice",
+    network="lab",
+    mac=MacAddress.parse("52:54:00:00:00:01"),
+    addresses=(),
+    prefixes=(),
+    source="dynamic",
+    attached=None,
+    counters=Counters(0, 0, 0, 0, {}),
+    conflicts=(),
+)
+
+
+def test_a_vif_with_nothing_to_tell_is_told_without_gaps() -> None:
+    assert vif_page(INFO).splitlines() == [
+        "vif          lab1",
+        "network      lab",
+        "MAC address  52:54:00:00:00:01",
+        "addresses    -",
+        "prefixes     -",
+        "made by      the administrator",
+        "held by      nobody",
+        "sent         0 frames, 0 bytes",
+        "received     0 frames, 0 bytes",
+        "dropped      nothing",
+        "conflicts    none",
+    ]
+    assert vif_table([INFO]).splitlines()[1] == "lab1  lab      -          -"
+
+
+# The manual.
+
+
+def examples() -> list[list[str]]:
+    """Return the commands of each of the page's EXAMPLES."""
+    section = PAGE.read_text().split(".Sh EXAMPLES\n")[1].split(".Sh ")[0]
+    blocks = re.split(r"^\.(?:Pp|Bd|Ed)", section, flags=re.M)
+    found = [re.findall(r"^(?:\.Dl )?\$ (.*)$", block, re.M) for block in blocks]
+    return [lines for lines in found if lines]
+
+
+@pytest.mark.parametrize("lines", examples(), ids=lambda lines: lines[0])
+def test_an_example_of_the_page_works(alice: ClientUser, lines: list[str]) -> None:
+    """A line that ends in `&` runs beside the next ones; one that waits a minute is cut short."""
+    folder = alice.daemon.directory / "bin"
+    folder.mkdir()
+    program = folder / "pfinet"
+    program.write_text('#!/bin/sh\nexec {} "$@"\n'.format(" ".join(alice.command())))
+    program.chmod(0o755)
+    background: list[subprocess.Popen[bytes]] = []
+    try:
+        for line in lines:
+            process = start(alice, line.removesuffix("&").replace("timeout 60", "timeout 1"))
+            if line.endswith("&"):
+                background.append(process)
+                assert alice.daemon.ports["lab1"].attached.wait(TIMEOUT_S)
+            else:
+                # 124 is that of timeout(1).
+                assert process.wait(TIMEOUT_S) == (124 if "timeout" in line else 0)
+    finally:
+        for process in background:
+            process.terminate()
+            process.wait(TIMEOUT_S)
+
+
+def start(user: ClientUser, line: str) -> subprocess.Popen[bytes]:
+    path = f"{user.daemon.directory}/bin:{user.environment['PATH']}"
+    return subprocess.Popen(
+        ["sh", "-c", f"exec {line}"],
+        env={**user.environment, "PATH": path},
+        user=user.uid,
+        group=user.uid,
+        extra_groups=[],
+        stdout=subprocess.DEVNULL,
+    )

@@ -1,0 +1,129 @@
+"""The daemon's ways in, through the suite: `attach`, with offload and without, and `stream`."""
+
+import struct
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from ipaddress import IPv4Address
+
+import pytest
+import trio
+
+from pfinet_client.attachment import VifRefused, connect_attach
+from pfinet_proto.attach import NO_OFFLOAD, Hello, Offload
+from pfinet_proto.values import MacAddress
+from tests.conformance.way_in import (
+    CHECKS,
+    ETHERNET_LEN,
+    Check,
+    End,
+    Refused,
+    Side,
+    WayIn,
+    run_check,
+)
+from tests.support.lab import Lab
+from tests.support.plain import acting_as, connected
+
+OWNERS = {"left": 20001, "right": 20002}
+
+#: Without an uplink, so that nobody but the suite sends a frame.
+NETWORK = """
+[network.quiet]
+mode = "switch"
+prefixes = ["10.78.0.0/24"]
+mtu = {mtu}
+
+[vif.left]
+owner = "20001"
+network = "quiet"
+addresses = ["10.78.0.1/24"]
+
+[vif.right]
+owner = "20002"
+network = "quiet"
+addresses = ["10.78.0.2/24"]
+"""
+
+IPV4_LEN = 20
+#: "For experimentation and testing" (RFC 3692, section 2.1).
+PROTOCOL = 253
+
+ATTACH_TIMEOUT_S = 10.0
+
+
+class DaemonWay(WayIn):
+    """Two vifs of a running daemon; *offload* is what clients of `attach` can do."""
+
+    smallest_frame = ETHERNET_LEN + IPV4_LEN
+
+    def __init__(self, lab: Lab, kind: str, mtu: int, offload: Offload = NO_OFFLOAD) -> None:
+        self.mtu = mtu
+        self.vnet = bool(offload)
+        self._kind = kind
+        self._offload = offload
+        self._paths = {side: lab.socket_of(side.value, kind) for side in Side}
+        shown = {side: lab.ask("vif.show", name=side.value) for side in Side}
+        self._macs = {side: MacAddress.parse(shown[side]["mac"]).packed for side in Side}
+        self._addresses = {
+            side: IPv4Address(shown[side]["addresses"][0].split("/")[0]).packed for side in Side
+        }
+
+    async def connect(self, side: Side) -> End:
+        await trio.lowlevel.checkpoint()
+        uid = OWNERS[side.value]
+        if self._kind == "stream":
+            return End(connected(self._paths[side], uid))
+        try:
+            with acting_as(uid):
+                attachment = connect_attach(
+                    str(self._paths[side]), Hello(offload=self._offload), ATTACH_TIMEOUT_S
+                )
+        except VifRefused as refused:
+            raise Refused(str(refused)) from refused
+        return End(attachment.data, attachment.sock, vnet=self.vnet)
+
+    def ethernet(self, source: Side, size: int, number: int) -> bytes:
+        header = struct.pack(
+            "!BBHHHBBH4s4s",
+            *(0x45, 0, size - ETHERNET_LEN, number, 0, 64, PROTOCOL, 0),
+            *(self._addresses[source], self._addresses[source.other]),
+        )
+        header = header[:10] + checksum(header) + header[12:]
+        content = number.to_bytes(4, "big") * (size // 4 + 1)
+        frame = self._macs[source.other] + self._macs[source] + b"\x08\x00" + header + content
+        return frame[:size]
+
+
+def checksum(header: bytes) -> bytes:
+    """Return the Internet checksum (RFC 1071)."""
+    total: int = sum(struct.unpack(f"!{len(header) // 2}H", header))
+    total = (total & 0xFFFF) + (total >> 16)
+    return (~((total & 0xFFFF) + (total >> 16)) & 0xFFFF).to_bytes(2, "big")
+
+
+@pytest.fixture(scope="module", params=[1500, 9000])
+def lab(request: pytest.FixtureRequest) -> Iterator[tuple[Lab, int]]:
+    """A running daemon with the two vifs."""
+    mtu = request.param
+    with Lab(f"wired-{mtu}", mtu=mtu) as running:
+        running.configure(OWNERS, mtu=mtu)
+        with running.daemon():
+            yield running, mtu
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize(
+    ("kind", "offload"),
+    [("stream", NO_OFFLOAD), ("attach", NO_OFFLOAD), ("attach", Offload.CSUM | Offload.TSO4)],
+    ids=["stream", "attach", "attach-with-offload"],
+)
+async def test_the_daemon_s_way_in_passes(
+    lab: tuple[Lab, int], check: Check, kind: str, offload: Offload
+) -> None:
+    running, mtu = lab
+
+    @asynccontextmanager
+    async def make() -> AsyncIterator[WayIn]:
+        yield DaemonWay(running, kind, mtu, offload)
+
+    await run_check(check, make)

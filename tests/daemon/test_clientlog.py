@@ -1,0 +1,70 @@
+"""No client fills the log, and none hides in what another one wrote."""
+
+import io
+
+import attrs
+
+from multiplexer.daemon.audit import Log
+from multiplexer.daemon.clientlog import BURST, LINES_PER_S, ClientLog
+from multiplexer.daemon.peer import Peer
+
+ALICE = Peer(pid=1, uid=20001, gid=20001)
+BOB = Peer(pid=2, uid=20002, gid=20002)
+
+
+@attrs.define
+class Clock:
+    now_s: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def make() -> tuple[ClientLog, Clock, io.StringIO]:
+    text, clock = io.StringIO(), Clock()
+    return ClientLog(Log("control", text, journal=True), clock), clock, text
+
+
+def test_a_line_says_who_and_what() -> None:
+    log, _, text = make()
+    log.audit("refused", ALICE, vif="web", why="it is taken")
+
+    assert text.getvalue() == (
+        '<5>multiplexerd[control]: audit: refused by="uid 20001 (pid 1)" vif=web'
+        ' why="it is taken"\n'
+    )
+
+
+def test_one_uid_fills_its_own_part_and_no_more() -> None:
+    log, _, text = make()
+    for _ in range(10 * BURST):
+        log.audit("refused", ALICE)
+    log.audit("refused", BOB)
+
+    lines = text.getvalue().splitlines()
+    assert len(lines) == BURST + 1
+    assert "uid 20002" in lines[-1]
+
+
+def test_what_is_missing_is_counted_in_the_next_line() -> None:
+    log, clock, text = make()
+    for _ in range(BURST + 7):
+        log.audit("refused", ALICE)
+    clock.now_s += 1 / LINES_PER_S
+    log.audit("refused", ALICE)
+    clock.now_s += 1 / LINES_PER_S
+    log.audit("refused", ALICE)
+
+    last, after = text.getvalue().splitlines()[-2:]
+    assert last.endswith("missing=7")
+    assert "missing" not in after
+
+
+def test_a_quiet_uid_gathers_no_more_than_a_burst() -> None:
+    log, clock, text = make()
+    log.audit("refused", ALICE)
+    clock.now_s += 1_000_000
+    for _ in range(2 * BURST):
+        log.audit("refused", ALICE)
+
+    assert len(text.getvalue().splitlines()) == 1 + BURST

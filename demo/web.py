@@ -21,10 +21,12 @@ class Mirror(http.server.BaseHTTPRequestHandler):
 
 
 class Server(http.server.ThreadingHTTPServer):
-    address_family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+    def __init__(self, address: str) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        super().__init__((address, 80), Mirror)
 
 
 if __name__ == "__main__":
-    with Server((sys.argv[1], 80), Mirror) as server:
+    with Server(sys.argv[1]) as server:
         print("ready", flush=True)
         server.serve_forever()

@@ -14,7 +14,6 @@ from tests.support.netns import run
 from tests.support.waiting import eventually
 
 CHECKOUT = Path(__file__).parent.parent
-LEFT_WHERE = (Path("/run"), Path("/tmp"), Path("/var/lib"), Path("/dev/shm"))
 
 
 @attrs.frozen
@@ -28,12 +27,17 @@ class Machine:
     tun_mode: int
 
 
-def machine() -> Machine:
+def machine(temporary: Path) -> Machine:
+    """Return what there is; *temporary* is the demo's $TMPDIR."""
     return Machine(
         Path("/proc/self/mounts").read_text(),
         run(["ip", "-o", "link"]).stdout,
         run(["ip", "netns"]).stdout,
-        frozenset(str(entry) for folder in LEFT_WHERE for entry in folder.iterdir()),
+        frozenset(
+            str(entry)
+            for folder in (Path("/run"), Path("/dev/shm"), temporary)
+            for entry in folder.iterdir()
+        ),
         os.stat("/dev/net/tun").st_mode,
     )
 
@@ -53,10 +57,11 @@ def processes() -> set[int]:
 
 
 @pytest.fixture
-def demo() -> Iterator[subprocess.Popen[str]]:
+def demo(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
         [sys.executable, "-m", "demo"],
         cwd=CHECKOUT,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -68,8 +73,8 @@ def demo() -> Iterator[subprocess.Popen[str]]:
     process.stdout.close()
 
 
-def test_the_demo_finds_all_as_it_must_be(demo: subprocess.Popen[str]) -> None:
-    before = machine()
+def test_the_demo_finds_all_as_it_must_be(demo: subprocess.Popen[str], tmp_path: Path) -> None:
+    before = machine(tmp_path)
     running = processes() - {demo.pid}
 
     output, _ = demo.communicate(timeout=120)
@@ -78,16 +83,16 @@ def test_the_demo_finds_all_as_it_must_be(demo: subprocess.Popen[str]) -> None:
     assert "FAIL" not in output
     assert "findings are as they must be" in output
     assert output.count("nowhere") == 15
-    assert machine() == before
+    assert machine(tmp_path) == before
     assert processes() <= running
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_demo_leaves_nothing_behind(
-    demo: subprocess.Popen[str], number: signal.Signals
+    demo: subprocess.Popen[str], tmp_path: Path, number: signal.Signals
 ) -> None:
     """It is interrupted in the middle: daemon and stacks run, pings are under way."""
-    before = machine()
+    before = machine(tmp_path)
     running = processes() - {demo.pid}
     assert demo.stdout is not None
     for line in demo.stdout:
@@ -100,4 +105,4 @@ def test_an_interrupted_demo_leaves_nothing_behind(
 
     eventually(lambda: processes() <= running, "all its processes have ended")
     assert demo.returncode != 0
-    assert machine() == before
+    assert machine(tmp_path) == before

@@ -17,10 +17,10 @@ import signal
 import socket
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import attrs
 import trio
@@ -47,6 +47,8 @@ from pfinet_proto.control import (
     ControlError,
     FrameDecoder,
     Reply,
+    Request,
+    Result,
     decode_request_untrusted,
     encode_reply,
 )
@@ -88,14 +90,18 @@ class ControlBoot:
     listener: socket.socket
 
 
+Answer = Callable[[Request[Any], Client], Awaitable[Result]]
+
+
 class ControlService:
     """Serves the connections of the control socket.
 
-    The requests of one uid take turns, so a user who asks much waits for himself.
+    The requests of one uid take turns, so a user who asks much
+    makes nobody else wait.
     """
 
-    def __init__(self, requests: Requests, host: Host) -> None:
-        self._requests = requests
+    def __init__(self, answer: Answer, host: Host) -> None:
+        self._answer_request = answer
         self._host = host
         self._turns: weakref.WeakValueDictionary[int, trio.Lock] = weakref.WeakValueDictionary()
 
@@ -104,15 +110,17 @@ class ControlService:
 
         Raises:
             BadMessage: if the client sends what is no request.
-            OSError: if the client goes away.
+            trio.BrokenResourceError: if the client goes away.
         """
         turn = self._turns.setdefault(peer.uid, trio.Lock())
-        client = Client(peer, await self._host.caller(peer))
+        client: Client | None = None
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(connection))
         decoder = FrameDecoder(MAX_REQUEST_BYTES)
         waiting: deque[bytes] = deque()
         while await _receive(stream, decoder, waiting):
             async with turn:
+                if client is None:  # who only connects is not worth a name service's time
+                    client = Client(peer, await self._host.caller(peer))
                 reply = await self._answer(waiting.popleft(), client)
                 await trio.sleep(PACE_S)
             with trio.move_on_after(SEND_TIMEOUT_S) as sending:
@@ -125,7 +133,7 @@ class ControlService:
         if isinstance(call.request, ControlError):
             return encode_reply(Reply(call.id, call.request))
         try:
-            result = await self._requests.answer(call.request, client)
+            result = await self._answer_request(call.request, client)
         except ControlError as error:
             return encode_reply(Reply(call.id, error))
         return encode_reply(Reply(call.id, result))
@@ -204,7 +212,7 @@ class Control:
             self._log,
             self._client_log,
         )
-        service = ControlService(requests, host)
+        service = ControlService(requests.answer, host)
 
         owners = [vif.owner for vif in config.vifs]
         facts = await host.facts(owners, nic_macs)

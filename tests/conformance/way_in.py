@@ -266,8 +266,7 @@ async def who_does_not_read_costs_the_sender_nothing(way: WayIn) -> None:
             await left.send_frames(frames[at : at + WINDOW])
         last = way.frame(Side.LEFT, 60, 0xFFFF)
         arrived = await _send_until_arrived(last, left, right)
-        assert 0 < len(arrived) < len(frames), len(arrived)
-        idx = {f: i for i, f in enumerate(frames)}; got = [idx.get(f, -len(f)) for f in arrived]; bad = [(i, got[i-2:i+3]) for i in range(1, len(got)) if got[i] <= got[i-1] or got[i] < 0]; assert not bad, (len(got), bad[:5], [arrived[i].hex()[:200] for i,_ in bad[:2]])
+        assert 0 < len(arrived) < len(frames)
         rest = iter(frames)
         assert all(frame in rest for frame in arrived)
 

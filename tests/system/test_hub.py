@@ -24,17 +24,31 @@ def test_everybody_reaches_everybody(hub: Lan, family: str) -> None:
     assert ping(hub.lab.outside, getattr(hub.members["bob"], family))
 
 
-def test_a_third_stack_sees_the_unicast_of_two_others(hub: Lan) -> None:
+def test_a_third_stack_sees_the_unicast_of_two_others_and_the_wire_does_not(hub: Lan) -> None:
     alice, bob = hub.stacks["alice"], hub.members["bob"]
-    sign = b"<seen on a hub>"
+    sign, until = b"<seen on a hub>", b"<seen by all>"
     frame = lawful(hub.members["alice"], bob, sign)
     frame.dst = bob.mac
+    fence = lawful(hub.members["alice"], bob, until)
 
     mallory = hub.stacks["mallory"]
     with tcpdump(mallory, mallory.interface) as capture:
-        send(alice.namespace, alice.interface, [bytes(frame)])
+        send(alice.namespace, alice.interface, [bytes(frame), bytes(fence)])
         assert sign in capture.frames_until(sign)[-1]
-    assert sign in hub.listeners["outside"].frames_until(sign)[-1]
+    assert not any(sign in found for found in hub.listeners["outside"].frames_until(until))
+
+
+def test_a_third_stack_sees_what_goes_to_the_wire(hub: Lan) -> None:
+    alice, outside = hub.stacks["alice"], hub.members["outside"]
+    sign = b"<to the wire and all>"
+    frame = lawful(hub.members["alice"], outside, sign)
+    frame.dst = outside.mac
+
+    send(alice.namespace, alice.interface, [bytes(frame)])
+
+    for listener in hub.listeners.values():
+        if listener is not hub.listeners["alice"]:
+            assert sign in listener.frames_until(sign)[-1]
 
 
 def test_a_forged_source_is_dropped(hub: Lan) -> None:

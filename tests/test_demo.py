@@ -57,7 +57,13 @@ def processes() -> set[int]:
 
 
 @pytest.fixture
-def demo(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+def before(tmp_path: Path) -> tuple[Machine, set[int]]:
+    """What there was, and ran, before the demo started."""
+    return machine(tmp_path), processes()
+
+
+@pytest.fixture
+def demo(before: tuple[Machine, set[int]], tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
         [sys.executable, "-m", "demo"],
         cwd=CHECKOUT,
@@ -73,9 +79,10 @@ def demo(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     process.stdout.close()
 
 
-def test_the_demo_finds_all_as_it_must_be(demo: subprocess.Popen[str], tmp_path: Path) -> None:
-    before = machine(tmp_path)
-    running = processes() - {demo.pid}
+def test_the_demo_finds_all_as_it_must_be(
+    before: tuple[Machine, set[int]], demo: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    intact, running = before
 
     output, _ = demo.communicate(timeout=120)
 
@@ -83,17 +90,19 @@ def test_the_demo_finds_all_as_it_must_be(demo: subprocess.Popen[str], tmp_path:
     assert "FAIL" not in output
     assert "findings are as they must be" in output
     assert output.count("nowhere") == 15
-    assert machine(tmp_path) == before
-    assert processes() <= running
+    assert machine(tmp_path) == intact
+    eventually(lambda: processes() <= running, "all its processes have ended")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_demo_leaves_nothing_behind(
-    demo: subprocess.Popen[str], tmp_path: Path, number: signal.Signals
+    before: tuple[Machine, set[int]],
+    demo: subprocess.Popen[str],
+    tmp_path: Path,
+    number: signal.Signals,
 ) -> None:
     """It is interrupted in the middle: daemon and stacks run, pings are under way."""
-    before = machine(tmp_path)
-    running = processes() - {demo.pid}
+    intact, running = before
     assert demo.stdout is not None
     for line in demo.stdout:
         if "pings" in line:
@@ -105,4 +114,4 @@ def test_an_interrupted_demo_leaves_nothing_behind(
 
     eventually(lambda: processes() <= running, "all its processes have ended")
     assert demo.returncode != 0
-    assert machine(tmp_path) == before
+    assert machine(tmp_path) == intact

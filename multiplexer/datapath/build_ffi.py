@@ -16,6 +16,7 @@ HERE = Path("multiplexer/datapath")
 HEADERS = [
     "core/frame.h",
     "core/offload.h",
+    "core/index.h",
     "core/limit.h",
     "core/table.h",
     "core/ingress.h",

@@ -4,12 +4,6 @@
 #include <errno.h>
 #include <string.h>
 
-enum dp_key_kind { KEY_NONE = 0, KEY_MAC, KEY_IPV4, KEY_IPV6 };
-
-/* A quarter of the index stays empty, so that a miss ends soon. */
-#define MAX_KEYS (DP_INDEX_SIZE - DP_INDEX_SIZE / 4)
-
-_Static_assert((DP_INDEX_SIZE & (DP_INDEX_SIZE - 1)) == 0, "the index is masked");
 _Static_assert(DP_MAX_PORTS < DP_NO_PORT, "a port number is never DP_NO_PORT");
 
 static uint16_t le16(const uint8_t *p)
@@ -26,107 +20,7 @@ static uint64_t le64(const uint8_t *p)
 	return v;
 }
 
-/* ---- the index: open addressing, linear probing, no tombstones ---- */
-
-static uint64_t mix(uint64_t x)
-{
-	/* The finaliser of MurmurHash3: every input bit reaches every output bit. */
-	x ^= x >> 33;
-	x *= 0xff51afd7ed558ccdull;
-	x ^= x >> 33;
-	x *= 0xc4ceb9fe1a85ec53ull;
-	return x ^ (x >> 33);
-}
-
-static uint32_t slot_of(const struct dp_table *table, const struct dp_key *key)
-{
-	uint64_t low, high;
-
-	memcpy(&low, key->addr, 8);
-	memcpy(&high, key->addr + 8, 8);
-	low = mix(low ^ table->seed);
-	high = mix(high + low + ((uint64_t)key->network << 16 | (uint64_t)key->kind << 8 | key->len));
-	return (uint32_t)high & (DP_INDEX_SIZE - 1);
-}
-
-static bool same_key(const struct dp_key *a, const struct dp_key *b)
-{
-	return a->kind == b->kind && a->len == b->len && a->network == b->network &&
-	       memcmp(a->addr, b->addr, sizeof(a->addr)) == 0;
-}
-
-/* The slot that holds @key, or the empty one where it would stand. */
-static uint32_t find_slot(const struct dp_table *table, const struct dp_key *key)
-{
-	uint32_t slot = slot_of(table, key);
-
-	while (table->keys[slot].kind != KEY_NONE && !same_key(&table->keys[slot], key))
-		slot = (slot + 1) & (DP_INDEX_SIZE - 1);
-	return slot;
-}
-
-static uint32_t *length_count(struct dp_table *table, const struct dp_key *key)
-{
-	if (key->kind == KEY_IPV4)
-		return &table->n_len4[key->len];
-	if (key->kind == KEY_IPV6)
-		return &table->n_len6[key->len];
-	return NULL;
-}
-
-static void insert_key(struct dp_table *table, const struct dp_key *key)
-{
-	uint32_t *count = length_count(table, key);
-
-	table->keys[find_slot(table, key)] = *key;
-	table->n_keys++;
-	if (count)
-		(*count)++;
-}
-
-static void remove_key(struct dp_table *table, const struct dp_key *key)
-{
-	uint32_t *count = length_count(table, key);
-	uint32_t hole = find_slot(table, key), slot = hole;
-
-	if (table->keys[hole].kind == KEY_NONE || table->keys[hole].port != key->port)
-		return;
-	table->n_keys--;
-	if (count)
-		(*count)--;
-	/* Close the gap: whatever follows and would be missed moves up. */
-	for (;;) {
-		uint32_t home;
-
-		slot = (slot + 1) & (DP_INDEX_SIZE - 1);
-		if (table->keys[slot].kind == KEY_NONE)
-			break;
-		home = slot_of(table, &table->keys[slot]);
-		if (((slot - home) & (DP_INDEX_SIZE - 1)) >= ((slot - hole) & (DP_INDEX_SIZE - 1))) {
-			table->keys[hole] = table->keys[slot];
-			hole = slot;
-		}
-	}
-	table->keys[hole].kind = KEY_NONE;
-}
-
-static uint16_t find_key(const struct dp_table *table, const struct dp_key *key)
-{
-	const struct dp_key *found = &table->keys[find_slot(table, key)];
-
-	return found->kind == KEY_NONE ? DP_NO_PORT : found->port;
-}
-
 /* ---- prefixes ---- */
-
-static void mask_addr(uint8_t *out, const uint8_t *addr, size_t bytes, unsigned int len)
-{
-	for (size_t i = 0; i < bytes; i++) {
-		unsigned int bits = len > i * 8 ? len - (unsigned int)i * 8 : 0;
-
-		out[i] = bits >= 8 ? addr[i] : (uint8_t)(addr[i] & (0xff00u >> bits));
-	}
-}
 
 static bool prefix_covers(const struct dp_prefix *prefix, const uint8_t *addr, size_t bytes)
 {
@@ -134,7 +28,7 @@ static bool prefix_covers(const struct dp_prefix *prefix, const uint8_t *addr, s
 
 	if (prefix->len == bytes * 8)
 		return memcmp(addr, prefix->addr, bytes) == 0;
-	mask_addr(masked, addr, bytes, prefix->len);
+	dp_mask_addr(masked, addr, bytes, prefix->len);
 	return memcmp(masked, prefix->addr, bytes) == 0;
 }
 
@@ -158,46 +52,20 @@ bool dp_binding_has_ipv6(const struct dp_binding *bind, const uint8_t *addr)
 
 uint16_t dp_table_find_mac(const struct dp_table *table, uint16_t network, const uint8_t *mac)
 {
-	struct dp_key key = { .kind = KEY_MAC, .network = network };
+	struct dp_key key = { .kind = DP_KEY_MAC, .network = network };
 
 	memcpy(key.addr, mac, DP_MAC_LEN);
-	return find_key(table, &key);
+	return dp_index_find(&table->index, &key);
 }
 
 uint16_t dp_table_find_ipv4(const struct dp_table *table, uint16_t network, const uint8_t *addr)
 {
-	struct dp_key key = { .kind = KEY_IPV4, .network = network };
-
-	for (unsigned int len = 33; len-- > 0;) {
-		uint16_t port;
-
-		if (!table->n_len4[len])
-			continue;
-		key.len = (uint8_t)len;
-		mask_addr(key.addr, addr, 4, len);
-		port = find_key(table, &key);
-		if (port != DP_NO_PORT)
-			return port;
-	}
-	return DP_NO_PORT;
+	return dp_index_find_longest(&table->index, DP_KEY_IPV4, network, addr);
 }
 
 uint16_t dp_table_find_ipv6(const struct dp_table *table, uint16_t network, const uint8_t *addr)
 {
-	struct dp_key key = { .kind = KEY_IPV6, .network = network };
-
-	for (unsigned int len = 129; len-- > 0;) {
-		uint16_t port;
-
-		if (!table->n_len6[len])
-			continue;
-		key.len = (uint8_t)len;
-		mask_addr(key.addr, addr, 16, len);
-		port = find_key(table, &key);
-		if (port != DP_NO_PORT)
-			return port;
-	}
-	return DP_NO_PORT;
+	return dp_index_find_longest(&table->index, DP_KEY_IPV6, network, addr);
 }
 
 /* ---- rows ---- */
@@ -206,16 +74,16 @@ uint16_t dp_table_find_ipv6(const struct dp_table *table, uint16_t network, cons
 static struct dp_key binding_key(const struct dp_binding *bind, uint16_t network, uint16_t port,
 				 unsigned int index)
 {
-	struct dp_key key = { .kind = KEY_MAC, .network = network, .port = port };
+	struct dp_key key = { .kind = DP_KEY_MAC, .network = network, .port = port };
 
 	if (index == 0) {
 		memcpy(key.addr, bind->mac, DP_MAC_LEN);
 	} else if (index <= bind->n_ipv4) {
-		key.kind = KEY_IPV4;
+		key.kind = DP_KEY_IPV4;
 		key.len = bind->ipv4[index - 1].len;
 		memcpy(key.addr, bind->ipv4[index - 1].addr, 4);
 	} else {
-		key.kind = KEY_IPV6;
+		key.kind = DP_KEY_IPV6;
 		key.len = bind->ipv6[index - 1 - bind->n_ipv4].len;
 		memcpy(key.addr, bind->ipv6[index - 1 - bind->n_ipv4].addr, 16);
 	}
@@ -234,7 +102,7 @@ static void unindex(struct dp_table *table, uint16_t port)
 	for (unsigned int i = 0; i < n_binding_keys(&p->bind); i++) {
 		struct dp_key key = binding_key(&p->bind, p->network, port, i);
 
-		remove_key(table, &key);
+		dp_index_remove(&table->index, &key);
 	}
 }
 
@@ -245,7 +113,7 @@ static void index_binding(struct dp_table *table, uint16_t port)
 	for (unsigned int i = 0; i < n_binding_keys(&p->bind); i++) {
 		struct dp_key key = binding_key(&p->bind, p->network, port, i);
 
-		insert_key(table, &key);
+		dp_index_insert(&table->index, &key);
 	}
 }
 
@@ -258,7 +126,7 @@ static bool parse_prefix(struct dp_prefix *prefix, const uint8_t *row, size_t by
 	prefix->len = row[bytes];
 	if (prefix->len > bytes * 8)
 		return false;
-	mask_addr(masked, prefix->addr, bytes, prefix->len);
+	dp_mask_addr(masked, prefix->addr, bytes, prefix->len);
 	return memcmp(masked, prefix->addr, bytes) == 0;
 }
 
@@ -330,7 +198,7 @@ size_t dp_table_size(void)
 
 void dp_table_init(struct dp_table *table, uint64_t seed)
 {
-	table->seed = seed;
+	table->index.seed = seed;
 	for (unsigned int i = 0; i < DP_MAX_NETWORKS; i++) {
 		table->networks[i].uplink = DP_NO_PORT;
 		table->networks[i].first = DP_NO_PORT;
@@ -389,13 +257,13 @@ int dp_table_set_vif(struct dp_table *table, uint16_t port, const uint8_t *row, 
 			return -EINVAL;
 	for (unsigned int i = 0; i < n_binding_keys(&bind); i++) {
 		struct dp_key key = binding_key(&bind, id, port, i);
-		uint16_t holder = find_key(table, &key);
+		uint16_t holder = dp_index_find(&table->index, &key);
 
 		if (holder != DP_NO_PORT && holder != port)
 			return -EEXIST;
 	}
 	/* What this vif itself holds now is about to go, but need not be counted on. */
-	if (table->n_keys + n_binding_keys(&bind) > MAX_KEYS)
+	if (!dp_index_has_room(&table->index, n_binding_keys(&bind)))
 		return -ENOSPC;
 
 	if (p->kind == DP_PORT_VIF) {

@@ -18,16 +18,14 @@
 #include <stdint.h>
 
 #include "frame.h"
+#include "index.h"
 #include "limit.h"
 
 #define DP_MAX_NETWORKS 256
 #define DP_MAX_PORTS 4096
-#define DP_NO_PORT 0xffff
 #define DP_MAX_IPV4 16
 #define DP_MAX_IPV6 32
 #define DP_MAX_ETHERTYPES 8
-/* Twice what DP_MAX_PORTS vifs with the usual six keys each need. */
-#define DP_INDEX_SIZE 65536
 
 #define DP_NETWORK_ROW_LEN 40
 #define DP_VIF_ROW_LEN 688
@@ -91,23 +89,10 @@ struct dp_network {
 	uint32_t n_up;   /* member vifs that are up */
 };
 
-struct dp_key {
-	uint8_t kind;     /* 0: empty slot; else enum dp_key_kind */
-	uint8_t len;      /* prefix length in bits */
-	uint16_t network; /* id */
-	uint16_t port;
-	uint8_t addr[16];
-};
-
 struct dp_table {
-	uint64_t seed; /* of the hash */
-	uint32_t n_keys;
-	/* How many keys of each prefix length there are, per family. */
-	uint32_t n_len4[33];
-	uint32_t n_len6[129];
+	struct dp_index index;
 	struct dp_network networks[DP_MAX_NETWORKS];
 	struct dp_port ports[DP_MAX_PORTS];
-	struct dp_key keys[DP_INDEX_SIZE];
 };
 
 /** dp_table_size() - Bytes that a table takes */

@@ -529,7 +529,7 @@ static void try_row(struct dp_table *table)
 	uint16_t port = (uint16_t)(below(8) ? FIRST_VIF + n + N_VIFS * below(2) : next_random());
 	uint8_t *row = allocate(len);
 	struct dp_binding before;
-	uint32_t n_keys = table->n_keys;
+	uint32_t n_keys = table->index.n_keys;
 
 	for (size_t i = 0; i < len; i++)
 		row[i] = (uint8_t)next_random();
@@ -553,7 +553,7 @@ static void try_row(struct dp_table *table)
 			REQUIRE(dp_table_find_ipv6(table, p->network, p->bind.ipv6[i].addr) !=
 				DP_NO_PORT);
 	} else {
-		REQUIRE(table->n_keys == n_keys);
+		REQUIRE(table->index.n_keys == n_keys);
 		if (port < DP_MAX_PORTS)
 			REQUIRE(memcmp(&before, &table->ports[port].bind, sizeof(before)) == 0);
 	}
@@ -587,13 +587,13 @@ static void clear_table(struct dp_table *table)
 {
 	for (uint16_t port = 0; port < DP_MAX_PORTS; port++)
 		dp_table_clear(table, port);
-	REQUIRE(table->n_keys == 0);
+	REQUIRE(table->index.n_keys == 0);
 	for (size_t i = 0; i < DP_INDEX_SIZE; i++)
-		REQUIRE(table->keys[i].kind == 0);
+		REQUIRE(table->index.keys[i].kind == 0);
 	for (size_t i = 0; i <= 32; i++)
-		REQUIRE(table->n_len4[i] == 0);
+		REQUIRE(table->index.n_len4[i] == 0);
 	for (size_t i = 0; i <= 128; i++)
-		REQUIRE(table->n_len6[i] == 0);
+		REQUIRE(table->index.n_len6[i] == 0);
 	for (size_t i = 0; i < DP_MAX_NETWORKS; i++)
 		REQUIRE(table->networks[i].first == DP_NO_PORT && table->networks[i].n_up == 0);
 }

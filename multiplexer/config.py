@@ -117,6 +117,9 @@ def parse_config(text: str, filename: str) -> Config:
         origin = Origin(filename, find_lines(text))
     except tomllib.TOMLDecodeError as error:
         raise ConfigError([_describe_syntax_error(error, text, filename)]) from None
+    except ValueError:
+        # tomllib lets this through: Python reads no integer of more than 4300 digits.
+        raise ConfigError([f"{filename}:1: an integer is too long to be one"]) from None
     except RecursionError:
         raise ConfigError([f"{filename}:1: arrays are nested too deeply"]) from None
     problems = Problems(origin)

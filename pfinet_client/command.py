@@ -21,7 +21,7 @@ def become(command: Sequence[str], vif: str) -> int:
     """
     try:
         os.execvpe(command[0], list(command), os.environ | {"PFINET_VIF": vif})
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # ValueError: an empty name, or one with a NUL
         say(f"{command[0]}: not found")
         return NOT_FOUND
     except OSError as error:

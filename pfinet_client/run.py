@@ -77,7 +77,8 @@ class _Watch:
             while self._status is None:
                 events = self._selector.select(self._patience_s)
                 for key, _ in events:
-                    if key.fileobj in self._selector.get_map():
+                    # What an earlier one of these has unregistered is closed by now.
+                    if key in self._selector.get_map().values():
                         key.data()
                 if not events:
                     self._disconnect("the daemon closed the data stream")

@@ -32,26 +32,32 @@ Serve = Callable[[socket.socket, Peer], Awaitable[None]]
 
 @attrs.define(eq=False)
 class ConnectionLimits:
-    """How many connections there are, of each uid and of all but root.
+    """How many connections there are: of each uid, and of all whom nobody knows.
 
-    Root is counted for itself alone: users cannot lock the administrator out.
+    One user may have thousands of subordinate uids.  So whom the daemon knows,
+    root and the owners of vifs, is counted for itself alone and cannot be locked
+    out by the others.
     """
 
     per_uid: int
     overall: int
+    is_known: Callable[[int], bool] = lambda uid: uid == 0
     _open: Counter[int] = attrs.field(factory=Counter, init=False)
+    _strangers: int = attrs.field(default=0, init=False)
 
     @contextlib.contextmanager
     def counted(self, peer: Peer) -> Iterator[bool]:
         """Count a connection of *peer* while the context lasts; False if there are too many."""
-        others = self._open.total() - self._open[0]
-        if self._open[peer.uid] >= self.per_uid or (peer.uid != 0 and others >= self.overall):
+        known = self.is_known(peer.uid)
+        if self._open[peer.uid] >= self.per_uid or (not known and self._strangers >= self.overall):
             yield False
             return
         self._open[peer.uid] += 1
+        self._strangers += not known
         try:
             yield True
         finally:
+            self._strangers -= not known
             self._open[peer.uid] -= 1
             if not self._open[peer.uid]:
                 del self._open[peer.uid]

@@ -11,6 +11,7 @@ which would be refused there.
 
 import os
 import secrets
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any, Final
@@ -131,7 +132,13 @@ class Requests:
     # Networks and uplinks
 
     async def _network_list(self, _: control.NetworkList, client: Client) -> control.Networks:
-        return control.Networks(tuple(map(self._network_info, self._config.networks)))
+        counts = Counter(live.vif.network for live in self._vifs)
+        return control.Networks(
+            tuple(
+                self._network_info(network, counts[network.name])
+                for network in self._config.networks
+            )
+        )
 
     async def _network_show(
         self, request: control.NetworkShow, client: Client
@@ -140,9 +147,10 @@ class Requests:
             network = self._config.network(request.name)
         except KeyError:
             raise _not_found("network", request.name) from None
-        return self._network_info(network)
+        vifs = sum(live.vif.network == network.name for live in self._vifs)
+        return self._network_info(network, vifs)
 
-    def _network_info(self, network: Network) -> control.NetworkInfo:
+    def _network_info(self, network: Network, vifs: int) -> control.NetworkInfo:
         return control.NetworkInfo(
             name=network.name,
             mode=network.mode.value,
@@ -156,7 +164,7 @@ class Requests:
             reserved=tuple(map(str, network.reserved)),
             autoconf=network.autoconf,
             limits=control.LimitsInfo(**attrs.asdict(network.limits)),
-            vifs=sum(live.vif.network == network.name for live in self._vifs),
+            vifs=vifs,
         )
 
     async def _uplink_list(self, _: control.UplinkList, client: Client) -> control.Uplinks:

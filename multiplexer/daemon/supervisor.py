@@ -33,6 +33,9 @@ GRACE_S: Final = 3.0
 #: How a process ends that was asked to.
 ASKED_ENDS: Final = ("exit status 0", "signal SIGTERM")
 
+#: How long one may take to follow the other.
+FOLLOW_S: Final = 0.2
+
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -250,7 +253,13 @@ class Supervisor:
 
     def _on_end(self, child: Child) -> None:
         self._disown(child)
-        raise ChildFailed(f"{child.name} ended with {child.process.reap()}")
+        ends = [f"{child.name} ended with {child.process.reap()}"]
+        # Each ends when the other does, and may be seen to before it: tell of both.
+        for other in self._children:
+            if other.process.wait(FOLLOW_S):
+                self._disown(other)
+                ends.append(f"{other.name} ended with {other.process.reap()}")
+        raise ChildFailed(", ".join(ends))
 
     def _fail(self, child: Child, why: str) -> None:
         self._disown(child)
@@ -281,7 +290,10 @@ class Supervisor:
             self._attempt(child, partial(self._read, child, on_message))
 
     def _read(self, child: Child, on_message: Callable[[channel.Message], None]) -> None:
-        message, fds = child.receive()
+        try:
+            message, fds = child.receive()
+        except BlockingIOError:
+            return  # what select() saw was room to write, which this turn has used
         channel.close_all(fds)  # nobody sends the broker any
         on_message(message)
 

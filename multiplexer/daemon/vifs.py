@@ -7,8 +7,10 @@ It goes the other way round: once the database has forgotten it, it is gone,
 whatever happens after.
 """
 
+import bisect
 import contextlib
 import socket
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Final
 
@@ -135,6 +137,9 @@ class Vifs:
         self._by_name: dict[VifName, LiveVif] = {}
         #: Those that the engine may know of: some are just being made, or just going.
         self._by_port: dict[int, LiveVif] = {}
+        #: The same as those by name, in their order; kept, since every list is of it.
+        self._sorted: list[LiveVif] = []
+        self._owners: Counter[int] = Counter()
         self._nursery: trio.Nursery
         self.aside: dict[VifName, Aside] = {}
 
@@ -143,7 +148,11 @@ class Vifs:
 
     def __iter__(self) -> Iterator[LiveVif]:
         """Iterate over the vifs by name."""
-        return iter([self._by_name[name] for name in sorted(self._by_name)])
+        return iter(tuple(self._sorted))
+
+    def has_owner(self, uid: int) -> bool:
+        """Return whether *uid* owns any of them."""
+        return self._owners[uid] > 0
 
     def get(self, name: VifName) -> LiveVif | None:
         """Return the vif of that name."""
@@ -195,6 +204,8 @@ class Vifs:
         assert self.changing.locked()
         await trio.to_thread.run_sync(self._state.remove, live.vif.id)
         del self._by_name[live.name]
+        self._sorted.remove(live)
+        self._owners[live.vif.owner_uid] -= 1
         live.farewell = Goodbye(GoodbyeCode.DELETED, f"vif {live.name} was deleted")
         with trio.CancelScope(shield=True):
             live.serving.cancel()
@@ -229,6 +240,8 @@ class Vifs:
 
     def _start(self, live: LiveVif, listeners: Mapping[str, socket.socket]) -> None:
         self._by_name[live.name] = live
+        bisect.insort(self._sorted, live, key=lambda each: each.name)
+        self._owners[live.vif.owner_uid] += 1
         self._nursery.start_soon(self._serve_one, live, listeners)
 
     async def _serve_one(self, live: LiveVif, listeners: Mapping[str, socket.socket]) -> None:

@@ -202,7 +202,7 @@ OFFLOAD_EXAMPLES: Final = tuple(
             evolve(tso(ip4(TCP)), meta=Meta(gso=Gso.TCPV4, gso_size=1000)),
             tso(ip4(TCP)),
         ),
-        ("segments smaller than TCP makes them", tso(ip4(TCP), 7), tso(ip4(TCP), 8)),
+        ("segments smaller than TCP makes them", tso(ip4(ONE_BYTE), 7), tso(ip4(ONE_BYTE), 8)),
         (
             "segmentation of no payload",
             tso(ip4(frames.tcp())),
@@ -701,6 +701,18 @@ ROLE_EXAMPLES: Final = (
         "an answer of DHCPv6 from another port",
         ip6(frames.udp(bytes(4), sport=4000, dport=546)),
         ip6(frames.udp(bytes(4), sport=4000, dport=547)),
+    ),
+    example(
+        Reason.DHCP_SERVER,
+        "a client's message as if relayed, by the port",
+        ip6(frames.udp(bytes((1, 0, 0, 0)), sport=547, dport=547)),
+        ip6(frames.udp(bytes((1, 0, 0, 0)), sport=546, dport=547)),
+    ),
+    example(
+        Reason.DHCP_SERVER,
+        "a client's message as if relayed, by the type",
+        ip6(frames.udp(bytes((12, 0, 0, 0)), sport=546, dport=547)),
+        ip6(frames.udp(bytes((11, 0, 0, 0)), sport=546, dport=547)),
     ),
     example(
         Reason.DHCP_SERVER,

@@ -98,7 +98,8 @@ def decode(header: bytes, negotiated: int = lib.DP_OFFLOAD_ALL) -> dict[str, int
 
 octets = st.integers(0, 255)
 words = st.integers(0, 0xFFFF)
-gso_sizes = st.integers(8, 100) | st.integers(8, 700)
+# No less than what cuts the longest payload into as many segments as may be thin.
+gso_sizes = st.integers(10, 100) | st.integers(10, 700)
 extension = st.tuples(
     st.just(DESTINATION_OPTIONS),
     st.sampled_from([b"\0" + PAD_6, b"\1" + PAD_6 + b"\1\6" + bytes(6)]),
@@ -230,7 +231,7 @@ def test_segments_are_frames_built_afresh_from_parts_of_the_payload(
 
 
 @pytest.mark.parametrize("version", [4, 6])
-@pytest.mark.parametrize("gso_size", [8, 1447, 1448, 8948, 65535])
+@pytest.mark.parametrize("gso_size", [100, 1447, 1448, 8948, 65535])
 def test_the_largest_packet_is_segmented(version: int, gso_size: int) -> None:
     largest = 65535 - 32 - (20 if version == 4 else 0)
     payload = bytes(at * 7 & 0xFF for at in range(largest))
@@ -241,7 +242,7 @@ def test_the_largest_packet_is_segmented(version: int, gso_size: int) -> None:
 
     assert parsed.fits()
     assert len(segments) == -(-largest // gso_size)
-    if gso_size > 8:
+    if gso_size > 100:
         assert segments == list(frame.segments(gso_size))
     assert b"".join(segment[frame.payload_off :] for segment in segments) == payload
 
@@ -468,6 +469,10 @@ def test_a_needed_checksum_does_not_fit(make: Callable[[], Parsed]) -> None:
         pytest.param(
             lambda: Parsed.of(evolve(TCP4, payload=b"", padding=bytes(40)), 10),
             id="padding-for-payload",
+        ),
+        pytest.param(
+            lambda: Parsed.of(evolve(TCP4, payload=bytes(8 * 64 + 1)), 8),
+            id="thousands-of-thin-segments",
         ),
         pytest.param(
             lambda: Parsed.of(evolve(TCP4, padding=bytes(40)), 10),

@@ -105,7 +105,7 @@ class Reference:
         over = self._buckets[port].charge(
             now_ns,
             frames=segments,
-            len_bytes=len(frame.data),
+            len_bytes=ingress.bytes_sent(frame),
             broadcasts=1 if frame.is_to_group else 0,
             copies=segments * self._copies(vif, network, frame, decision),
         )

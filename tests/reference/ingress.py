@@ -23,6 +23,7 @@ SOLICITED_NODE: Final = IPv6Network("ff02::1:ff00:0/104")
 
 MAX_GSO_FRAME_LEN: Final = 14 + 40 + 65535
 MIN_GSO_SIZE: Final = 8
+MAX_THIN_SEGMENTS: Final = 64
 
 REPORT, DONE, REPORT_V2 = 131, 132, 143
 ROUTER_SOLICITATION, ROUTER_ADVERTISEMENT = 133, 134
@@ -87,6 +88,14 @@ def segments(frame: Frame) -> int:
     return -((tcp_header_len(tcp) - len(tcp.data)) // frame.meta.gso_size)
 
 
+def bytes_sent(frame: Frame) -> int:
+    """Return the bytes of all the frames that a frame becomes that offload_fits()."""
+    tcp = tcp_of(frame)
+    if frame.meta.gso is Gso.NONE or tcp is None:
+        return len(frame.data)
+    return len(frame.data) + (segments(frame) - 1) * (tcp.offset + tcp_header_len(tcp))
+
+
 def fits_mtu(frame: Frame, mtu: int) -> bool:
     """Return whether a frame, or each of its segments, is within an MTU."""
     if frame.meta.gso is Gso.NONE:
@@ -122,6 +131,10 @@ def offload_fits(frame: Frame) -> bool:
         and meta.gso_size >= MIN_GSO_SIZE
         and not frame.is_to_group
         and transport.offset + len(transport.data) == len(frame.data)
+        and (
+            meta.gso_size >= transport.offset + tcp_header_len(transport)
+            or segments(frame) <= MAX_THIN_SEGMENTS
+        )
     )
 
 
@@ -305,8 +318,15 @@ def plays_dhcp_server(case: Case) -> bool:
     udp, udp6 = (transport_of(case.frame, version, wire.UDP) for version in (4, 6))
     serves = (
         udp is not None and (udp_ports(udp)[1] == 68 or udp_ports(udp) == (67, 67))
-    ) or (udp6 is not None and udp_ports(udp6)[1] == 546)
+    ) or (udp6 is not None and is_dhcpv6_of_server(udp6))
     return serves and not case.vif.dhcp_server
+
+
+def is_dhcpv6_of_server(udp: bytes) -> bool:
+    """Return whether a datagram is a server's or a relay's; one that says nothing may be."""
+    source, destination = udp_ports(udp)
+    relayed = udp[8:9] in (b"", bytes((12,)), bytes((13,)))
+    return destination == 546 or (destination == 547 and (source == 547 or relayed))
 
 
 def is_foreign_dhcp_client(case: Case) -> bool:

@@ -62,13 +62,13 @@ static enum dp_verdict charge(const struct dp_table *table, struct dp_port *port
 			      const struct dp_frame *frame, const struct dp_decision *decision,
 			      uint64_t now_ns)
 {
-	uint64_t frames = dp_offload_segments(frame);
+	uint64_t frames = dp_offload_segments(frame), bytes = dp_offload_bytes(frame);
 	bool group = dp_is_group(frame->data);
 	uint64_t copies = 0;
 
 	dp_bucket_refill(&port->frames, now_ns);
 	dp_bucket_refill(&port->bytes, now_ns);
-	if (!dp_bucket_has(&port->frames, frames) || !dp_bucket_has(&port->bytes, frame->len))
+	if (!dp_bucket_has(&port->frames, frames) || !dp_bucket_has(&port->bytes, bytes))
 		return DP_DROP_RATE_LIMIT;
 	if (group || decision->route >= DP_ROUTE_FLOOD) {
 		dp_bucket_refill(&port->broadcasts, now_ns);
@@ -90,7 +90,7 @@ static enum dp_verdict charge(const struct dp_table *table, struct dp_port *port
 		dp_bucket_take(&port->copies, copies);
 	}
 	dp_bucket_take(&port->frames, frames);
-	dp_bucket_take(&port->bytes, frame->len);
+	dp_bucket_take(&port->bytes, bytes);
 	return DP_PASS;
 }
 

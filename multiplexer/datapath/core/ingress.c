@@ -8,6 +8,9 @@
 #define DHCP_SERVER_PORT 67
 #define DHCP_CLIENT_PORT 68
 #define DHCPV6_CLIENT_PORT 546
+#define DHCPV6_SERVER_PORT 547
+#define DHCPV6_RELAY_FORW 12
+#define DHCPV6_RELAY_REPL 13
 /* A BOOTP message up to the end of chaddr (RFC 2131, section 2). */
 #define DHCP_CHADDR_END 44
 
@@ -249,6 +252,19 @@ static enum dp_verdict check_icmpv6(const struct dp_binding *bind, const struct 
 	}
 }
 
+/* Whether a datagram is a server's or a relay's (RFC 8415, sections 7.2 and 7.3). */
+static bool is_dhcpv6_of_server(const struct dp_frame *frame, const uint8_t *udp)
+{
+	uint16_t from = dp_get16(udp), to = dp_get16(udp + 2);
+
+	if (to == DHCPV6_CLIENT_PORT)
+		return true;
+	if (to != DHCPV6_SERVER_PORT)
+		return false;
+	return from == DHCPV6_SERVER_PORT || frame->l3_end - frame->l4_off <= 8 ||
+	       udp[8] == DHCPV6_RELAY_FORW || udp[8] == DHCPV6_RELAY_REPL;
+}
+
 static enum dp_verdict check_ipv6(const struct dp_binding *bind, const struct dp_frame *frame)
 {
 	if (!dp_binding_has_ipv6(bind, frame->data + DP_ETH_LEN + 8) &&
@@ -261,8 +277,7 @@ static enum dp_verdict check_ipv6(const struct dp_binding *bind, const struct dp
 	if (frame->l4_proto == DP_IPPROTO_UDP) {
 		const uint8_t *udp = frame->data + frame->l4_off;
 
-		if (dp_get16(udp + 2) == DHCPV6_CLIENT_PORT &&
-		    !(bind->flags & DP_VIF_DHCP_SERVER))
+		if (!(bind->flags & DP_VIF_DHCP_SERVER) && is_dhcpv6_of_server(frame, udp))
 			return DP_DROP_DHCP_SERVER;
 	}
 	return DP_PASS;

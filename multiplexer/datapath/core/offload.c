@@ -148,8 +148,11 @@ static bool gso_fits(const struct dp_frame *frame)
 	    frame->meta.csum != DP_CSUM_NEEDED || frame->meta.gso_size < DP_MIN_GSO_SIZE)
 		return false;
 	/* Padding would be counted by none of the segments, and sent by none. */
-	return payload_off(frame) >= frame->l4_off + (size_t)TCP_HEADER &&
-	       payload_off(frame) < frame->l3_end && frame->l3_end == frame->len;
+	if (payload_off(frame) < frame->l4_off + (size_t)TCP_HEADER ||
+	    payload_off(frame) >= frame->l3_end || frame->l3_end != frame->len)
+		return false;
+	return frame->meta.gso_size >= payload_off(frame) ||
+	       dp_offload_segments(frame) <= DP_MAX_THIN_SEGMENTS;
 }
 
 int dp_offload_decode(struct dp_meta *meta, const uint8_t hdr[DP_VNET_LEN], uint32_t negotiated)
@@ -251,6 +254,13 @@ size_t dp_offload_segments(const struct dp_frame *frame)
 		return 1;
 	payload = frame->l3_end - payload_off(frame);
 	return (payload + frame->meta.gso_size - 1) / frame->meta.gso_size;
+}
+
+size_t dp_offload_bytes(const struct dp_frame *frame)
+{
+	size_t n = dp_offload_segments(frame);
+
+	return n > 1 ? frame->len + (n - 1) * payload_off(frame) : frame->len;
 }
 
 size_t dp_offload_segment_len(const struct dp_frame *frame)

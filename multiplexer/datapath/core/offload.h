@@ -22,6 +22,9 @@
 
 /* The smallest payload that the kernel's TCP cuts into (TCP_MIN_GSO_SIZE). */
 #define DP_MIN_GSO_SIZE 8
+/* More segments than this must each be at least as much payload as headers: else one
+ * frame of a vif becomes thousands, of a hundred times its bytes. */
+#define DP_MAX_THIN_SEGMENTS 64
 
 /**
  * dp_offload_decode() - Read a virtio_net_hdr that a stranger wrote
@@ -52,7 +55,8 @@ void dp_offload_encode(uint8_t hdr[DP_VNET_LEN], const struct dp_frame *frame);
  * A needed checksum must be that of the TCP or UDP header that parsing found
  * (csum_offset 16 or 6), in no fragment.  Segmentation needs that and TCP over
  * the IP version its type says, a whole TCP header, at least one payload byte
- * and a gso_size of at least DP_MIN_GSO_SIZE, and no padding behind the packet.
+ * and a gso_size of at least DP_MIN_GSO_SIZE, no padding behind the packet, and at
+ * most DP_MAX_THIN_SEGMENTS segments that are more headers than payload.
  */
 bool dp_offload_fits(const struct dp_frame *frame);
 
@@ -76,6 +80,12 @@ void dp_offload_complete(uint8_t *data, size_t len, size_t start, size_t offset,
  * @frame:	Parsed, and dp_offload_fits()
  */
 size_t dp_offload_segments(const struct dp_frame *frame);
+
+/**
+ * dp_offload_bytes() - How many bytes the frames have together that a frame becomes
+ * @frame:	Parsed, and dp_offload_fits()
+ */
+size_t dp_offload_bytes(const struct dp_frame *frame);
 
 /**
  * dp_offload_segment_len() - Length in bytes of the longest frame it becomes

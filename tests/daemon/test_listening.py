@@ -1,0 +1,41 @@
+"""How many connections there may be, and whom that can lock out."""
+
+from contextlib import ExitStack
+
+from multiplexer.daemon.listening import ConnectionLimits
+from multiplexer.daemon.peer import Peer
+
+OWNER = Peer(uid=1000, gid=1000, pid=7)
+
+
+def stranger(number: int) -> Peer:
+    return Peer(uid=100_000 + number, gid=100_000, pid=8)
+
+
+def test_strangers_can_fill_their_own_room_and_lock_out_nobody_who_is_known() -> None:
+    """A user has thousands of subordinate uids, each of which looks like another user."""
+    limits = ConnectionLimits(2, 10, is_known=lambda uid: uid in (0, OWNER.uid))
+    with ExitStack() as held:
+        for number in range(5):
+            assert held.enter_context(limits.counted(stranger(number)))
+            assert held.enter_context(limits.counted(stranger(number)))
+
+        with limits.counted(stranger(5)) as admitted:
+            assert not admitted
+        with limits.counted(OWNER) as admitted:
+            assert admitted
+
+
+def test_one_uid_has_only_so_many_even_if_it_is_known() -> None:
+    limits = ConnectionLimits(2, 10, is_known=lambda uid: True)
+    with limits.counted(OWNER), limits.counted(OWNER), limits.counted(OWNER) as admitted:
+        assert not admitted
+
+
+def test_what_has_ended_makes_room() -> None:
+    limits = ConnectionLimits(1, 1)
+    with limits.counted(stranger(1)):
+        pass
+
+    with limits.counted(stranger(2)) as admitted:
+        assert admitted

@@ -79,6 +79,11 @@ def main(
             return 0
         for warning in config.warnings:
             log.warning(warning)
+        if not start.features.passrights:
+            log.warning(
+                "this kernel cannot refuse descriptors that clients send (SO_PASSRIGHTS, "
+                "Linux 6.16): a client can stall the others"
+            )
         with ExitStack() as undo:
             return _prepare(start, config, control, engine, log, undo).run()
     except ConfigError as error:

@@ -119,7 +119,9 @@ def parse_config(text: str, filename: str) -> Config:
         raise ConfigError([_describe_syntax_error(error, text, filename)]) from None
     except ValueError:
         # tomllib lets this through: Python reads no integer of more than 4300 digits.
-        raise ConfigError([f"{filename}:1: an integer is too long to be one"]) from None
+        endless = re.search(r"[0-9_]{4301}", text)
+        line = text.count("\n", 0, endless.start()) + 1 if endless else 1
+        raise ConfigError([f"{filename}:{line}: an integer of more than 4300 digits"]) from None
     except RecursionError:
         raise ConfigError([f"{filename}:1: arrays are nested too deeply"]) from None
     problems = Problems(origin)

@@ -703,3 +703,11 @@ gateways = ["10.0.2.1"]
 
     assert len(examples_of_page()) == 3
     assert f"\n{caught.value}\n.Ed" in PAGE
+
+
+def test_an_endless_integer_is_an_error_with_its_line() -> None:
+    """Python refuses to read it, and tomllib does not turn that into an error of its own."""
+    with pytest.raises(ConfigError) as caught:
+        parse_config(f"[daemon]\n\nrun_dir = {'9' * 5000}\n", "f.toml")
+
+    assert caught.value.problems == ("f.toml:3: an integer of more than 4300 digits",)

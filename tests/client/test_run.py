@@ -327,6 +327,12 @@ def test_a_command_that_a_signal_ends_takes_pfinet_along(
     assert run(alice, "sh", "-c", f"kill -{number} $$").returncode == -number
 
 
+def test_a_command_without_a_name_is_not_found(alice: ClientUser) -> None:
+    done = run(alice, "")
+
+    assert (done.returncode, done.stderr) == (127, "pfinet: : not found\n")
+
+
 def test_a_command_that_is_not_found_is_127(alice: ClientUser) -> None:
     done = run(alice, "no-such-command")
 

@@ -16,17 +16,16 @@ from pfinet_client.locate import connect_unix, set_timeout
 from pfinet_proto.attach import (
     DATA_FDS,
     MAX_MESSAGE_BYTES,
-    AttachMachine,
     Goodbye,
     Hello,
     Message,
     Refused,
     RefusedCode,
-    Role,
     Unrecognized,
     Update,
     Welcome,
 )
+from pfinet_proto.attach_machine import AttachMachine, Role
 from pfinet_proto.errors import BadMessage, RemoteProtocolError
 
 #: More than any message carries, so that surplus is seen and refused.

@@ -31,18 +31,16 @@ from pfinet_proto.attach import (
     MAX_MESSAGE_BYTES,
     MAX_TEXT_BYTES,
     VERSION,
-    AttachMachine,
     Goodbye,
     GoodbyeCode,
     Hello,
     Offload,
     Refused,
     RefusedCode,
-    Role,
-    State,
     Transport,
     Welcome,
 )
+from pfinet_proto.attach_machine import AttachMachine, Role, State
 from pfinet_proto.errors import BadMessage, RemoteProtocolError
 
 HANDSHAKE_TIMEOUT_S: Final = 10.0

@@ -27,7 +27,7 @@ from typing import Any
 import attrs
 import construct as c
 
-from pfinet_proto.errors import BadMessage, LocalProtocolError, RemoteProtocolError
+from pfinet_proto.errors import BadMessage, LocalProtocolError
 from pfinet_proto.values import IPAddress, IPInterface, IPNetwork, MacAddress, VifName
 
 MAGIC = b"PFIN"
@@ -527,105 +527,3 @@ def decode_untrusted(data: bytes) -> Message:
         return kind.read(_Fields((field.tag, field.value) for field in body.fields))
     except ValueError as exc:
         raise BadMessage(str(exc)) from None
-
-
-# The order of messages.
-
-
-class Role(enum.Enum):
-    """Which end of the socket."""
-
-    CLIENT = enum.auto()
-    DAEMON = enum.auto()
-
-
-class State(enum.Enum):
-    """How far an attachment is."""
-
-    GREETING = enum.auto()
-    OFFERED = enum.auto()
-    ATTACHED = enum.auto()
-    CLOSED = enum.auto()
-
-
-#: The state after a message of the sender; what is not here is not allowed.
-NEXT: Mapping[tuple[State, Role, type[Any]], State] = {
-    (State.GREETING, Role.CLIENT, Hello): State.OFFERED,
-    (State.GREETING, Role.DAEMON, Refused): State.CLOSED,
-    (State.OFFERED, Role.DAEMON, Welcome): State.ATTACHED,
-    (State.OFFERED, Role.DAEMON, Refused): State.CLOSED,
-    (State.ATTACHED, Role.DAEMON, Update): State.ATTACHED,
-    (State.ATTACHED, Role.DAEMON, Goodbye): State.CLOSED,
-    (State.ATTACHED, Role.DAEMON, Unrecognized): State.ATTACHED,
-    (State.ATTACHED, Role.CLIENT, Unrecognized): State.ATTACHED,
-}
-
-_PEER = {Role.CLIENT: Role.DAEMON, Role.DAEMON: Role.CLIENT}
-
-
-def _disagreement(hello: Hello, welcome: Welcome) -> str | None:
-    """What of *welcome* was never offered by *hello*, or None."""
-    if not hello.version_min <= welcome.version <= hello.version_max:
-        return (
-            f"version {welcome.version}, offered were {hello.version_min} to {hello.version_max}"
-        )
-    if welcome.transport not in hello.transports:
-        return f"transport {welcome.transport.name} was not offered"
-    if welcome.offload & ~hello.offload:
-        return f"offload {welcome.offload!r}, offered was {hello.offload!r}"
-    return None
-
-
-class AttachMachine:
-    """One attachment, seen from either end.  No I/O, no clock.
-
-    A message goes through `send` before it is written, and through
-    `receive_untrusted` after it is read.  Both leave the state as it was when
-    they raise.
-    """
-
-    def __init__(self, role: Role) -> None:
-        self._role = role
-        self._hello: Hello | None = None
-        self.state = State.GREETING
-
-    def send(self, message: Message) -> bytes:
-        """Return the datagram of *message*, which this end sends now.
-
-        Raises:
-            LocalProtocolError: if it may not.
-        """
-        data = encode(message)
-        self._process(self._role, message, LocalProtocolError)
-        return data
-
-    def receive_untrusted(self, data: bytes) -> Message:
-        """Return the message that the peer sent as *data*.
-
-        Raises:
-            BadMessage: if it is none.
-            RemoteProtocolError: if the peer may not send it now.
-        """
-        message = decode_untrusted(data)
-        self._process(_PEER[self._role], message, RemoteProtocolError)
-        return message
-
-    def _process(
-        self,
-        sender: Role,
-        message: Message,
-        error: type[LocalProtocolError] | type[RemoteProtocolError],
-    ) -> None:
-        following = NEXT.get((self.state, sender, type(message)))
-        if following is None:
-            raise error(
-                f"{type(message).__name__} from the {sender.name.lower()} "
-                f"while {self.state.name.lower()}"
-            )
-        if isinstance(message, Hello):
-            self._hello = message
-        elif isinstance(message, Welcome) and self._hello is not None:
-            wrong = _disagreement(self._hello, message)
-            if wrong is not None:
-                raise error(f"Welcome with {wrong}")
-        self.state = following

@@ -14,18 +14,17 @@ from pfinet_client.attachment import Attachment, VifRefused
 from pfinet_client.vif import Vif, open_vif
 from pfinet_proto.attach import (
     NO_OFFLOAD,
-    AttachMachine,
     Goodbye,
     GoodbyeCode,
     Hello,
     Offload,
     RefusedCode,
-    Role,
     Transport,
     Update,
     Welcome,
     encode,
 )
+from pfinet_proto.attach_machine import AttachMachine, Role
 from pfinet_proto.control import ControlError, ErrorCode
 from pfinet_proto.stream import MAX_FRAME, VNET_LEN, StreamDecoder, encode_frames
 from tests.client.fake_daemon import binding, fake_daemon

@@ -27,6 +27,7 @@ from multiplexer.daemon.rundir import KINDS, refuse_fds
 from multiplexer.datapath.engine import VERDICTS
 from pfinet_proto import attach as attaching
 from pfinet_proto import control as asking
+from pfinet_proto.attach_machine import AttachMachine, Role
 from pfinet_proto.values import IPAddress, MacAddress
 from tests.support.plain import acting_as
 
@@ -262,8 +263,8 @@ class Attacher:
     """A connection to a vif's `attach` socket."""
 
     sock: trio.socket.SocketType
-    machine: attaching.AttachMachine = attrs.field(
-        factory=lambda: attaching.AttachMachine(attaching.Role.CLIENT)
+    machine: AttachMachine = attrs.field(
+        factory=lambda: AttachMachine(Role.CLIENT)
     )
 
     async def say(self, message: attaching.Message) -> None:

@@ -9,21 +9,18 @@ from hypothesis import strategies as st
 
 from pfinet_proto import attach
 from pfinet_proto.attach import (
-    NEXT,
-    AttachMachine,
     Goodbye,
     GoodbyeCode,
     Hello,
     Offload,
     Refused,
     RefusedCode,
-    Role,
-    State,
     Transport,
     Unrecognized,
     Update,
     Welcome,
 )
+from pfinet_proto.attach_machine import NEXT, AttachMachine, Role, State
 from pfinet_proto.errors import BadMessage, LocalProtocolError, RemoteProtocolError
 from pfinet_proto.values import MacAddress, VifName
 

@@ -41,11 +41,14 @@ from .config_values import (
 )
 from .ledger import Ledger
 from .model import (
+    MAX_ETHERTYPE,
+    MAX_ETHERTYPES,
     MAX_MTU,
     MAX_NETWORKS,
     MAX_NIC_UPLINKS,
     MAX_RATE,
     MAX_VIFS,
+    MIN_ETHERTYPE,
     MIN_IPV6_MTU,
     MIN_MTU,
     AddressRange,
@@ -53,10 +56,14 @@ from .model import (
     ConfigError,
     Daemon,
     Limits,
+    LinkLocal,
     Mode,
     Network,
     Origin,
+    OwnLimits,
+    Role,
     StaticVif,
+    Trust,
     Uplink,
     UplinkKind,
     has_uplink_port,
@@ -87,9 +94,21 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "search",
             "reserved",
             "autoconf",
+            "link-local",
             "limits",
         ),
-        "vif": ("owner", "network", "addresses", "prefixes", "mac", "limits"),
+        "vif": (
+            "owner",
+            "network",
+            "addresses",
+            "prefixes",
+            "mac",
+            "limits",
+            "roles",
+            "ethertypes",
+            "link-local",
+            "trusted_tap",
+        ),
         "limits": ("frames_per_s", "bytes_per_s", "broadcast_per_s", "copies_per_s"),
     }
 )
@@ -244,7 +263,8 @@ class _ConfigReader:
         search = table.take_list("search", read_domain, most=MAX_SEARCH)
         reserved = table.take_list("reserved", read_range)
         autoconf = table.take("autoconf", read_boolean, True)
-        limits = _read_limits(table, Limits())
+        link_local = table.take("link-local", read_choice(LinkLocal), LinkLocal.EUI64)
+        limits = _read_limits(table).over(Limits())
         if table.ok("prefixes"):
             self.check_prefixes(name, table, prefixes)
         if table.ok("prefixes", "gateways"):
@@ -273,6 +293,7 @@ class _ConfigReader:
                 reserved=reserved,
                 autoconf=autoconf,
                 limits=limits,
+                link_local=link_local,
             )
             self.networks[name] = network
             self.check_uplink(table, network)
@@ -289,12 +310,15 @@ class _ConfigReader:
         if table.ok("", "network", "addresses", "prefixes", "mac"):
             vif = StaticVif(VifName(name), owner or "", network_name, addresses, prefixes, mac)
             network = self.check_binding(table, vif)
-        limits = _read_limits(table, network.limits if network else Limits())
+        limits = _read_limits(table)
+        trust = _read_trust(table)
         if len(self.vifs) == MAX_VIFS:
             table.problem((), f"one too many, wanted at most {MAX_VIFS} vifs")
         if network is not None and owner is not None and table.ok():
             self.vifs.append(
-                StaticVif(VifName(name), owner, network.name, addresses, prefixes, mac, limits)
+                StaticVif(
+                    VifName(name), owner, network.name, addresses, prefixes, mac, limits, trust
+                )
             )
 
     # ---- what takes a look at other tables ----
@@ -354,15 +378,22 @@ class _ConfigReader:
         return network
 
 
-def _read_limits(table: Table, default: Limits) -> Limits:
-    """Return the limits of *table*; what they leave out is as in *default*."""
+def _read_limits(table: Table) -> OwnLimits:
+    """Return the limits that *table* has; None is what they leave out."""
     limits = table.table("limits", KEYS["limits"])
     rate = read_integer(0, MAX_RATE)
-    return Limits(
-        frames_per_s=limits.take("frames_per_s", rate, default.frames_per_s),
-        bytes_per_s=limits.take("bytes_per_s", rate, default.bytes_per_s),
-        broadcast_per_s=limits.take("broadcast_per_s", rate, default.broadcast_per_s),
-        copies_per_s=limits.take("copies_per_s", rate, default.copies_per_s),
+    return OwnLimits(**{name: limits.take(name, rate, None) for name in KEYS["limits"]})
+
+
+def _read_trust(table: Table) -> Trust:
+    """Return what *table* lets its vif do that others may not."""
+    ethertype = read_integer(MIN_ETHERTYPE, MAX_ETHERTYPE)
+    ethertypes = table.take_list("ethertypes", ethertype, most=MAX_ETHERTYPES)
+    return Trust(
+        roles=frozenset(table.take_list("roles", read_choice(Role))),
+        ethertypes=ethertypes[:MAX_ETHERTYPES],
+        link_local=table.take("link-local", read_choice(LinkLocal), None),
+        trusted_tap=table.take("trusted_tap", read_boolean, False),
     )
 
 

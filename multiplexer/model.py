@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Network, IPv6Network
 from types import MappingProxyType
-from typing import Final, Literal, TypeAlias, TypeVar
+from typing import Final, Literal, TypeAlias, TypeVar, cast
 
 import attrs
 
@@ -33,7 +33,12 @@ FIRST_VIF_PORT: Final = 64
 MAX_VIFS: Final = MAX_PORTS - FIRST_VIF_PORT
 MAX_NIC_UPLINKS: Final = FIRST_VIF_PORT
 MAX_BOUND: Final[Mapping[IPVersion, int]] = MappingProxyType({4: 16, 6: 32})
+MAX_ETHERTYPES: Final = 8
 MAX_RATE: Final = 8_000_000_000
+
+#: Below it the field of a frame is a length (IEEE 802.3, 3.2.6).
+MIN_ETHERTYPE: Final = 0x0600
+MAX_ETHERTYPE: Final = 0xFFFF
 
 MIN_MTU: Final = 576  # what every IPv4 host takes (RFC 791, section 3.1)
 MIN_IPV6_MTU: Final = 1280  # RFC 8200, section 5
@@ -113,6 +118,68 @@ class Limits:
     copies_per_s: int = attrs.field(default=50_000, validator=_check_rate)
 
 
+def _check_own_rate(
+    instance: object, field: "attrs.Attribute[int | None]", value: int | None
+) -> None:
+    if value is not None:
+        _check_rate(instance, cast("attrs.Attribute[int]", field), value)
+
+
+@attrs.frozen
+class OwnLimits:
+    """The limits that one vif has of its own; None is what its network says."""
+
+    frames_per_s: int | None = attrs.field(default=None, validator=_check_own_rate)
+    bytes_per_s: int | None = attrs.field(default=None, validator=_check_own_rate)
+    broadcast_per_s: int | None = attrs.field(default=None, validator=_check_own_rate)
+    copies_per_s: int | None = attrs.field(default=None, validator=_check_own_rate)
+
+    def over(self, network: Limits) -> Limits:
+        """Return what holds for a vif with these limits in a network with those."""
+        own = {name: rate for name, rate in attrs.asdict(self).items() if rate is not None}
+        return attrs.evolve(network, **own)
+
+
+class Role(enum.Enum):
+    """What only one that others rely on may send."""
+
+    ROUTER = "router"
+    DHCP_SERVER = "dhcp-server"
+
+
+class LinkLocal(enum.Enum):
+    """Which link-local addresses a vif may use."""
+
+    EUI64 = "eui64"
+    FIRST_COME = "first-come"
+
+
+def _check_ethertypes(_: object, field: object, value: tuple[int, ...]) -> None:
+    if len(value) > MAX_ETHERTYPES:
+        raise ValueError(f"{len(value)} EtherTypes, wanted at most {MAX_ETHERTYPES}")
+    for ethertype in value:
+        if not MIN_ETHERTYPE <= ethertype <= MAX_ETHERTYPE:
+            raise ValueError(
+                f"EtherType is {ethertype:#06x},"
+                f" wanted {MIN_ETHERTYPE:#06x} to {MAX_ETHERTYPE:#06x}"
+            )
+
+
+@attrs.frozen
+class Trust:
+    """What an administrator lets one vif do that others may not.
+
+    *ethertypes* are those that it may send beside IPv4, ARP and IPv6; with
+    *trusted_tap* the engine itself reads and writes its client's tap.
+    *link_local* None is what its network says.
+    """
+
+    roles: frozenset[Role] = frozenset()
+    ethertypes: tuple[int, ...] = attrs.field(default=(), validator=_check_ethertypes)
+    link_local: LinkLocal | None = None
+    trusted_tap: bool = False
+
+
 @attrs.frozen
 class AddressRange:
     """All addresses from *first* to *last*, both of one family."""
@@ -142,7 +209,8 @@ class Network:
 
     *mtu* is in bytes of the IP packet.  Nobody gets an address in *reserved*.
     *autoconf* also binds the address that a stack makes of the IPv6 prefix and
-    its MAC by itself (RFC 4862).  *limits* are those of vifs with none of their own.
+    its MAC by itself (RFC 4862).  *limits* and *link_local* are those of vifs with
+    none of their own.
     """
 
     name: str
@@ -156,6 +224,7 @@ class Network:
     reserved: tuple[AddressRange, ...] = ()
     autoconf: bool = True
     limits: Limits = Limits()
+    link_local: LinkLocal = LinkLocal.EUI64
 
     def __attrs_post_init__(self) -> None:
         for what, values in (("prefix", self.prefixes), ("gateway", self.gateways)):
@@ -181,7 +250,8 @@ class Vif:
 
     *id* is 32 hexadecimal digits, random, and kept for the vif's whole life.
     *owner_name* is None where the owner was given by number.  The length of
-    each of *addresses* is that of its network's prefix.
+    each of *addresses* is that of its network's prefix.  An *ephemeral* vif goes
+    when its client does.  *grant* names the grant by which a user made it.
     """
 
     id: str
@@ -192,8 +262,11 @@ class Vif:
     mac: MacAddress
     addresses: tuple[IPInterface, ...] = ()
     prefixes: tuple[IPNetwork, ...] = ()
-    limits: Limits = Limits()
+    limits: OwnLimits = OwnLimits()
+    trust: Trust = Trust()
     static: bool = False
+    ephemeral: bool = False
+    grant: str | None = None
 
     def __attrs_post_init__(self) -> None:
         if not _ID.fullmatch(self.id):
@@ -216,7 +289,8 @@ class StaticVif:
     addresses: tuple[IPInterface, ...] = ()
     prefixes: tuple[IPNetwork, ...] = ()
     mac: MacAddress | None = None
-    limits: Limits = Limits()
+    limits: OwnLimits = OwnLimits()
+    trust: Trust = Trust()
 
 
 @attrs.frozen

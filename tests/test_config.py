@@ -15,9 +15,13 @@ from multiplexer.model import (
     ConfigError,
     Daemon,
     Limits,
+    LinkLocal,
     Mode,
     Network,
+    OwnLimits,
+    Role,
     StaticVif,
+    Trust,
     Uplink,
     UplinkKind,
 )
@@ -52,6 +56,7 @@ dns = ["10.0.0.53", "fd00:1::53"]
 search = ["example.org", "lan"]
 reserved = ["10.0.1.1-10.0.1.9", "10.0.1.16/28", "fd00:1::ff"]
 autoconf = false
+link-local = "first-come"
 limits = { frames_per_s = 1, bytes_per_s = 2, broadcast_per_s = 3 }
 
 [network.island]
@@ -65,6 +70,10 @@ addresses = ["10.0.1.10/24", "fd00:1::10/64"]
 prefixes = ["10.0.1.64/28"]
 mac = "02:00:00:00:00:AA"
 limits = { bytes_per_s = 0, copies_per_s = 4 }
+roles = ["router", "dhcp-server"]
+ethertypes = [0x88cc]
+link-local = "eui64"
+trusted_tap = true
 
 [vif.b]
 owner = "1001"
@@ -98,6 +107,7 @@ def test_every_key_of_a_full_file_arrives_in_the_model() -> None:
         ),
         autoconf=False,
         limits=Limits(1, 2, 3),
+        link_local=LinkLocal.FIRST_COME,
     )
     assert config == Config(
         daemon=Daemon(
@@ -129,7 +139,13 @@ def test_every_key_of_a_full_file_arrives_in_the_model() -> None:
                 addresses=(ip_interface("10.0.1.10/24"), ip_interface("fd00:1::10/64")),
                 prefixes=(ip_network("10.0.1.64/28"),),
                 mac=MacAddress.parse("02:00:00:00:00:aa"),
-                limits=Limits(1, 0, 3, 4),
+                limits=OwnLimits(bytes_per_s=0, copies_per_s=4),
+                trust=Trust(
+                    frozenset({Role.ROUTER, Role.DHCP_SERVER}),
+                    (0x88CC,),
+                    LinkLocal.EUI64,
+                    trusted_tap=True,
+                ),
             ),
             StaticVif(
                 name=VifName("b"),
@@ -149,7 +165,7 @@ def test_the_example_in_packaging_is_right_as_it_is_and_with_its_examples() -> N
     text = (ROOT / "packaging" / "multiplexer.toml").read_text()
 
     assert parse_config(text, "m.toml").warnings == ()
-    with_examples = re.sub(r"(?m)^#(?=[\[a-z_]+)", "", text)
+    with_examples = re.sub(r"(?m)^#(?=[\[a-z_-]+)", "", text)
     config = parse_config(with_examples, "m.toml")
     assert [str(vif.name) for vif in config.vifs] == ["alice"]
     assert config.daemon.admins == ("alice", "@netadmin")
@@ -637,7 +653,7 @@ def keys_of_page() -> dict[str, tuple[str, ...]]:
     found = {}
     for section in re.split(r"(?m)^\.S[sh] ", PAGE)[1:]:
         kind = re.match(r"\[?([a-z]+)", section.lower())
-        keys = tuple(re.findall(r"(?m)^\.It Ic (\w+)$", section))
+        keys = tuple(re.findall(r"(?m)^\.It Ic ([\w-]+)$", section))
         if kind is not None and keys:
             found[kind[1]] = keys
     return found

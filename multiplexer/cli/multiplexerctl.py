@@ -79,6 +79,21 @@ def read_prefix(text: str) -> IPNetwork:
     return ip_network(text)
 
 
+def read_rate(text: str) -> int:
+    """Return *text* as a number per second."""
+    if not text.isascii() or not text.isdigit():
+        raise ValueError(f"{text!r} is no rate, wanted an integer from 0 on")
+    return int(text)
+
+
+def read_ethertype(text: str) -> int:
+    """Return *text* as a number, in hexadecimal after 0x."""
+    try:
+        return int(text, 0)
+    except ValueError:
+        raise ValueError(f"{text!r} is no EtherType, wanted one such as 0x88cc") from None
+
+
 def make_vif(
     name: VifName,
     owner: str,
@@ -86,13 +101,72 @@ def make_vif(
     prefix: Sequence[IPNetwork],
     mac: MacAddress | None,
     network: str | None,
+    **more: Any,
 ) -> control.VifCreate:
-    """Return the request that `vif create` is."""
-    return control.VifCreate(name, owner, tuple(address), tuple(prefix), mac, network)
+    """Return the request that `vif create` is; *more* are `LIMITS` and `TRUST`."""
+    return control.VifCreate(
+        name,
+        owner,
+        tuple(address),
+        tuple(prefix),
+        mac,
+        network,
+        control.OwnLimitsInfo(**{limit: more[limit] for limit in LIMIT_NAMES}),
+        control.TrustInfo(
+            tuple(more["role"]), tuple(more["ethertype"]), more["link_local"], more["trusted_tap"]
+        ),
+    )
 
 
 VIF_NAME: Final = argument("name", metavar="NAME", type=value_of(VifName.parse))
 NAME: Final = argument("name", metavar="NAME")
+
+#: The fields of `control.OwnLimitsInfo`.
+LIMIT_NAMES: Final = ("frames_per_s", "bytes_per_s", "broadcast_per_s", "copies_per_s")
+
+LIMITS: Final = tuple(
+    argument(
+        f"--{name.replace('_', '-')}",
+        metavar="RATE",
+        type=value_of(read_rate),
+        help=f"{what} it may send; 0: no limit (default: what its network says)",
+    )
+    for name, what in zip(
+        LIMIT_NAMES,
+        ("frames", "bytes", "broadcasts and multicasts", "copies made of those"),
+        strict=True,
+    )
+)
+
+TRUST: Final = (
+    argument(
+        "--role",
+        metavar="ROLE",
+        action="append",
+        default=[],
+        choices=("router", "dhcp-server"),
+        help="let it be a router or a dhcp-server; may be repeated",
+    ),
+    argument(
+        "--ethertype",
+        metavar="NUMBER",
+        action="append",
+        default=[],
+        type=value_of(read_ethertype),
+        help="one more EtherType that it may send; may be repeated",
+    ),
+    argument(
+        "--link-local",
+        metavar="WHICH",
+        choices=("eui64", "first-come"),
+        help="its link-local addresses: eui64 or first-come (default: what its network says)",
+    ),
+    argument(
+        "--trusted-tap",
+        action="store_true",
+        help="let the daemon read and write its client's tap",
+    ),
+)
 
 COMMANDS: Final = (
     Command(("status",), "show what runs, and what the kernel can do", control.Status),
@@ -132,6 +206,8 @@ COMMANDS: Final = (
                 help="default: made of the NIC's and the name",
             ),
             argument("--network", metavar="NAME", help="default: where the addresses lie"),
+            *LIMITS,
+            *TRUST,
         ),
     ),
     Command(("vif", "delete"), "delete a vif, and end its client", control.VifDelete, (VIF_NAME,)),

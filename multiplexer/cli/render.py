@@ -168,7 +168,6 @@ def _networks(result: control.Networks) -> Iterable[Section]:
 
 
 def _network(network: control.NetworkInfo) -> Iterable[Section]:
-    limits = network.limits
     yield Facts(
         (
             ("network", network.name),
@@ -181,10 +180,8 @@ def _network(network: control.NetworkInfo) -> Iterable[Section]:
             ("search domains", _lines(network.search)),
             ("reserved", _lines(network.reserved)),
             ("autoconf", "yes" if network.autoconf else "no"),
-            ("frames/s", _limit(limits.frames_per_s)),
-            ("bytes/s", _limit(limits.bytes_per_s)),
-            ("broadcasts/s", _limit(limits.broadcast_per_s)),
-            ("copies/s", _limit(limits.copies_per_s)),
+            ("link-local", network.link_local),
+            *_limits(network.limits),
             ("vifs", str(network.vifs)),
         )
     )
@@ -268,6 +265,8 @@ def _vif(vif: control.VifInfo) -> Iterable[Section]:
             ("addresses", _lines(vif.addresses)),
             ("prefixes", _lines(vif.prefixes)),
             ("made", made.get(vif.source, vif.source)),
+            *(_limits(vif.limits) if vif.limits is not None else ()),
+            *_trust(vif.trust),
             ("held by", _holder(vif.attached)),
             *_traffic(vif.counters, "from its stack", "to its stack"),
         )
@@ -315,6 +314,24 @@ def _words(values: Iterable[object]) -> str:
 
 def _lines(values: Iterable[object]) -> str:
     return "\n".join(map(str, values)) or NOTHING
+
+
+def _limits(limits: control.LimitsInfo) -> Iterable[tuple[str, str]]:
+    yield "frames/s", _limit(limits.frames_per_s)
+    yield "bytes/s", _limit(limits.bytes_per_s)
+    yield "broadcasts/s", _limit(limits.broadcast_per_s)
+    yield "copies/s", _limit(limits.copies_per_s)
+
+
+def _trust(trust: control.TrustInfo) -> Iterable[tuple[str, str]]:
+    if trust.roles:
+        yield "roles", _words(trust.roles)
+    if trust.ethertypes:
+        yield "EtherTypes", _words(f"{ethertype:#06x}" for ethertype in trust.ethertypes)
+    if trust.link_local is not None:
+        yield "link-local", trust.link_local
+    if trust.trusted_tap:
+        yield "tap", "trusted"
 
 
 def _limit(rate: int) -> str:

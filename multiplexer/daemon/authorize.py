@@ -9,11 +9,13 @@ host's.  Static vifs, new ones and those kept from an earlier run go through
 the same checks; only what becomes of a fault differs.
 """
 
+import enum
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import attrs
 
+from pfinet_proto import control
 from pfinet_proto.values import IPAddress, MacAddress, VifName
 
 from ..binding import Fault, Wanted, binding_faults, choose_network, claims
@@ -24,11 +26,16 @@ from ..model import (
     OVERFLOW_UID,
     Config,
     ConfigError,
-    Limits,
+    LinkLocal,
     Network,
+    OwnLimits,
+    Role,
+    Trust,
     Vif,
     stable_mac,
 )
+
+E = TypeVar("E", bound=enum.Enum)
 
 
 class Refused(Exception):
@@ -87,6 +94,10 @@ class VifRequest(Wanted, Protocol):
 
     @property
     def owner(self) -> str: ...
+    @property
+    def limits(self) -> control.OwnLimitsInfo: ...
+    @property
+    def trust(self) -> control.TrustInfo: ...
 
 
 def may_administer(config: Config, caller: Caller) -> bool:
@@ -135,12 +146,16 @@ def check_new_vif(
     if isinstance(network, Fault):
         raise _refusal(network)
     mac = _mac_of(request, network, facts)
+    try:
+        limits, trust = read_limits(request.limits), read_trust(request.trust)
+    except ValueError as error:
+        raise Refused("invalid", str(error)) from None
     ledger = _ledger_of(config, existing)
     for fault in _faults(config, ledger, network, request, mac, facts):
         raise _refusal(fault)
     for fault in _owner_faults(config, owner.uid):
         raise _refusal(fault)
-    return _vif(vif_id, request, owner, network, mac, network.limits)
+    return _vif(vif_id, request, owner, network, mac, limits, trust)
 
 
 def build_vifs(config: Config, facts: HostFacts, ids: Mapping[VifName, str]) -> tuple[Vif, ...]:
@@ -164,7 +179,18 @@ def build_vifs(config: Config, facts: HostFacts, ids: Mapping[VifName, str]) -> 
             faults.append(owner)
         else:
             vifs.append(
-                _vif(ids[static.name], static, owner, network, mac, static.limits, static=True)
+                attrs.evolve(
+                    _vif(
+                        ids[static.name],
+                        static,
+                        owner,
+                        network,
+                        mac,
+                        static.limits,
+                        static.trust,
+                    ),
+                    static=True,
+                )
             )
         for fault in faults:
             key = (fault.field,) if fault.index is None else (fault.field, fault.index)
@@ -203,6 +229,41 @@ def keep_vifs(
             ledger.enter(network, vif, vif.mac)
             kept.append(vif)
     return tuple(kept), tuple(refused)
+
+
+def read_limits(asked: control.OwnLimitsInfo) -> OwnLimits:
+    """Return the limits that are *asked* for.
+
+    Raises:
+        ValueError: if one is out of range.
+    """
+    return OwnLimits(**attrs.asdict(asked))
+
+
+def read_trust(asked: control.TrustInfo) -> Trust:
+    """Return the trust that is *asked* for.
+
+    Raises:
+        ValueError: if there is no such role or link-local, or an EtherType is none.
+    """
+    return Trust(
+        roles=frozenset(_member(Role, "role", role) for role in asked.roles),
+        ethertypes=asked.ethertypes,
+        link_local=(
+            None
+            if asked.link_local is None
+            else _member(LinkLocal, "link-local", asked.link_local)
+        ),
+        trusted_tap=asked.trusted_tap,
+    )
+
+
+def _member(choices: type[E], what: str, text: str) -> E:
+    for choice in choices:
+        if choice.value == text:
+            return choice
+    wanted = " or ".join(str(choice.value) for choice in choices)
+    raise ValueError(f"{what} is {text!r}, wanted {wanted}")
 
 
 def find_owner(text: str, facts: HostFacts) -> Owner | Fault:
@@ -266,9 +327,8 @@ def _vif(
     owner: Owner,
     network: Network,
     mac: MacAddress,
-    limits: Limits,
-    *,
-    static: bool = False,
+    limits: OwnLimits,
+    trust: Trust,
 ) -> Vif:
     return Vif(
         id=vif_id,
@@ -280,7 +340,7 @@ def _vif(
         addresses=wanted.addresses,
         prefixes=wanted.prefixes,
         limits=limits,
-        static=static,
+        trust=trust,
     )
 
 

@@ -40,7 +40,7 @@ from multiplexer.daemon.requests import ID_BYTES, About, Client, Requests
 from multiplexer.daemon.state import State, StateError
 from multiplexer.daemon.vifs import Aside, LiveVif, Vifs
 from multiplexer.datapath.engine import VERDICTS
-from multiplexer.model import Config, ConfigError, UplinkKind, Vif
+from multiplexer.model import Config, ConfigError, UplinkKind
 from multiplexer.policy import compile_network
 from pfinet_proto.control import (
     MAX_REQUEST_BYTES,
@@ -226,7 +226,7 @@ class Control:
         for network in config.networks:
             await self._engine.set_network(compile_network(config, network))
         async with trio.open_nursery() as nursery:
-            await nursery.start(vifs.run, [*static, *(_limited(config, vif) for vif in stored)])
+            await nursery.start(vifs.run, [*static, *stored])
             limits = ConnectionLimits(
                 *CONTROL_LIMITS, is_known=lambda uid: uid == 0 or vifs.has_owner(uid)
             )
@@ -278,11 +278,6 @@ def _static_ids(config: Config, state: State) -> Mapping[VifName, str]:
             ids[vif.name] = secrets.token_hex(ID_BYTES)
             state.keep_static_id(vif.name, ids[vif.name])
     return ids
-
-
-def _limited(config: Config, vif: Vif) -> Vif:
-    """Return a stored *vif* with its limits, which are its network's."""
-    return attrs.evolve(vif, limits=config.network(vif.network).limits)
 
 
 async def _run(boot: ControlBoot, log: Log) -> None:

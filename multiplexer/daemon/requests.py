@@ -30,7 +30,7 @@ from multiplexer.daemon.host import Host
 from multiplexer.daemon.peer import Peer
 from multiplexer.daemon.state import StateError
 from multiplexer.daemon.vifs import KINDS, LiveVif, Vifs
-from multiplexer.model import Config, Network, Uplink, UplinkKind, port_of_uplink
+from multiplexer.model import Config, Limits, Network, Trust, Uplink, UplinkKind, port_of_uplink
 from multiplexer.observe.counters import read_row
 from pfinet_proto import control
 from pfinet_proto.control import ControlError, ErrorCode
@@ -163,7 +163,8 @@ class Requests:
             search=network.search,
             reserved=tuple(map(str, network.reserved)),
             autoconf=network.autoconf,
-            limits=control.LimitsInfo(**attrs.asdict(network.limits)),
+            link_local=network.link_local.value,
+            limits=_limits_info(network.limits),
             vifs=vifs,
         )
 
@@ -338,6 +339,8 @@ class Requests:
             addresses=vif.addresses,
             prefixes=vif.prefixes,
             source="static" if vif.static else "dynamic",
+            limits=_limits_info(vif.limits.over(self._config.network(vif.network).limits)),
+            trust=_trust_info(vif.trust),
             attached=attached,
             counters=read_row(counts.rows[live.port], self._about.verdicts),
             conflicts=tuple(
@@ -371,6 +374,19 @@ def _runs(ports: Iterable[int], longest: int) -> Iterable[range]:
         else:
             runs.append(range(port, port + 1))
     return runs
+
+
+def _limits_info(limits: Limits) -> control.LimitsInfo:
+    return control.LimitsInfo(**attrs.asdict(limits))
+
+
+def _trust_info(trust: Trust) -> control.TrustInfo:
+    return control.TrustInfo(
+        roles=tuple(sorted(role.value for role in trust.roles)),
+        ethertypes=trust.ethertypes,
+        link_local=trust.link_local.value if trust.link_local is not None else None,
+        trusted_tap=trust.trusted_tap,
+    )
 
 
 def _not_found(what: str, name: object) -> ControlError:

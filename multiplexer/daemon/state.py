@@ -16,18 +16,21 @@ import errno
 import json
 import os
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_interface, ip_network
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, Self
 
-from multiplexer.model import Vif
+import attrs
+
+from multiplexer.model import LinkLocal, OwnLimits, Role, Trust, Vif
 from pfinet_proto.values import MacAddress, VifName
 
 #: "Pfmx": tells our database from any other (sqlite.org/fileformat2.html, 1.3.17).
 APPLICATION_ID: Final = 0x50666D78
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 SCHEMA: Final = f"""
 CREATE TABLE vif (
@@ -38,7 +41,11 @@ CREATE TABLE vif (
     network TEXT NOT NULL,
     mac TEXT NOT NULL,
     addresses TEXT NOT NULL,
-    prefixes TEXT NOT NULL
+    prefixes TEXT NOT NULL,
+    limits TEXT NOT NULL DEFAULT '{{}}',
+    trust TEXT NOT NULL DEFAULT '{{}}',
+    ephemeral INTEGER NOT NULL DEFAULT 0,
+    grant_name TEXT
 ) STRICT;
 CREATE TABLE static_vif (
     name TEXT PRIMARY KEY,
@@ -51,6 +58,18 @@ CREATE TABLE nic (
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
+
+#: What makes a database of the version before that of its key.
+UPGRADES: Final[Mapping[int, str]] = MappingProxyType(
+    {
+        2: """
+ALTER TABLE vif ADD COLUMN limits TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE vif ADD COLUMN trust TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE vif ADD COLUMN ephemeral INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE vif ADD COLUMN grant_name TEXT;
+""",
+    }
+)
 
 #: A predecessor that was just killed may not be gone yet.
 LOCK_TIMEOUT_S: Final = 5.0
@@ -102,7 +121,7 @@ class State:
         self._connection.close()
 
     def vifs(self) -> tuple[Vif, ...]:
-        """Return the vifs that were created, by name; their limits are not kept here.
+        """Return the vifs that were created, by name.
 
         Raises:
             StateError: if a row cannot be one.
@@ -141,7 +160,7 @@ class State:
             StateError: if the disk, or an id or name that is there already, does not let it.
         """
         self._write(
-            "INSERT INTO vif VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO vif VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 vif.id,
                 str(vif.name),
@@ -151,6 +170,10 @@ class State:
                 str(vif.mac),
                 json.dumps([str(address) for address in vif.addresses]),
                 json.dumps([str(prefix) for prefix in vif.prefixes]),
+                json.dumps(_limits_to_json(vif.limits)),
+                json.dumps(_trust_to_json(vif.trust)),
+                int(vif.ephemeral),
+                vif.grant,
             ),
         )
 
@@ -209,9 +232,40 @@ class State:
                 mac=MacAddress.parse(row["mac"]),
                 addresses=tuple(map(ip_interface, json.loads(row["addresses"]))),
                 prefixes=tuple(map(ip_network, json.loads(row["prefixes"]))),
+                limits=OwnLimits(**json.loads(row["limits"])),
+                trust=_trust_of_json(**json.loads(row["trust"])),
+                ephemeral=bool(row["ephemeral"]),
+                grant=row["grant_name"],
             )
         except (ValueError, TypeError) as error:
             raise StateError(f"{self._path}: damaged: vif {row['name']!r}: {error}") from error
+
+
+def _limits_to_json(limits: OwnLimits) -> dict[str, int]:
+    return {name: rate for name, rate in attrs.asdict(limits).items() if rate is not None}
+
+
+def _trust_to_json(trust: Trust) -> dict[str, Any]:
+    return {
+        "roles": sorted(role.value for role in trust.roles),
+        "ethertypes": list(trust.ethertypes),
+        "link_local": None if trust.link_local is None else trust.link_local.value,
+        "trusted_tap": trust.trusted_tap,
+    }
+
+
+def _trust_of_json(
+    roles: Sequence[str] = (),
+    ethertypes: Sequence[int] = (),
+    link_local: str | None = None,
+    trusted_tap: bool = False,
+) -> Trust:
+    return Trust(
+        frozenset(map(Role, roles)),
+        tuple(ethertypes),
+        None if link_local is None else LinkLocal(link_local),
+        trusted_tap,
+    )
 
 
 def _refuse_orphaned_log(path: Path) -> None:
@@ -250,14 +304,18 @@ def _prepare(path: Path, connection: sqlite3.Connection) -> None:
     if application_id != APPLICATION_ID:
         raise StateError(f"{path} is not a database of multiplexerd: damaged, and not touched")
     version = _pragma(connection, "user_version")
-    if version != SCHEMA_VERSION:
+    if not 1 <= version <= SCHEMA_VERSION:
         raise StateError(
-            f"{path} has schema version {version}, wanted {SCHEMA_VERSION}: it is of another"
+            f"{path} has schema version {version}, wanted 1 to {SCHEMA_VERSION}: it is of another"
             " release, and not touched"
         )
     found = _pragma(connection, "integrity_check")
     if found != "ok":
         raise StateError(f"{path}: damaged, and not touched: {found}")
+    for newer in range(version + 1, SCHEMA_VERSION + 1):
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {UPGRADES[newer]} PRAGMA user_version = {newer}; COMMIT;"
+        )
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> Any:

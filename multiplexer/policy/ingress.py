@@ -7,12 +7,13 @@ A row is 688 bytes, little-endian, without padding but the two bytes shown;
     mac[6], 2 zero bytes, u64 frames_per_s, bytes_per_s, broadcast_per_s, copies_per_s,
     16 of (ipv4[4], u8 length), 32 of (ipv6[16], u8 length), 8 of u16 ethertype
 
-What is not used is zero.  Flags are the roles of a vif (router, DHCP server,
-any EtherType) and say no to each so far.
+What is not used is zero.  Flags are the roles of a vif: 1 router, 2 DHCP server.
 """
 
 import struct
+from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
+from types import MappingProxyType
 from typing import Final
 
 import attrs
@@ -20,20 +21,20 @@ import attrs
 from pfinet_proto.values import IPNetwork, MacAddress
 
 from ..binding import bound_prefixes
-from ..model import MAX_BOUND, Config, Limits, Vif, id_of_network
+from ..model import MAX_BOUND, MAX_ETHERTYPES, Config, Limits, Role, Vif, id_of_network
 
 VIF_ROW_LEN: Final = 688
 
 _HEAD: Final = struct.Struct("<HHBBBB6s2x4Q")
 _IPV4: Final = struct.Struct("<4sB")
 _IPV6: Final = struct.Struct("<16sB")
-_MAX_ETHERTYPES: Final = 8
-_ETHERTYPES_LEN: Final = 2 * _MAX_ETHERTYPES
+_ETHERTYPES: Final = struct.Struct(f"<{MAX_ETHERTYPES}H")
 _IPV4_LEN: Final = _IPV4.size * MAX_BOUND[4]
 _IPV6_LEN: Final = _IPV6.size * MAX_BOUND[6]
-_NO_ROLES: Final = 0
 
-assert _HEAD.size + _IPV4_LEN + _IPV6_LEN + _ETHERTYPES_LEN == VIF_ROW_LEN
+_FLAG_OF: Final[Mapping[Role, int]] = MappingProxyType({Role.ROUTER: 1, Role.DHCP_SERVER: 2})
+
+assert _HEAD.size + _IPV4_LEN + _IPV6_LEN + _ETHERTYPES.size == VIF_ROW_LEN
 
 
 @attrs.frozen
@@ -73,25 +74,27 @@ def compile_vif(config: Config, vif: Vif) -> bytes:
             f"vif {vif.name} is bound to {len(ipv4)} IPv4 and {len(ipv6)} IPv6 prefixes,"
             f" wanted at most {MAX_BOUND[4]} and {MAX_BOUND[6]}"
         )
+    limits = vif.limits.over(network.limits)
+    ethertypes = vif.trust.ethertypes
     head = _HEAD.pack(
         id_of_network(config, network.name),
         network.mtu,
-        _NO_ROLES,
+        sum(_FLAG_OF[role] for role in vif.trust.roles),
         len(ipv4),
         len(ipv6),
-        0,
+        len(ethertypes),
         vif.mac.packed,
-        vif.limits.frames_per_s,
-        vif.limits.bytes_per_s,
-        vif.limits.broadcast_per_s,
-        vif.limits.copies_per_s,
+        limits.frames_per_s,
+        limits.bytes_per_s,
+        limits.broadcast_per_s,
+        limits.copies_per_s,
     )
     return b"".join(
         [
             head,
             b"".join(ipv4).ljust(_IPV4_LEN, b"\0"),
             b"".join(ipv6).ljust(_IPV6_LEN, b"\0"),
-            bytes(_ETHERTYPES_LEN),
+            _ETHERTYPES.pack(*ethertypes, *[0] * (MAX_ETHERTYPES - len(ethertypes))),
         ]
     )
 
@@ -105,7 +108,7 @@ def decode_vif(row: bytes) -> VifRow:
     if len(row) != VIF_ROW_LEN:
         raise ValueError(f"vif row is {len(row)} bytes, not {VIF_ROW_LEN}")
     network_id, mtu, flags, n_ipv4, n_ipv6, n_ethertypes, mac, *rates = _HEAD.unpack_from(row)
-    if n_ipv4 > MAX_BOUND[4] or n_ipv6 > MAX_BOUND[6] or n_ethertypes > _MAX_ETHERTYPES:
+    if n_ipv4 > MAX_BOUND[4] or n_ipv6 > MAX_BOUND[6] or n_ethertypes > MAX_ETHERTYPES:
         raise ValueError(f"vif row counts {n_ipv4}, {n_ipv6} and {n_ethertypes} entries")
     ipv4 = row[_HEAD.size :][:_IPV4_LEN]
     ipv6 = row[_HEAD.size + _IPV4_LEN :][:_IPV6_LEN]
@@ -119,5 +122,5 @@ def decode_vif(row: bytes) -> VifRow:
             *map(IPv4Network, list(_IPV4.iter_unpack(ipv4))[:n_ipv4]),
             *map(IPv6Network, list(_IPV6.iter_unpack(ipv6))[:n_ipv6]),
         ),
-        ethertypes=struct.unpack_from(f"<{n_ethertypes}H", row, VIF_ROW_LEN - _ETHERTYPES_LEN),
+        ethertypes=_ETHERTYPES.unpack_from(row, VIF_ROW_LEN - _ETHERTYPES.size)[:n_ethertypes],
     )

@@ -44,11 +44,13 @@ __all__ = [
     "NetworkShow",
     "Networks",
     "Operation",
+    "OwnLimitsInfo",
     "Reply",
     "Request",
     "Result",
     "Status",
     "StatusInfo",
+    "TrustInfo",
     "UplinkInfo",
     "UplinkList",
     "UplinkShow",
@@ -148,6 +150,30 @@ class LimitsInfo:
 
 
 @attrs.frozen
+class OwnLimitsInfo:
+    """The limits that one vif has of its own; null is what its network says."""
+
+    frames_per_s: int | None = None
+    bytes_per_s: int | None = None
+    broadcast_per_s: int | None = None
+    copies_per_s: int | None = None
+
+
+@attrs.frozen
+class TrustInfo:
+    """What an administrator lets one vif do that others may not.
+
+    *roles* are of `router` and `dhcp-server`; *link_local* is `eui64` or
+    `first-come`, null is what its network says.
+    """
+
+    roles: tuple[str, ...] = ()
+    ethertypes: tuple[int, ...] = ()
+    link_local: str | None = None
+    trusted_tap: bool = False
+
+
+@attrs.frozen
 class NetworkInfo(Result):
     """A network; *uplink_port* is false if nothing passes between it and the wire."""
 
@@ -164,6 +190,7 @@ class NetworkInfo(Result):
     autoconf: bool
     limits: LimitsInfo
     vifs: int
+    link_local: str = "eui64"
 
 
 @attrs.frozen
@@ -238,7 +265,8 @@ class VifInfo(Result):
     """A vif: its binding, its owner, and what goes on.
 
     *source* is `static` (from the configuration file) or `dynamic` (created
-    on request).
+    on request).  *limits* are those that hold, its own and its network's; None
+    if an older daemon does not tell.
     """
 
     name: VifName
@@ -253,6 +281,8 @@ class VifInfo(Result):
     attached: Holder | None
     counters: Counters
     conflicts: tuple[Conflict, ...]
+    limits: LimitsInfo | None = None
+    trust: TrustInfo = TrustInfo()
 
 
 @attrs.frozen
@@ -351,6 +381,8 @@ class VifCreate(Request[VifInfo]):
     prefixes: tuple[IPNetwork, ...] = attrs.field(default=(), validator=_at_most(MAX_PREFIXES))
     mac: MacAddress | None = None
     network: str | None = None
+    limits: OwnLimitsInfo = OwnLimitsInfo()
+    trust: TrustInfo = TrustInfo()
 
 
 @attrs.frozen

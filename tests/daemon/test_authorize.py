@@ -1,6 +1,7 @@
 """Who may have which vif, use it, and administer; each refusal says by what."""
 
 from ipaddress import IPv6Network, ip_address, ip_interface, ip_network
+from typing import Any
 
 import attrs
 import pytest
@@ -17,8 +18,18 @@ from multiplexer.daemon.authorize import (
     may_administer,
     may_use,
 )
-from multiplexer.model import MAX_VIFS, Config, ConfigError, Limits, Vif, stable_mac
-from pfinet_proto.control import VifCreate
+from multiplexer.model import (
+    MAX_VIFS,
+    Config,
+    ConfigError,
+    LinkLocal,
+    OwnLimits,
+    Role,
+    Trust,
+    Vif,
+    stable_mac,
+)
+from pfinet_proto.control import OwnLimitsInfo, TrustInfo, VifCreate
 from pfinet_proto.values import MacAddress, VifName
 
 TEXT = """\
@@ -92,9 +103,51 @@ def test_a_granted_vif_has_all_that_was_asked_for_and_the_limits_of_its_network(
         mac=MacAddress.parse("02:00:00:00:00:0a"),
         addresses=(ip_interface("10.0.1.10/24"), ip_interface("fd00:1::10/64")),
         prefixes=(ip_network("fd00:1::a:0/112"),),
-        limits=Limits(frames_per_s=7),
         static=False,
     )
+
+
+def test_a_vif_has_the_limits_and_the_trust_that_were_asked_for() -> None:
+    vif = check_new_vif(
+        CONFIG,
+        (),
+        attrs.evolve(
+            request(),
+            limits=OwnLimitsInfo(bytes_per_s=5),
+            trust=TrustInfo(("router", "dhcp-server"), (0x88CC,), "first-come", True),
+        ),
+        FACTS,
+        ID,
+    )
+
+    assert vif.limits == OwnLimits(bytes_per_s=5)
+    assert vif.trust == Trust(frozenset(Role), (0x88CC,), LinkLocal.FIRST_COME, True)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"limits": OwnLimitsInfo(-1)}, "frames_per_s is -1, wanted 0 to 8000000000"),
+        (
+            {"trust": TrustInfo(("king",))},
+            "role is 'king', wanted router or dhcp-server",
+        ),
+        (
+            {"trust": TrustInfo(link_local="any")},
+            "link-local is 'any', wanted eui64 or first-come",
+        ),
+        (
+            {"trust": TrustInfo(ethertypes=(0x05FF,))},
+            "EtherType is 0x05ff, wanted 0x0600 to 0xffff",
+        ),
+        ({"trust": TrustInfo(ethertypes=(0x88CC,) * 9)}, "9 EtherTypes, wanted at most 8"),
+    ],
+)
+def test_limits_and_trust_that_cannot_be_are_refused(asked: dict[str, Any], message: str) -> None:
+    with pytest.raises(Refused) as caught:
+        check_new_vif(CONFIG, (), attrs.evolve(request(), **asked), FACTS, ID)
+
+    assert (caught.value.code, caught.value.message) == ("invalid", message)
 
 
 def test_a_vif_without_a_mac_has_the_stable_one_of_its_networks_nic() -> None:
@@ -431,7 +484,7 @@ def test_static_vifs_are_built_from_the_file_and_their_owners_may_be_anybody() -
             network="lan",
             mac=stable_mac(NIC_MAC, VifName("one")),
             addresses=(ip_interface("10.0.1.10/24"),),
-            limits=Limits(frames_per_s=7, bytes_per_s=5),
+            limits=OwnLimits(bytes_per_s=5),
             static=True,
         ),
         Vif(

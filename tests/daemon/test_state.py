@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from multiplexer.daemon.state import SCHEMA_VERSION, State, StateError
-from multiplexer.model import Vif
+from multiplexer.model import LinkLocal, OwnLimits, Role, Trust, Vif
 from pfinet_proto.values import MacAddress, VifName
 
 ALICE = Vif(
@@ -25,6 +25,10 @@ ALICE = Vif(
     mac=MacAddress.parse("52:54:00:00:00:01"),
     addresses=(ip_interface("10.77.0.11/24"), ip_interface("fd77::11/64")),
     prefixes=(ip_network("fd77:0:0:0:5::/80"),),
+    limits=OwnLimits(bytes_per_s=0, copies_per_s=7),
+    trust=Trust(frozenset({Role.ROUTER}), (0x88CC,), LinkLocal.FIRST_COME, trusted_tap=True),
+    ephemeral=True,
+    grant="students",
 )
 BOB = Vif(
     "b" * 32, VifName.parse("bob"), 20002, None, "lan", MacAddress.parse("52:54:00:00:00:02")
@@ -164,6 +168,14 @@ def ruin_addresses(path: Path) -> None:
     change(path, "UPDATE vif SET addresses = '{\"a\": 1}'")
 
 
+def ruin_limits(path: Path) -> None:
+    change(path, "UPDATE vif SET limits = '{\"bytes_per_s\": -1}'")
+
+
+def ruin_trust(path: Path) -> None:
+    change(path, 'UPDATE vif SET trust = \'{"roles": ["king"]}\'')
+
+
 def take_a_later_release(path: Path) -> None:
     change(path, f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
 
@@ -185,7 +197,12 @@ RUINS = [
     (ruin_mac, "damaged: vif 'alice': 'no mac' is not a MAC address"),
     (ruin_id, "damaged: vif 'alice': vif id is '../../etc'"),
     (ruin_addresses, "damaged: vif 'alice'"),
-    (take_a_later_release, "has schema version 2, wanted 1"),
+    (ruin_limits, "damaged: vif 'alice': bytes_per_s is -1"),
+    (ruin_trust, "damaged: vif 'alice': 'king' is not a valid Role"),
+    (
+        take_a_later_release,
+        f"has schema version {SCHEMA_VERSION + 1}, wanted 1 to {SCHEMA_VERSION}",
+    ),
     (take_another_program, "is not a database of multiplexerd"),
 ]
 
@@ -220,3 +237,38 @@ def test_a_log_without_its_database_is_refused(path: Path) -> None:
 def test_a_directory_that_is_not_there_is_the_systems_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         State.open(tmp_path / "nowhere" / "state.db")
+
+
+FIRST_SCHEMA = """
+CREATE TABLE vif (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    owner_uid INTEGER NOT NULL,
+    owner_name TEXT,
+    network TEXT NOT NULL,
+    mac TEXT NOT NULL,
+    addresses TEXT NOT NULL,
+    prefixes TEXT NOT NULL
+) STRICT;
+CREATE TABLE static_vif (name TEXT PRIMARY KEY, id TEXT NOT NULL UNIQUE) STRICT;
+CREATE TABLE nic (uplink TEXT PRIMARY KEY, mac TEXT NOT NULL) STRICT;
+PRAGMA application_id = 0x50666D78;
+PRAGMA user_version = 1;
+"""
+
+
+def test_a_database_of_the_first_release_is_upgraded_with_all_its_vifs(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(FIRST_SCHEMA)
+        connection.execute(
+            "INSERT INTO vif VALUES (?, 'bob', 20002, NULL, 'lan', ?, '[]', '[]')",
+            (BOB.id, str(BOB.mac)),
+        )
+        connection.commit()
+
+    for _ in range(2):
+        with opened(path) as state:
+            assert state.vifs() == (BOB,)
+    with opened(path) as state:
+        state.add(ALICE)
+        assert state.vifs() == (ALICE, BOB)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from multiplexer import model
 from multiplexer.binding import bound_prefixes
-from multiplexer.model import Config, Limits, Mode, Network, Vif
+from multiplexer.model import Config, Limits, Mode, Network, OwnLimits, Role, Trust, Vif
 from multiplexer.policy.ingress import VIF_ROW_LEN, VifRow, compile_vif, decode_vif
 from pfinet_proto.values import MacAddress, VifName
 
@@ -32,7 +32,7 @@ VIF = Vif(
     mac=MAC,
     addresses=(ip_interface("10.0.1.5/24"), ip_interface("fd00:1::5/64")),
     prefixes=(ip_network("10.0.1.64/28"),),
-    limits=Limits(1, 8_000_000_000, 500, 50_000),
+    limits=OwnLimits(1, 8_000_000_000, 500, 50_000),
 )
 
 GOLDEN = (
@@ -58,13 +58,27 @@ def test_a_row_is_the_golden_one_byte_by_byte() -> None:
     assert compile_vif(CONFIG, VIF).hex() == GOLDEN.replace(" ", "")
 
 
+def test_roles_and_ethertypes_are_in_the_row() -> None:
+    trust = Trust(frozenset(Role), ethertypes=(0x88CC, 0x0842))
+
+    row = decode_vif(compile_vif(CONFIG, attrs.evolve(VIF, trust=trust)))
+
+    assert (row.flags, row.ethertypes) == (3, (0x88CC, 0x0842))
+
+
+def test_limits_that_a_vif_does_not_have_are_its_networks() -> None:
+    vif = attrs.evolve(VIF, limits=OwnLimits(bytes_per_s=5))
+
+    assert decode_vif(compile_vif(CONFIG, vif)).limits == Limits(bytes_per_s=5)
+
+
 def test_a_row_reads_back_as_what_was_compiled() -> None:
     assert decode_vif(compile_vif(CONFIG, VIF)) == VifRow(
         network_id=1,
         mtu=9000,
         flags=0,
         mac=MAC,
-        limits=VIF.limits,
+        limits=Limits(1, 8_000_000_000, 500, 50_000),
         prefixes=(
             ip_network("10.0.1.5/32"),
             ip_network("10.0.1.64/28"),
@@ -165,7 +179,7 @@ def test_any_binding_reads_back_as_it_was(
         mac=mac,
         addresses=tuple(ip_interface(f"{address}") for address in (*ipv4, *ipv6)),
         prefixes=(),
-        limits=limits,
+        limits=OwnLimits(**attrs.asdict(limits)),
     )
 
     row = decode_vif(compile_vif(CONFIG, vif))

@@ -8,11 +8,12 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn, TypeVar
 
-from pfinet_client.attachment import VifRefused, connect_attach
+from pfinet_client.attachment import VifRefused
 from pfinet_client.command import default_command, say
+from pfinet_client.entrance import Entrance
 from pfinet_client.errors import StackError
 from pfinet_client.exec import enter_and_become
-from pfinet_client.locate import TIMEOUT_S, ControlClient, control_path, locate_vif
+from pfinet_client.locate import ControlClient, control_path
 from pfinet_client.render import vif_page, vif_table
 from pfinet_client.run import run
 from pfinet_client.signals import die_by
@@ -95,10 +96,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     name = None if arguments.vif is None else VifName.parse(arguments.vif)
-    located = locate_vif(name, arguments.control)
     hello = Hello(offload=OFFLOAD, transports=(Transport.STREAM,), client="pfinet run")
-    attachment = connect_attach(located.path("attach"), hello, TIMEOUT_S)
-    status = run(attachment, _command(arguments))
+    status = run(Entrance(name, arguments.control, hello), _command(arguments))
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         die_by(number)

@@ -79,9 +79,15 @@ ROWS: Mapping[str, Row] = MappingProxyType(
             ("attrs", "cffi"),
             pure=False,
         ),
+        "client's decisions": Row(
+            ("pfinet_client.reattach",),
+            ("protocol",),
+            ("attrs",),
+            pure=True,
+        ),
         "client": Row(
             ("pfinet_client",),
-            ("protocol",),
+            ("protocol", "client's decisions"),
             ("attrs", "cffi", "pyroute2", "rich", "trio"),
             pure=False,
         ),

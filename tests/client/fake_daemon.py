@@ -3,6 +3,7 @@
 It speaks through pfinet_proto alone, so that what is tested is the client.
 """
 
+import os
 import socket
 import struct
 import threading
@@ -17,6 +18,7 @@ from typing import Any
 from attrs import define, evolve, field
 
 from pfinet_proto.attach import (
+    COOKIE_LEN,
     MAX_MESSAGE_BYTES,
     Binding,
     Goodbye,
@@ -84,15 +86,21 @@ class Port:
     """What its client sent: the first thousand, for those that follow are bulk."""
     longest_bytes: int = 0
     """Of all records that its client sent."""
+    refusals: list[Refused] = field(factory=list)
+    """What the next clients are told instead of a welcome."""
+    hellos: list[Hello] = field(factory=list)
+    """Of all its clients, refused ones too."""
+    cookies: list[bytes] = field(factory=list)
+    """Of all its welcomes."""
     attached: threading.Event = field(factory=threading.Event)
     detached: threading.Event = field(factory=threading.Event)
 
 
 class FakeDaemon:
-    """Listens from construction to `close`."""
+    """Listens from construction to `close`, and again from `start` to `close`."""
 
     def __init__(self, bindings: Sequence[tuple[Binding, int]], offload: Offload) -> None:
-        self._offload = offload
+        self.offload = offload
         self.changed = threading.Condition()
         """Notified after each change of a port."""
         self.ports = {str(each.vif): Port(each, owner) for each, owner in bindings}
@@ -100,9 +108,13 @@ class FakeDaemon:
         self.directory.chmod(0o755)
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
+        self.start()
+
+    def start(self) -> None:
+        """Listen, also where a run before left its sockets."""
         self._serve(self.control, socket.SOCK_STREAM, self._answer_requests)
         for name, port in self.ports.items():
-            (self.directory / name).mkdir(mode=0o711)
+            (self.directory / name).mkdir(mode=0o711, exist_ok=True)
             path = self.directory / name / "attach"
             self._serve(path, socket.SOCK_SEQPACKET, partial(self._greet, port))
 
@@ -113,6 +125,7 @@ class FakeDaemon:
     def _serve(
         self, path: Path, kind: socket.SocketKind, serve: Callable[[socket.socket], None]
     ) -> None:
+        path.unlink(missing_ok=True)
         listener = socket.socket(socket.AF_UNIX, kind)
         listener.bind(str(path))
         path.chmod(0o666)
@@ -178,19 +191,24 @@ class FakeDaemon:
     def _greet(self, port: Port, client: socket.socket) -> None:
         hello = decode_untrusted(client.recv(MAX_MESSAGE_BYTES))
         assert isinstance(hello, Hello)
+        port.hellos.append(hello)
         pid, uid = _peer(client)
-        if port.holder is not None:
+        refused = port.refusals.pop(0) if port.refusals else None
+        if refused is None and port.holder is not None:
             taken = f"vif {port.binding.vif} is held by uid {port.holder.uid}"
-            client.send(encode(Refused(RefusedCode.TAKEN, taken)))
+            refused = Refused(RefusedCode.TAKEN, taken)
+        if refused is not None:
+            client.send(encode(refused))
             client.close()
             return
-        offload = hello.offload & self._offload
+        offload = hello.offload & self.offload
         port.data, theirs = socket.socketpair()
         port.attach = client
         port.holder = Holder(uid, pid, "stream", int(offload), 0)
         port.detached.clear()
         self._sockets.append(port.data)
-        welcome = Welcome(1, Transport.STREAM, offload, bytes(16), port.binding)
+        port.cookies.append(os.urandom(COOKIE_LEN))
+        welcome = Welcome(1, Transport.STREAM, offload, port.cookies[-1], port.binding)
         with theirs:
             socket.send_fds(client, [encode(welcome)], [theirs.fileno()])
         port.attached.set()

@@ -5,7 +5,6 @@ import os
 import pty
 import signal
 import socket
-import struct
 import subprocess
 from collections.abc import Iterator
 from ipaddress import ip_interface, ip_network
@@ -492,30 +491,6 @@ def test_a_deleted_vif_is_told_and_hangs_the_command_up(alice: ClientUser) -> No
             "pfinet: vif v1: vif v1 was deleted by root; the stack is disconnected"
         )
         assert stack.wait() == 4
-
-
-def test_a_daemon_that_dies_disconnects_the_stack_and_the_command_goes_on(
-    alice: ClientUser,
-) -> None:
-    script = "read line; cat /sys/class/net/pfinet0/carrier; exit 9"
-    with alice.stack("v1", script) as stack:
-        alice.daemon.close()
-
-        assert stack.read_error_line() == (
-            "pfinet: vif v1: the daemon is gone; the stack is disconnected"
-        )
-        stack.say("")
-        assert stack.read_line() == "0"
-        assert stack.wait() == 9
-
-
-def test_a_malformed_length_from_the_daemon_disconnects_and_says_so(alice: ClientUser) -> None:
-    with alice.stack("v1", "read line") as stack:
-        alice.daemon.inject("v1", struct.pack("!I", 7) + bytes(7))
-
-        assert stack.read_error_line() == (
-            "pfinet: vif v1: the daemon sent a malformed length, 7; the stack is disconnected"
-        )
 
 
 def test_an_interface_that_the_user_deletes_disconnects_and_frees_the_vif(

@@ -1,0 +1,78 @@
+"""Stacks whose daemon goes away under them, and their established connections."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from tests.support.lab import Daemon, Lab, Stack, interpreter
+from tests.support.programs import ping, running
+
+OWNERS = {"alice": 20001, "bob": 20002}
+
+_ECHO = """
+import socket
+with socket.create_server(("10.77.0.12", 80)) as server:
+    print("listening", flush=True)
+    client, _ = server.accept()
+    while data := client.recv(4096):
+        client.sendall(data)
+"""
+_TALK = """
+import socket
+with socket.create_connection(("10.77.0.12", 80)) as server:
+    while line := input():
+        server.sendall(line.encode())
+        print(server.recv(4096).decode(), flush=True)
+"""
+
+
+class Conversation:
+    """A TCP connection between two stacks."""
+
+    def __init__(self, talk: subprocess.Popen[str]) -> None:
+        self._talk = talk
+
+    def say(self, word: str) -> None:
+        assert self._talk.stdin is not None
+        self._talk.stdin.write(word + "\n")
+        self._talk.stdin.flush()
+
+    def hear(self) -> str:
+        assert self._talk.stdout is not None
+        return self._talk.stdout.readline().rstrip("\n")
+
+
+@contextmanager
+def conversation(client: Stack, server: Stack) -> Iterator[Conversation]:
+    python = interpreter().executable
+    with running(server, python, "-c", _ECHO, until="listening"):
+        talk = client.popen(*(python, "-c", _TALK), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        yield Conversation(talk)
+        assert talk.stdin is not None
+        talk.stdin.write("\n")
+        talk.stdin.close()
+
+
+@pytest.mark.parametrize("end", [Daemon.stop, Daemon.kill], ids=["stopped", "killed"])
+def test_a_connection_survives_a_daemon_that_was(
+    lab: Lab, end: Callable[[Daemon], object]
+) -> None:
+    lab.configure(OWNERS)
+    first = Daemon(lab)
+    with ExitStack() as stacks:
+        alice, bob = (
+            stacks.enter_context(lab.user(uid).stack(name)) for name, uid in OWNERS.items()
+        )
+        talk = stacks.enter_context(conversation(alice, bob))
+        talk.say("before")
+        assert talk.hear() == "before"
+
+        end(first)
+        talk.say("meanwhile")
+
+        with lab.daemon():
+            assert talk.hear() == "meanwhile"
+            assert ping(alice, "10.77.0.1")
+            assert lab.query("vif", "show", "alice")["attached"]["pid"] == alice.process.pid

@@ -3,7 +3,7 @@
 Reading goes from text to tables (tomllib), from tables to values (one function
 for each type of value), and from values to a Config (whatever takes a look at
 more than one key).  Each kind of table looks back only: networks at uplinks,
-vifs at networks.
+vifs and grants at networks.
 
 An error does not end it.  What depends on a wrong value is left out and all
 else is still checked, so that one run of ``multiplexerd --check`` finds all
@@ -55,6 +55,7 @@ from .model import (
     Config,
     ConfigError,
     Daemon,
+    Grant,
     Limits,
     LinkLocal,
     Mode,
@@ -74,7 +75,7 @@ from .toml_tables import Problems, Table, show, suggest
 #: Every key there is, by the kind of table that it stands in; "" is the file itself.
 KEYS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
-        "": ("daemon", "uplink", "network", "vif"),
+        "": ("daemon", "uplink", "network", "vif", "grant"),
         "daemon": (
             "run_dir",
             "state_dir",
@@ -109,6 +110,7 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "link-local",
             "trusted_tap",
         ),
+        "grant": ("to", "network", "addresses", "vifs", "limits"),
         "limits": ("frames_per_s", "bytes_per_s", "broadcast_per_s", "copies_per_s"),
     }
 )
@@ -168,8 +170,11 @@ class _ConfigReader:
         self.uplinks: dict[str, Uplink] = {}
         self.networks: dict[str, Network] = {}
         self.vifs: list[StaticVif] = []
+        self.grants: list[Grant] = []
         # Tables with something wrong: they are there, and say no more.
-        self.wrong: dict[str, set[str]] = {kind: set() for kind in ("uplink", "network", "vif")}
+        self.wrong: dict[str, set[str]] = {
+            kind: set() for kind in ("uplink", "network", "vif", "grant")
+        }
         self.prefixes: list[tuple[IPNetwork, str]] = []
         self.bridged: dict[str, str] = {}
         self.ledger = Ledger()
@@ -183,11 +188,14 @@ class _ConfigReader:
             self.read_network(name, table)
         for name, table in self.named_tables("vif"):
             self.read_vif(name, table)
+        for name, table in self.named_tables("grant"):
+            self.read_grant(name, table)
         return Config(
             daemon=daemon,
             uplinks=tuple(self.uplinks.values()),
             networks=tuple(self.networks.values()),
             vifs=tuple(self.vifs),
+            grants=tuple(self.grants),
             warnings=self.problems.warnings,
             origin=origin,
         )
@@ -321,6 +329,27 @@ class _ConfigReader:
                 )
             )
 
+    def read_grant(self, name: str, table: Table) -> None:
+        to = table.take_list("to", read_admin)
+        network_name = table.require("network", read_name, "the name of a network")
+        addresses = table.take_list("addresses", read_range)
+        vifs = table.take("vifs", read_integer(1, MAX_VIFS), 1)
+        limits = _read_limits(table)
+        if not to and table.ok("to"):
+            table.problem(("to",), "missing, wanted users, uids or @ and groups")
+        if not addresses and table.ok("addresses"):
+            table.problem(("addresses",), "missing, wanted addresses of the network")
+        network = None
+        if network_name is not None and network_name not in self.wrong["network"]:
+            network = self.networks.get(network_name)
+            if network is None:
+                hint = suggest(network_name, list(self.networks))
+                table.problem(("network",), f"no network is named {show(network_name)}{hint}")
+        if network is not None and table.ok("addresses"):
+            _check_granted(table, network.prefixes, addresses)
+        if network is not None and table.ok():
+            self.grants.append(Grant(name, to, network.name, addresses, vifs, limits))
+
     # ---- what takes a look at other tables ----
 
     def check_prefixes(self, name: str, table: Table, prefixes: tuple[IPNetwork, ...]) -> None:
@@ -430,6 +459,15 @@ def _check_reserved(
         if not any(range_.overlaps(prefix) for prefix in prefixes):
             problem = f"{range_} is outside the network, wanted it in {_list(prefixes)}"
             table.problem(("reserved", index), problem)
+
+
+def _check_granted(
+    table: Table, prefixes: tuple[IPNetwork, ...], addresses: tuple[AddressRange, ...]
+) -> None:
+    for index, range_ in enumerate(addresses):
+        if not any(range_.first in prefix and range_.last in prefix for prefix in prefixes):
+            problem = f"{range_} is not all in the network, wanted it in {_list(prefixes)}"
+            table.problem(("addresses", index), problem)
 
 
 def _list(prefixes: tuple[IPNetwork, ...]) -> str:

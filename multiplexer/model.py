@@ -199,6 +199,14 @@ class AddressRange:
             and int(self.first) <= int(prefix.broadcast_address)
         )
 
+    def holds(self, prefix: IPNetwork) -> bool:
+        """Whether every address of *prefix* is in the range."""
+        return (
+            prefix.version == self.first.version
+            and int(self.first) <= int(prefix.network_address)
+            and int(prefix.broadcast_address) <= int(self.last)
+        )
+
     def __str__(self) -> str:
         return f"{self.first}-{self.last}" if self.first != self.last else str(self.first)
 
@@ -294,6 +302,24 @@ class StaticVif:
 
 
 @attrs.frozen
+class Grant:
+    """The administrator's word that users may make vifs for themselves.
+
+    *to* names them: user names, uids in digits, and groups led by ``@``.  Each of
+    them may have *vifs* vifs by it at once, in *network*, bound to what lies in
+    *addresses*.  *limits* are the most that such a vif may have, and what it has
+    if it asks for none; None is what the network says.
+    """
+
+    name: str
+    to: tuple[str, ...]
+    network: str
+    addresses: tuple[AddressRange, ...]
+    vifs: int = 1
+    limits: OwnLimits = OwnLimits()
+
+
+@attrs.frozen
 class Daemon:
     """Paths, accounts and who may administer.
 
@@ -343,6 +369,7 @@ class Config:
     uplinks: tuple[Uplink, ...] = ()
     networks: tuple[Network, ...] = ()
     vifs: tuple[StaticVif, ...] = ()
+    grants: tuple[Grant, ...] = ()
     warnings: tuple[str, ...] = ()
     origin: Origin = attrs.field(default=Origin(), eq=False, repr=False)
 

@@ -14,6 +14,7 @@ from multiplexer.model import (
     Config,
     ConfigError,
     Daemon,
+    Grant,
     Limits,
     LinkLocal,
     Mode,
@@ -78,6 +79,18 @@ trusted_tap = true
 [vif.b]
 owner = "1001"
 addresses = ["192.168.0.2/24"]
+
+[grant.students]
+to = ["bob", "1002", "@students", "@20"]
+network = "lan"
+addresses = ["10.0.1.100-10.0.1.199", "fd00:1::1:0/112"]
+vifs = 2
+limits = { frames_per_s = 5 }
+
+[grant.all]
+to = ["@users"]
+network = "island"
+addresses = ["192.168.0.128/25"]
 """
 
 
@@ -154,6 +167,27 @@ def test_every_key_of_a_full_file_arrives_in_the_model() -> None:
                 addresses=(ip_interface("192.168.0.2/24"),),
             ),
         ),
+        grants=(
+            Grant(
+                name="students",
+                to=("bob", "1002", "@students", "@20"),
+                network="lan",
+                addresses=(
+                    AddressRange(ip_address("10.0.1.100"), ip_address("10.0.1.199")),
+                    AddressRange(ip_address("fd00:1::1:0"), ip_address("fd00:1::1:ffff")),
+                ),
+                vifs=2,
+                limits=OwnLimits(frames_per_s=5),
+            ),
+            Grant(
+                name="all",
+                to=("@users",),
+                network="island",
+                addresses=(
+                    AddressRange(ip_address("192.168.0.128"), ip_address("192.168.0.255")),
+                ),
+            ),
+        ),
     )
 
 
@@ -201,7 +235,7 @@ WRONG = {
     "unknown table": ("[deamon]\n", 'm.toml:1: deamon: unknown key, did you mean "daemon"?'),
     "unlike any table": (
         "[x]\n",
-        'm.toml:1: x: unknown key, wanted "daemon", "uplink", "network" or "vif"',
+        'm.toml:1: x: unknown key, wanted "daemon", "uplink", "network", "vif" or "grant"',
     ),
     "unknown key": (
         "[daemon]\n\nrundir = 1\n",
@@ -588,6 +622,55 @@ def test_networks_in_any_number_share_an_uplink_that_leads_nowhere() -> None:
     assert parse_config(text, "m.toml").warnings == ()
 
 
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("to = []", "to: missing, wanted users, uids or @ and groups"),
+        ('to = ["@"]', 'to: "@", wanted a user name, a uid in digits, or @ and a group'),
+        ('network = "lam"', 'network: no network is named "lam", did you mean "lan"?'),
+        ("addresses = []", "addresses: missing, wanted addresses of the network"),
+        (
+            'addresses = ["10.0.1.250-10.0.2.3"]',
+            "addresses: 10.0.1.250-10.0.2.3 is not all in the network,"
+            " wanted it in 10.0.1.0/24 or fd00:1::/64",
+        ),
+        ("vifs = 0", "vifs: 0, wanted an integer from 1 to 4032"),
+        ("limits = { copies_per_s = -1 }", "copies_per_s: -1, wanted an integer"),
+    ],
+)
+def test_a_grant_that_cannot_be_is_refused_with_its_line(line: str, problem: str) -> None:
+    lines = {
+        "to": 'to = ["alice"]',
+        "network": 'network = "lan"',
+        "addresses": 'addresses = ["10.0.1.128/25"]',
+    }
+    lines[line.split(" = ")[0]] = line
+    text = '[network.lan]\nprefixes = ["10.0.1.0/24", "fd00:1::/64"]\n[grant.g]\n'
+    number = 4 + list(lines).index(line.split(" = ")[0])
+
+    (found,) = problems_of(text + "\n".join(lines.values()))
+
+    assert found.startswith(f"m.toml:{number}: grant.g.")
+    assert problem in found
+
+
+def test_what_a_grant_must_say_is_missed() -> None:
+    text = '[network.lan]\nprefixes = ["10.0.1.0/24"]\n[grant.g]\n'
+
+    assert [problem.split(": ")[1] for problem in problems_of(text)] == [
+        "grant.g.network",
+        "grant.g.to",
+        "grant.g.addresses",
+    ]
+
+
+def test_a_grant_in_a_network_that_is_wrong_says_no_more() -> None:
+    text = '[network.lan]\nmode = "x"\nprefixes = ["10.0.1.0/24"]\n[grant.g]\nto = ["alice"]\n'
+    text += 'network = "lan"\naddresses = ["10.9.9.9"]\n'
+
+    assert len(problems_of(text)) == 1
+
+
 def test_the_gateway_of_a_point_to_point_network_may_be_its_first_address() -> None:
     """A /31 has no network address (RFC 3021), a /127 no anycast address (RFC 6164)."""
     text = '[network.a]\nprefixes = ["10.0.0.0/31", "fd00::/127"]\n'
@@ -664,11 +747,10 @@ def test_the_page_tells_of_every_key_and_of_no_other() -> None:
 
 
 def test_the_page_gives_the_default_of_every_key_that_is_not_required() -> None:
-    required = {"kind", "interface", "prefixes", "owner", "limits"}
-
     for entry in re.split(r"(?m)^\.It Ic ", PAGE)[1:]:
         key, text = entry.split("\n", 1)
-        assert "Default:" in text.split("\n.El")[0] or key in required, key
+        about = text.split("\n.El")[0]
+        assert "Default:" in about or "\nRequired" in text or key == "limits", key
 
 
 def test_the_pages_defaults_are_the_models() -> None:
@@ -717,7 +799,7 @@ gateways = ["10.0.2.1"]
     with pytest.raises(ConfigError) as caught:
         parse_config(text, "multiplexer.toml")
 
-    assert len(examples_of_page()) == 3
+    assert len(examples_of_page()) == 4
     assert f"\n{caught.value}\n.Ed" in PAGE
 
 

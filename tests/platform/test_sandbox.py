@@ -24,6 +24,8 @@ from pathlib import Path
 
 import pytest
 
+from pfinet_client.tap import open_tap
+from pfinet_proto.attach import Offload
 from tests.support.netns import NetworkNamespace, run
 
 SOURCE = Path(__file__).parents[2] / "multiplexer/datapath/io/sandbox.c"
@@ -34,6 +36,7 @@ SIOCGIFFLAGS, SIOCSIFFLAGS, SIOCGIFINDEX = 0x8913, 0x8914, 0x8933
 TUNSETIFF, TUNGETIFF = 0x400454CA, 0x800454D2
 FIONREAD = 0x541B
 F_SETFL, F_SETOWN = 4, 8
+RWF_NOWAIT = 0x8
 NOBODY_FD = -1
 NOBODY_PID = 0x7FFF_FFFE
 
@@ -324,6 +327,8 @@ def test_all_that_the_loop_and_the_interpreter_need_works(
     nic = namespace.socket(socket.AF_PACKET, socket.SOCK_RAW)
     nic.setsockopt(SOL_PACKET, 10, 1)  # PACKET_VERSION: TPACKET_V2
     nic.setsockopt(SOL_PACKET, 5, struct.pack("=4I", 4096, 1, 2048, 2))  # PACKET_RX_RING
+    with namespace.entered():
+        tap = open_tap("tap", Offload(0))
     epoll = select.epoll()
     epoll.register(ours, select.EPOLLIN)
     passed, kept = os.pipe()
@@ -338,6 +343,8 @@ def test_all_that_the_loop_and_the_interpreter_need_works(
         seen.append(ours.send(b"there", socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL))
         epoll.unregister(ours)
         seen.append(errno_of(lambda: ours.recv(1, socket.MSG_DONTWAIT)))
+        seen.append(errno_of(lambda: os.preadv(tap, [bytearray(2048)], -1, RWF_NOWAIT)))
+        seen.append(errno_of(lambda: os.pwritev(tap, [bytes(60)], -1, RWF_NOWAIT)))
         # Python's own mmap duplicates the descriptor, the engine's C does not.
         seen.append(call("mmap", 0, 4096, READ_WRITE, mmap.MAP_SHARED, nic.fileno(), 0))
         seen.append(len(bytearray(64 << 20)))  # mmap, munmap
@@ -359,7 +366,10 @@ def test_all_that_the_loop_and_the_interpreter_need_works(
 
     os.close(passed)
     os.close(kept)
-    assert (status, seen) == (0, [1, "here", 5, errno.EAGAIN, 0, 64 << 20, 100_000, 0, 8, 8, True])
+    os.close(tap)
+    # The tap is down: it has nothing, and takes nothing.
+    on_sockets = [1, "here", 5, errno.EAGAIN, errno.EAGAIN, errno.EIO]
+    assert (status, seen) == (0, [*on_sockets, 0, 64 << 20, 100_000, 0, 8, 8, True])
 
 
 def test_a_failed_assertion_still_ends_the_process_by_sigabrt(enter: Enter) -> None:

@@ -41,7 +41,7 @@ struct dp_loop {
 	int epoll_fd;
 	uint64_t now_ns; /* CLOCK_MONOTONIC, read once per turn */
 	struct dp_table *table;
-	uint8_t *buffer;  /* what stream ports read into: a partial record, then DP_READ_LEN */
+	uint8_t *buffer;  /* what streams and taps read into: a partial record, then DP_READ_LEN */
 	uint8_t *scratch; /* one record: where a frame is completed for its receiver */
 	uint32_t n_dirty;
 	uint32_t n_ended;

@@ -82,6 +82,7 @@ struct dp_io_port {
 
 extern const struct dp_transport dp_transport_stream;
 extern const struct dp_transport dp_transport_packet;
+extern const struct dp_transport dp_transport_tap;
 
 /** dp_transport_find() - A transport by name, or NULL */
 const struct dp_transport *dp_transport_find(const char *name);

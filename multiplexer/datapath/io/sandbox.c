@@ -38,6 +38,8 @@ static const int plain[] = {
 	SCMP_SYS(epoll_pwait2),
 	SCMP_SYS(epoll_wait),
 	SCMP_SYS(close),
+	SCMP_SYS(preadv2),
+	SCMP_SYS(pwritev2),
 	SCMP_SYS(read),
 	SCMP_SYS(recvfrom),
 	SCMP_SYS(recvmsg),

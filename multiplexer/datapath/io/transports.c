@@ -6,6 +6,7 @@
 static const struct dp_transport *const transports[] = {
 	&dp_transport_stream,
 	&dp_transport_packet,
+	&dp_transport_tap,
 };
 
 const struct dp_transport *dp_transport_find(const char *name)

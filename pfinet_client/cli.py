@@ -13,7 +13,7 @@ from pfinet_client.command import default_command, say
 from pfinet_client.entrance import Entrance
 from pfinet_client.errors import StackError
 from pfinet_client.exec import enter_and_become
-from pfinet_client.locate import ControlClient, control_path
+from pfinet_client.locate import ControlClient, control_path, locate_vif
 from pfinet_client.render import vif_page, vif_table
 from pfinet_client.run import run
 from pfinet_client.signals import die_by
@@ -124,7 +124,8 @@ def _show(arguments: argparse.Namespace) -> int:
     if arguments.json:
         _print_json(to_json(vif))
     else:
-        print(vif_page(vif))
+        own = vif.owner_uid == os.getuid()
+        print(vif_page(vif, locate_vif(vif.name, arguments.control) if own else None))
     return 0
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from pfinet_proto.control import Conflict, Holder, VifInfo
+from pfinet_proto.control import Conflict, Holder, Located, VifInfo
 
 
 def vif_table(vifs: Iterable[VifInfo]) -> str:
@@ -15,8 +15,11 @@ def vif_table(vifs: Iterable[VifInfo]) -> str:
     return _columns(rows)
 
 
-def vif_page(vif: VifInfo) -> str:
-    """Return all there is to know of one vif: binding, holder, counters, drops, conflicts."""
+def vif_page(vif: VifInfo, located: Located | None = None) -> str:
+    """Return all there is to know of one vif: binding, holder, counters, drops, conflicts.
+
+    *located*, which only its owner gets, is where its sockets are.
+    """
     counters = vif.counters
     rows = [
         ("vif", str(vif.name)),
@@ -31,6 +34,8 @@ def vif_page(vif: VifInfo) -> str:
         ("dropped", _columns(_drops(counters.drops.items())) or "nothing"),
         ("conflicts", "\n".join(map(_conflict, vif.conflicts)) or "none"),
     ]
+    if located is not None:
+        rows.append(("sockets", "\n".join(map(located.path, located.kinds))))
     return "\n".join(_labelled(label, text) for label, text in rows)
 
 

@@ -30,6 +30,7 @@ from pfinet_proto.attach import (
     COOKIE_LEN,
     MAX_MESSAGE_BYTES,
     MAX_TEXT_BYTES,
+    NO_OFFLOAD,
     VERSION,
     Goodbye,
     GoodbyeCode,
@@ -77,23 +78,26 @@ class AttachService:
     log: ClientLog
     why_not_owner: WhyNotOwner
 
-    async def serve_stream(self, live: LiveVif, connection: socket.socket, peer: Peer) -> None:
-        """Give a connection of the `stream` socket to the engine, and wait for its end.
+    async def serve_bare(
+        self, transport: str, live: LiveVif, connection: socket.socket, peer: Peer
+    ) -> None:
+        """Give a connection of a socket without a handshake to the engine; wait for its end.
 
-        A client that is refused sees its connection closed, and no more.
+        The socket has the name of the *transport* that is spoken on it.  A client
+        that is refused sees its connection closed, and no more.
         """
         try:
             await self._check_owner(live, peer)
-            async with self._joined(live, connection, peer, Offload(0)) as attachment:
+            async with self._joined(live, connection, peer, transport) as attachment:
                 connection.close()
-                self.log.audit("attached", peer, vif=live.name, kind="stream")
+                self.log.audit("attached", peer, vif=live.name, kind=transport)
                 try:
                     await attachment.ended.wait()
                 finally:
                     why = attachment.why or live.farewell.text
                     self.log.audit("detached", peer, vif=live.name, why=why)
         except _Refusal as refusal:
-            self._audit_refusal(live, "stream", peer, refusal)
+            self._audit_refusal(live, transport, peer, refusal)
 
     async def serve_attach(self, live: LiveVif, connection: socket.socket, peer: Peer) -> None:
         """Speak the handshake on a connection of the `attach` socket, and hold the attachment.
@@ -130,7 +134,7 @@ class AttachService:
         with ours, theirs:
             refuse_fds(ours)
             theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, DATA_BUFFER_BYTES)
-            async with self._joined(live, ours, peer, offload) as attachment:
+            async with self._joined(live, ours, peer, "stream", offload) as attachment:
                 ours.close()
                 welcome = Welcome(
                     VERSION, Transport.STREAM, offload, os.urandom(COOKIE_LEN), live.binding
@@ -167,15 +171,24 @@ class AttachService:
 
     @contextlib.asynccontextmanager
     async def _joined(
-        self, live: LiveVif, data: socket.socket, peer: Peer, offload: Offload
+        self,
+        live: LiveVif,
+        data: socket.socket,
+        peer: Peer,
+        transport: str,
+        offload: Offload = NO_OFFLOAD,
     ) -> AsyncIterator[Attachment]:
         """Take the vif and have the engine serve *data*, until the end of the context."""
         data.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, DATA_BUFFER_BYTES)
-        holder = Holder(peer.uid, peer.pid, "stream", int(offload), trio.current_time())
+        holder = Holder(peer.uid, peer.pid, transport, int(offload), trio.current_time())
         try:
             with live.held_by(holder):
                 attachment = await self.engine.attach(
-                    live.port, data.fileno(), offload=int(offload), vnet=bool(offload)
+                    live.port,
+                    data.fileno(),
+                    transport,
+                    offload=int(offload),
+                    vnet=bool(offload),
                 )
                 try:
                     yield attachment
@@ -217,7 +230,7 @@ def _agree(hello: Hello) -> Offload:
         raise _Refusal(RefusedCode.NO_TRANSPORT, "only the transport stream is spoken here")
     offload = hello.offload & OFFLOADS
     # A segment's checksum is computed by whoever cuts it (virtio 1.2, 5.1.3.1).
-    return offload if Offload.CSUM in offload else Offload(0)
+    return offload if Offload.CSUM in offload else NO_OFFLOAD
 
 
 async def _hold(connection: socket.socket, machine: AttachMachine, attachment: Attachment) -> str:

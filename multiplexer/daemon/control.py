@@ -250,7 +250,11 @@ class Control:
 async def _serve_vif(
     attach: AttachService, log: ClientLog, live: LiveVif, listeners: Mapping[str, socket.socket]
 ) -> None:
-    services = {"attach": attach.serve_attach, "stream": attach.serve_stream}
+    services: Mapping[str, Callable[[LiveVif, socket.socket, Peer], Awaitable[None]]] = {
+        "attach": attach.serve_attach,
+        "stream": partial(attach.serve_bare, "stream"),
+        "bess": partial(attach.serve_bare, "bess"),
+    }
     limits = ConnectionLimits(*VIF_LIMITS)
     async with trio.open_nursery() as nursery:
         for kind, listener in listeners.items():

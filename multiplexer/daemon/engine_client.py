@@ -75,15 +75,15 @@ class EngineClient:
         await self._calls.call(lambda number: channel.ClearVif(number, port))
 
     async def attach(
-        self, port: int, fd: int, *, offload: int = 0, vnet: bool = False
+        self, port: int, fd: int, transport: str, *, offload: int = 0, vnet: bool = False
     ) -> Attachment:
-        """Join the stream *fd* to *port*; the caller closes its own copy."""
+        """Join *fd*, on which *transport* is spoken, to *port*; the caller closes its own copy."""
         attachment = Attachment(port, next(self._generations))
         self._attachments[port, attachment.generation] = attachment
         try:
             await self._calls.call(
                 lambda number: channel.Attach(
-                    number, port, attachment.generation, "stream", offload, vnet
+                    number, port, attachment.generation, transport, offload, vnet
                 ),
                 [fd],
             )

@@ -7,6 +7,7 @@
             <32 hex digits>/    root, 0711
                 attach          the vif's owner, 0600
                 stream          the vif's owner, 0600
+                bess            the vif's owner, 0600
 
 Clients connect by path, so nobody but root may be able to replace any part of
 one: each directory from / on is checked.  A socket node is made with the mode
@@ -33,7 +34,11 @@ from multiplexer.daemon.directories import (
 
 #: The ways into a vif, and the type of socket of each.
 KINDS: Final[Mapping[str, socket.SocketKind]] = MappingProxyType(
-    {"attach": socket.SOCK_SEQPACKET, "stream": socket.SOCK_STREAM}
+    {
+        "attach": socket.SOCK_SEQPACKET,
+        "stream": socket.SOCK_STREAM,
+        "bess": socket.SOCK_SEQPACKET,
+    }
 )
 
 #: asm-generic/socket.h, Linux 6.16: whether a socket takes descriptors.

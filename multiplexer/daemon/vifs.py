@@ -27,7 +27,7 @@ from pfinet_proto.attach import Binding, Goodbye, GoodbyeCode
 from pfinet_proto.values import VifName
 
 #: The ways into a vif, in the order in which the broker is asked for their sockets.
-KINDS: Final = ("attach", "stream")
+KINDS: Final = ("attach", "stream", "bess")
 
 STOPPING: Final = Goodbye(GoodbyeCode.SHUTTING_DOWN, "the daemon stops")
 

@@ -54,6 +54,7 @@ def test_show_names_the_holder_and_the_drops(alice: ClientUser) -> None:
     assert re.search(rf"^held by +pid {stack.process.pid}, uid 20001, by stream", shown, re.M)
     assert re.search(r"^dropped +ipv4_src +5\n +src_mac +7$", shown, re.M)
     assert "10.9.0.1 claimed by" in shown
+    assert re.search(r"^sockets +/\S+/attach$", shown, re.M)
 
 
 def test_show_json_is_the_result_of_the_protocol(alice: ClientUser) -> None:

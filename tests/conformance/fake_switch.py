@@ -10,7 +10,7 @@ import trio
 from pfinet_proto.errors import BadMessage
 from pfinet_proto.framing import LENGTH_LEN, encode_record
 from pfinet_proto.stream import StreamDecoder
-from tests.conformance.way_in import ETHERNET_LEN, End, Refused, Side, WayIn
+from tests.conformance.way_in import ETHERNET_LEN, End, MessageEnd, Refused, Side, StreamEnd, WayIn
 
 QUEUE_FRAMES = 1000
 READ_BYTES = 65536
@@ -27,6 +27,7 @@ class Flaw(enum.Enum):
     ENDS_ON_A_RUNT = enum.auto()
     PASSES_A_GIANT = enum.auto()
     IGNORES_BAD_LENGTHS = enum.auto()
+    IGNORES_AN_EMPTY_MESSAGE = enum.auto()
     PASSES_HALF_A_RECORD = enum.auto()
     ENDS_THE_NEIGHBOUR_TOO = enum.auto()
     LETS_TWO_IN = enum.auto()
@@ -37,12 +38,13 @@ class Flaw(enum.Enum):
 
 
 class FakeSwitch(WayIn):
-    """Passes each frame of one port to the other."""
+    """Passes each frame of one port to the other, as records or, with *messages*, as those."""
 
     mtu = 1500
     smallest_frame = ETHERNET_LEN
 
-    def __init__(self, nursery: trio.Nursery, flaw: Flaw | None) -> None:
+    def __init__(self, nursery: trio.Nursery, flaw: Flaw | None, messages: bool) -> None:
+        self.messages = messages
         self._nursery = nursery
         self._flaw = flaw
         self._queues: dict[Side, trio.MemorySendChannel[bytes]] = {}
@@ -58,12 +60,13 @@ class FakeSwitch(WayIn):
         await trio.lowlevel.checkpoint()
         if side in self._queues and self._flaw is not Flaw.LETS_TWO_IN:
             raise Refused(f"{side.value} is taken")
-        theirs, ours = socket.socketpair()
+        kind = socket.SOCK_SEQPACKET if self.messages else socket.SOCK_STREAM
+        theirs, ours = socket.socketpair(socket.AF_UNIX, kind)
         send, receive = trio.open_memory_channel[bytes](QUEUE_FRAMES)
         self._queues[side] = send
         self._sockets[side] = trio.socket.from_stdlib_socket(ours)
         self._nursery.start_soon(self._serve, side, self._sockets[side], receive)
-        return End(theirs)
+        return MessageEnd(theirs) if self.messages else StreamEnd(theirs)
 
     async def _serve(
         self,
@@ -75,7 +78,7 @@ class FakeSwitch(WayIn):
             with sock:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._write, sock, queue)
-                    await self._read(side, sock)
+                    await (self._read_messages if self.messages else self._read)(side, sock)
                     nursery.cancel_scope.cancel()
         except* (OSError, trio.BrokenResourceError):
             pass
@@ -88,17 +91,26 @@ class FakeSwitch(WayIn):
     async def _write(
         self, sock: trio.socket.SocketType, queue: trio.MemoryReceiveChannel[bytes]
     ) -> None:
-        stream = trio.SocketStream(sock)
         async for record in queue:
-            await stream.send_all(record)
+            if self.messages:
+                await sock.send(record[LENGTH_LEN:])
+            else:
+                await trio.SocketStream(sock).send_all(record)
+
+    async def _read_messages(self, side: Side, sock: trio.socket.SocketType) -> None:
+        while True:
+            frame, ancillary, _, _ = await sock.recvmsg(READ_BYTES, socket.CMSG_SPACE(4))
+            if not frame and self._flaw is Flaw.IGNORES_AN_EMPTY_MESSAGE:
+                await trio.sleep_forever()
+            if not frame or not _may_pass(ancillary, self._flaw):
+                break
+            await self._forward(side.other, frame)
 
     async def _read(self, side: Side, sock: trio.socket.SocketType) -> None:
         decoder = StreamDecoder()
         while True:
             data, ancillary, _, _ = await sock.recvmsg(READ_BYTES, socket.CMSG_SPACE(4))
-            for _, _, fds in ancillary:
-                socket.close(int.from_bytes(fds[:4], "little"))
-            if not data or (ancillary and self._flaw is not Flaw.TAKES_DESCRIPTORS):
+            if not data or not _may_pass(ancillary, self._flaw):
                 break
             if self._flaw is Flaw.FORGETS_PIECES:
                 decoder = StreamDecoder()
@@ -153,9 +165,16 @@ class FakeSwitch(WayIn):
             pass
 
 
+def _may_pass(ancillary: list[tuple[int, int, bytes]], flaw: Flaw | None) -> bool:
+    """Close what descriptors came; return whether they are borne."""
+    for _, _, fds in ancillary:
+        socket.close(int.from_bytes(fds[:4], "little"))
+    return not ancillary or flaw is Flaw.TAKES_DESCRIPTORS
+
+
 @asynccontextmanager
-async def fake_switch(flaw: Flaw | None = None) -> AsyncIterator[WayIn]:
+async def fake_switch(flaw: Flaw | None = None, messages: bool = False) -> AsyncIterator[WayIn]:
     """Run a fake switch, with *flaw* if it shall be wrong."""
     async with trio.open_nursery() as nursery:
-        yield FakeSwitch(nursery, flaw)
+        yield FakeSwitch(nursery, flaw, messages)
         nursery.cancel_scope.cancel()

@@ -10,7 +10,13 @@ import trio.testing
 from pfinet_proto.errors import BadMessage
 from tests.conformance import way_in
 from tests.conformance.fake_switch import Flaw, fake_switch
-from tests.conformance.way_in import CHECKS, Check, check_way_in, run_check
+from tests.conformance.way_in import (
+    MESSAGE_CHECKS,
+    STREAM_CHECKS,
+    Check,
+    check_way_in,
+    run_check,
+)
 
 FAILURES = (AssertionError, BadMessage, trio.TooSlowError, trio.BrokenResourceError)
 
@@ -23,6 +29,7 @@ SEEN_BY: Mapping[Flaw, Check] = {
     Flaw.ENDS_ON_A_RUNT: way_in.a_runt_and_a_giant_are_dropped_and_no_more,
     Flaw.PASSES_A_GIANT: way_in.a_runt_and_a_giant_are_dropped_and_no_more,
     Flaw.IGNORES_BAD_LENGTHS: way_in.a_length_of_0_ends_the_connection,
+    Flaw.IGNORES_AN_EMPTY_MESSAGE: way_in.an_empty_message_ends_the_connection,
     Flaw.PASSES_HALF_A_RECORD: way_in.half_a_record_before_the_end_detaches_that_client_alone,
     Flaw.ENDS_THE_NEIGHBOUR_TOO: way_in.the_greatest_length_ends_the_connection,
     Flaw.LETS_TWO_IN: way_in.a_second_client_is_refused_until_the_first_has_left,
@@ -33,8 +40,9 @@ SEEN_BY: Mapping[Flaw, Check] = {
 }
 
 
-async def test_a_right_switch_passes_every_check() -> None:
-    await check_way_in(fake_switch)
+@pytest.mark.parametrize("messages", [False, True], ids=["stream", "messages"])
+async def test_a_right_switch_passes_every_check(messages: bool) -> None:
+    await check_way_in(partial(fake_switch, messages=messages))
 
 
 def test_every_flaw_is_tried() -> None:
@@ -56,12 +64,14 @@ async def test_a_wrong_switch_fails_the_check_about_it(
         allow_unwrapped=True,
         flatten_subgroups=True,
     ):
-        await run_check(SEEN_BY[flaw], partial(fake_switch, flaw))
+        check = SEEN_BY[flaw]
+        await run_check(check, partial(fake_switch, flaw, check not in STREAM_CHECKS))
 
 
 def test_no_check_is_forgotten() -> None:
     """Every coroutine of the module whose name is public is a check or runs them."""
     tools = {"both", "exchange", "run_check", "check_way_in"}
+    checks = {check.__name__ for check in (*STREAM_CHECKS, *MESSAGE_CHECKS)}
     public = {
         name
         for name, value in vars(way_in).items()
@@ -71,4 +81,4 @@ def test_no_check_is_forgotten() -> None:
         and not name.startswith("_")
     }
 
-    assert public - tools == {check.__name__ for check in CHECKS}
+    assert public - tools == checks

@@ -1,5 +1,6 @@
-"""The daemon's ways in, through the suite: `attach`, with offload and without, and `stream`."""
+"""The daemon's ways in, through the suite: `attach` with offload and without, `stream`, `bess`."""
 
+import socket
 import struct
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -12,12 +13,15 @@ from pfinet_client.attachment import VifRefused, connect_attach
 from pfinet_proto.attach import NO_OFFLOAD, Hello, Offload
 from pfinet_proto.values import MacAddress
 from tests.conformance.way_in import (
-    CHECKS,
     ETHERNET_LEN,
+    MESSAGE_CHECKS,
+    STREAM_CHECKS,
     Check,
     End,
+    MessageEnd,
     Refused,
     Side,
+    StreamEnd,
     WayIn,
     run_check,
 )
@@ -59,6 +63,7 @@ class DaemonWay(WayIn):
     def __init__(self, lab: Lab, kind: str, mtu: int, offload: Offload = NO_OFFLOAD) -> None:
         self.mtu = mtu
         self.vnet = bool(offload)
+        self.messages = kind == "bess"
         self._kind = kind
         self._offload = offload
         self._paths = {side: lab.socket_of(side.value, kind) for side in Side}
@@ -72,7 +77,9 @@ class DaemonWay(WayIn):
         await trio.lowlevel.checkpoint()
         uid = OWNERS[side.value]
         if self._kind == "stream":
-            return End(connected(self._paths[side], uid))
+            return StreamEnd(connected(self._paths[side], uid))
+        if self._kind == "bess":
+            return MessageEnd(connected(self._paths[side], uid, socket.SOCK_SEQPACKET))
         try:
             with acting_as(uid):
                 attachment = connect_attach(
@@ -80,7 +87,7 @@ class DaemonWay(WayIn):
                 )
         except VifRefused as refused:
             raise Refused(str(refused)) from refused
-        return End(attachment.data, attachment.sock, vnet=self.vnet)
+        return StreamEnd(attachment.data, attachment.sock, vnet=self.vnet)
 
     def ethernet(self, source: Side, size: int, number: int) -> bytes:
         header = struct.pack(
@@ -111,14 +118,24 @@ def lab(request: pytest.FixtureRequest) -> Iterator[tuple[Lab, int]]:
             yield running, mtu
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+WAYS = {
+    "stream": ("stream", NO_OFFLOAD, STREAM_CHECKS),
+    "attach": ("attach", NO_OFFLOAD, STREAM_CHECKS),
+    "attach-with-offload": ("attach", Offload.CSUM | Offload.TSO4, STREAM_CHECKS),
+    "bess": ("bess", NO_OFFLOAD, MESSAGE_CHECKS),
+}
+
+
 @pytest.mark.parametrize(
-    ("kind", "offload"),
-    [("stream", NO_OFFLOAD), ("attach", NO_OFFLOAD), ("attach", Offload.CSUM | Offload.TSO4)],
-    ids=["stream", "attach", "attach-with-offload"],
+    ("kind", "offload", "check"),
+    [
+        pytest.param(kind, offload, check, id=f"{name}-{check.__name__}")
+        for name, (kind, offload, checks) in WAYS.items()
+        for check in checks
+    ],
 )
 async def test_the_daemon_s_way_in_passes(
-    lab: tuple[Lab, int], check: Check, kind: str, offload: Offload
+    lab: tuple[Lab, int], kind: str, offload: Offload, check: Check
 ) -> None:
     running, mtu = lab
 

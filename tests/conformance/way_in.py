@@ -1,8 +1,9 @@
 """What every way into a vif must do, whatever is behind it.
 
 A way in is two vifs of one network, left and right, and sockets on which
-frames travel as records (proto/SPEC.md, section 4).  `check_way_in` runs all
-of CHECKS; each may also be run by itself, on a way in where nobody is attached.
+frames travel: as records (proto/SPEC.md, section 4), or each as a message
+(section 6).  `check_way_in` runs all checks for its form; each may also be run
+by itself, on a way in where nobody is attached.
 
 A check that waits for what never comes is ended by GUARD_S: that is a failure,
 not a measurement.
@@ -13,7 +14,7 @@ import array
 import enum
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 
 import trio
 
@@ -43,8 +44,45 @@ class Refused(Exception):
     """The way in does not let this client attach."""
 
 
-class End:
-    """A client's end: raw bytes out, frames in.
+class End(abc.ABC):
+    """A client's end of a way in."""
+
+    @abc.abstractmethod
+    async def send(self, data: bytes) -> None:
+        """Send *data* as it is, in one piece."""
+
+    @abc.abstractmethod
+    async def send_frames(self, frames: Iterable[bytes]) -> None:
+        """Send *frames*, each as this way in has it."""
+
+    @abc.abstractmethod
+    async def receive_frames(self, count: int = 1) -> list[bytes]:
+        """Wait for *count* frames."""
+
+    @abc.abstractmethod
+    async def wait_detached(self) -> None:
+        """Wait until the other side closes; what comes before does not matter."""
+
+    @abc.abstractmethod
+    async def send_descriptor(self, frame: bytes) -> None:
+        """Send *frame* with a descriptor beside it.
+
+        Raises:
+            OSError: if the kernel does not let it pass.
+        """
+
+    @abc.abstractmethod
+    async def aclose(self) -> None:
+        """Leave."""
+
+
+def own_descriptor(sock: trio.socket.SocketType) -> list[tuple[int, int, bytes]]:
+    """Return a control message that carries *sock* itself."""
+    return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [sock.fileno()]).tobytes())]
+
+
+class StreamEnd(End):
+    """A stream of records.
 
     *companions* are sockets that live and die with it.
     """
@@ -58,11 +96,9 @@ class End:
         self._received: list[bytes] = []
 
     async def send(self, data: bytes) -> None:
-        """Send *data* as it is."""
         await self._stream.send_all(data)
 
     async def send_frames(self, frames: Iterable[bytes]) -> None:
-        """Send the records of *frames* in one piece."""
         await self.send(b"".join(map(encode_record, frames)))
 
     async def receive_frames(self, count: int = 1) -> list[bytes]:
@@ -75,22 +111,15 @@ class End:
         return frames
 
     async def wait_detached(self) -> None:
-        """Wait until the other side closes; what comes before does not matter."""
         try:
             while await self._stream.receive_some():
                 pass
         except trio.BrokenResourceError:
             pass
 
-    async def send_descriptor(self, record: bytes) -> None:
-        """Send *record* with a descriptor beside it.
-
-        Raises:
-            OSError: if the kernel does not let it pass.
-        """
+    async def send_descriptor(self, frame: bytes) -> None:
         sock = self._stream.socket
-        rights = array.array("i", [sock.fileno()])
-        await sock.sendmsg([record], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+        await sock.sendmsg([encode_record(frame)], own_descriptor(sock))
 
     async def aclose(self) -> None:
         for companion in self._companions:
@@ -98,16 +127,54 @@ class End:
         await self._stream.aclose()
 
 
+class MessageEnd(End):
+    """A packet socket, where each message is a frame."""
+
+    def __init__(self, data: socket.socket) -> None:
+        self._socket = trio.socket.from_stdlib_socket(data)
+
+    async def send(self, data: bytes) -> None:
+        try:
+            await self._socket.send(data)
+        except OSError as error:
+            raise trio.BrokenResourceError from error
+
+    async def send_frames(self, frames: Iterable[bytes]) -> None:
+        for frame in frames:
+            await self.send(frame)
+
+    async def receive_frames(self, count: int = 1) -> list[bytes]:
+        frames: list[bytes] = []
+        while len(frames) < count:
+            frames.append(await self._socket.recv(MAX_FRAME + 1))
+            assert frames[-1], f"detached after {len(frames) - 1} of {count} frames"
+        return frames
+
+    async def wait_detached(self) -> None:
+        with suppress(OSError):
+            while await self._socket.recv(MAX_FRAME):
+                pass
+
+    async def send_descriptor(self, frame: bytes) -> None:
+        await self._socket.sendmsg([frame], own_descriptor(self._socket))
+
+    async def aclose(self) -> None:
+        self._socket.close()
+        await trio.lowlevel.checkpoint()
+
+
 class WayIn(abc.ABC):
     """Two vifs of one network, and how to attach to them.
 
     *smallest_frame* and the MTU bound the frames that may pass; with *vnet* a
-    virtio_net_hdr goes ahead of each, and counts in no size here.
+    virtio_net_hdr goes ahead of each, and counts in no size here.  With *messages*
+    each frame is one, else a record of a stream.
     """
 
     mtu: int
     smallest_frame: int
     vnet: bool = False
+    messages: bool = False
 
     @abc.abstractmethod
     async def connect(self, side: Side) -> End:
@@ -122,7 +189,7 @@ class WayIn(abc.ABC):
         """Return a frame of *size* bytes from *source* to the other side, told by its *number*."""
 
     def frame(self, source: Side, size: int, number: int) -> bytes:
-        """Return what a record for that frame holds."""
+        """Return what a record or message for that frame holds."""
         return bytes(VNET_LEN if self.vnet else 0) + self.ethernet(source, size, number)
 
     @property
@@ -217,6 +284,11 @@ async def a_runt_and_a_giant_are_dropped_and_no_more(way: WayIn) -> None:
         assert await right.receive_frames() == [good]
 
 
+async def an_empty_message_ends_the_connection(way: WayIn) -> None:
+    """It cannot be told from the end."""
+    await _ends_the_connection(way, b"")
+
+
 async def a_length_of_0_ends_the_connection(way: WayIn) -> None:
     await _ends_the_connection(way, bytes(LENGTH_LEN))
 
@@ -291,9 +363,8 @@ async def _send_until_arrived(frame: bytes, sender: End, receiver: End) -> list[
 async def descriptors_are_not_taken(way: WayIn) -> None:
     """The kernel refuses to send them, or else they cost the connection."""
     async with both(way) as (left, right):
-        record = encode_record(way.frame(Side.LEFT, 60, 1))
         try:
-            await left.send_descriptor(record)
+            await left.send_descriptor(way.frame(Side.LEFT, 60, 1))
         except PermissionError:
             await _talk(way, left, right)
         else:
@@ -362,17 +433,23 @@ CHECKS: tuple[Check, ...] = (
     frames_of_every_size_pass_both_ways,
     frames_keep_their_order,
     frames_pass_both_ways_at_once,
-    many_records_may_come_in_one_write,
-    a_record_may_come_in_many_writes,
     a_runt_and_a_giant_are_dropped_and_no_more,
-    a_length_of_0_ends_the_connection,
-    a_length_of_one_too_much_ends_the_connection,
-    the_greatest_length_ends_the_connection,
-    half_a_record_before_the_end_detaches_that_client_alone,
     a_second_client_is_refused_until_the_first_has_left,
     who_does_not_read_costs_the_sender_nothing,
     descriptors_are_not_taken,
 )
+
+STREAM_CHECKS: tuple[Check, ...] = (
+    *CHECKS,
+    many_records_may_come_in_one_write,
+    a_record_may_come_in_many_writes,
+    a_length_of_0_ends_the_connection,
+    a_length_of_one_too_much_ends_the_connection,
+    the_greatest_length_ends_the_connection,
+    half_a_record_before_the_end_detaches_that_client_alone,
+)
+
+MESSAGE_CHECKS: tuple[Check, ...] = (*CHECKS, an_empty_message_ends_the_connection)
 
 
 async def run_check(check: Check, make: Make) -> None:
@@ -383,6 +460,8 @@ async def run_check(check: Check, make: Make) -> None:
 
 
 async def check_way_in(make: Make) -> None:
-    """Run every check, each on a way in that *make* makes for it."""
-    for check in CHECKS:
+    """Run every check for its form, each on a way in that *make* makes for it."""
+    async with make() as way:
+        checks = MESSAGE_CHECKS if way.messages else STREAM_CHECKS
+    for check in checks:
         await run_check(check, make)

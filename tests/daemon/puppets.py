@@ -53,7 +53,8 @@ def run_control(boot: ControlBoot) -> None:
         sys.exit(7)
     control = Control(boot, start)
     for vif_id in re.findall("# control opens ([0-9a-f]+)", start.config_text):
-        channel.send(boot.broker, channel.OpenVifSockets(0, vif_id, 1234, ("attach", "stream")))
+        kinds = ("attach", "stream", "bess")
+        channel.send(boot.broker, channel.OpenVifSockets(0, vif_id, 1234, kinds))
         while not isinstance((received := channel.receive(boot.broker))[0], channel.Done):
             pass
         control.reports.append(report("broker", *received))

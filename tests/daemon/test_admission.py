@@ -25,7 +25,7 @@ def admission() -> Admission:
 def test_an_owner_by_range_by_name_and_by_number_gets_sockets(
     admission: Admission, uid: int
 ) -> None:
-    admission.check_open(OpenVifSockets(1, ID, uid, ("attach", "stream")), ())
+    admission.check_open(OpenVifSockets(1, ID, uid, ("attach", "stream", "bess")), ())
 
 
 @pytest.mark.parametrize("uid", [0, 34, 999, 2000, 64056, 2**32 - 1])

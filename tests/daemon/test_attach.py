@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from multiplexer.daemon import channel
+from multiplexer.daemon.rundir import KINDS
 from pfinet_proto.attach import (
     VERSION,
     Goodbye,
@@ -328,34 +329,36 @@ async def test_clients_cannot_send_descriptors(place: Place) -> None:
                 await client.sock.sendmsg([b"x"], rights)
 
 
-async def test_the_stream_socket_is_the_engines(place: Place) -> None:
+@pytest.mark.parametrize("kind", ["stream", "bess"])
+async def test_a_socket_without_a_handshake_is_the_engines(place: Place, kind: str) -> None:
     async with running(place, STATIC) as daemon:
-        path = await daemon.vif_directory("web") / "stream"
-        async with daemon.connected(path, ALICE) as client:
+        path = await daemon.vif_directory("web") / kind
+        async with daemon.connected(path, ALICE, KINDS[kind]) as client:
             attached = await daemon.engine.wait_heard(channel.Attach)
             daemon.engine.data[attached.port].send(b"a frame")
 
             assert await client.recv(100) == b"a frame"
-            assert (attached.offload, attached.vnet) == (0, False)
+            assert (attached.transport, attached.offload, attached.vnet) == (kind, 0, False)
             await daemon.engine.end_attachment(attached, "closed by the client")
             assert await client.recv(100) == b""
         await daemon.engine.wait_heard(channel.Detach)
-        assert any(" vif=web kind=stream" in line for line in daemon.log)
+        assert any(f" vif=web kind={kind}" in line for line in daemon.log)
 
 
+@pytest.mark.parametrize("kind", ["stream", "bess"])
 @pytest.mark.parametrize("uid", [0, BOB])
-async def test_a_stranger_on_the_stream_socket_is_cut_off_and_noted(
-    place: Place, uid: int
+async def test_a_stranger_on_a_socket_without_a_handshake_is_cut_off_and_noted(
+    place: Place, kind: str, uid: int
 ) -> None:
     async with running(place, STATIC) as daemon:
-        path = await daemon.vif_directory("web") / "stream"
-        async with daemon.connected(path, uid) as client:
+        path = await daemon.vif_directory("web") / kind
+        async with daemon.connected(path, uid, KINDS[kind]) as client:
             assert await client.recv(100) == b""
 
         said = [line for line in daemon.log if line.startswith("audit: refused")]
         assert len(said) == 1
         assert said[0].startswith(f'audit: refused by="uid {uid} ')
-        assert "vif=web kind=stream why=" in said[0]
+        assert f"vif=web kind={kind} why=" in said[0]
 
 
 async def test_a_stream_on_a_taken_vif_is_cut_off(place: Place) -> None:

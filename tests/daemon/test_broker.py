@@ -103,9 +103,8 @@ class Puppet:
         return message.error
 
     def open_vif(self, vif_id: str = VIF_ID, uid: int = OWNER_UID) -> Report:
-        return self.ask(
-            lambda request: channel.OpenVifSockets(request, vif_id, uid, ("attach", "stream"))
-        )
+        kinds = ("attach", "stream", "bess")
+        return self.ask(lambda request: channel.OpenVifSockets(request, vif_id, uid, kinds))
 
 
 class Daemon:
@@ -650,10 +649,12 @@ def test_a_vifs_sockets_are_its_owners_alone(place: Place) -> None:
     assert report.sockets == [
         (socket.SOCK_SEQPACKET, str(directory / "attach")),
         (socket.SOCK_STREAM, str(directory / "stream")),
+        (socket.SOCK_SEQPACKET, str(directory / "bess")),
     ]
     assert modes_below(directory) == {
         "attach": f"srw------- {OWNER_UID}:0",
         "stream": f"srw------- {OWNER_UID}:0",
+        "bess": f"srw------- {OWNER_UID}:0",
     }
     assert stat.filemode(directory.stat().st_mode) == "drwx--x--x"
     connected(directory / "attach", OWNER_UID, socket.SOCK_SEQPACKET).close()

@@ -86,7 +86,8 @@ async def test_a_new_vif_is_known_to_engine_broker_and_its_owner(place: Place) -
         assert row.mac == made.mac
         assert ip_network("10.77.0.11/32") in row.prefixes
         opened = daemon.broker.all(channel.OpenVifSockets)[0]
-        assert (opened.vif_id, opened.uid, opened.kinds) == (made.id, ALICE, ("attach", "stream"))
+        assert (opened.vif_id, opened.uid) == (made.id, ALICE)
+        assert opened.kinds == ("attach", "stream", "bess")
         assert daemon.broker.all(channel.SetMemberships)[-1].macs == (made.mac,)
         assert (made.owner_uid, made.owner_name, made.network) == (ALICE, "alice", "lan")
         assert (made.source, made.attached) == ("dynamic", None)
@@ -269,7 +270,7 @@ async def test_where_to_attach_is_told_to_the_owner_alone(place: Place) -> None:
         located = await daemon.ask(VifLocate(), ALICE)
 
         assert str(located.name) == "web"
-        assert located.kinds == ("attach", "stream")
+        assert located.kinds == ("attach", "stream", "bess")
         assert is_socket(located.path("attach"))
         assert await daemon.ask(VifLocate(located.name), ALICE) == located
         for uid in (0, BOB):

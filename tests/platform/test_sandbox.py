@@ -51,6 +51,7 @@ NUMBER = {
     "connect": (42, 203),
     "setsockopt": (54, 208),
     "getsockopt": (55, 209),
+    "recvmmsg": (299, 243),
     "sendto": (44, 206),
     "sendmsg": (46, 211),
     "sendmmsg": (307, 269),
@@ -345,6 +346,7 @@ def test_all_that_the_loop_and_the_interpreter_need_works(
         seen.append(errno_of(lambda: ours.recv(1, socket.MSG_DONTWAIT)))
         seen.append(errno_of(lambda: os.preadv(tap, [bytearray(2048)], -1, RWF_NOWAIT)))
         seen.append(errno_of(lambda: os.pwritev(tap, [bytes(60)], -1, RWF_NOWAIT)))
+        seen.append(call("recvmmsg", ours.fileno(), 0, 0, socket.MSG_DONTWAIT, 0))
         # Python's own mmap duplicates the descriptor, the engine's C does not.
         seen.append(call("mmap", 0, 4096, READ_WRITE, mmap.MAP_SHARED, nic.fileno(), 0))
         seen.append(len(bytearray(64 << 20)))  # mmap, munmap
@@ -369,7 +371,7 @@ def test_all_that_the_loop_and_the_interpreter_need_works(
     os.close(tap)
     # The tap is down: it has nothing, and takes nothing.
     on_sockets = [1, "here", 5, errno.EAGAIN, errno.EAGAIN, errno.EIO]
-    assert (status, seen) == (0, [*on_sockets, 0, 64 << 20, 100_000, 0, 8, 8, True])
+    assert (status, seen) == (0, [*on_sockets, 0, 0, 64 << 20, 100_000, 0, 8, 8, True])
 
 
 def test_a_failed_assertion_still_ends_the_process_by_sigabrt(enter: Enter) -> None:

@@ -5,6 +5,7 @@ from contextlib import suppress
 
 import pytest
 
+from multiplexer.daemon.rundir import KINDS
 from pfinet_client.attachment import connect_attach
 from pfinet_proto.attach import Hello
 from tests.support.lan import OWNERS, Lan
@@ -44,23 +45,21 @@ def test_the_vif_is_free_again_when_its_client_has_gone(lan: Lan) -> None:
         eventually(lambda: lan.vif("trudy")["attached"] is None, "trudy's vif is free")
 
 
-@pytest.mark.parametrize("kind", ["attach", "stream"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("uid", [OWNERS["bob"], 20077, 65534])
 def test_the_sockets_of_a_vif_open_to_its_owner_alone(lan: Lan, kind: str, uid: int) -> None:
     path = lan.lab.socket_of("trudy", kind)
-    types = {"attach": socket.SOCK_SEQPACKET, "stream": socket.SOCK_STREAM}
 
     with pytest.raises(PermissionError):
-        connected(path, uid, types[kind])
+        connected(path, uid, KINDS[kind])
 
 
-@pytest.mark.parametrize("kind", ["attach", "stream"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_root_may_connect_and_is_refused(lan: Lan, kind: str) -> None:
     """File modes do not stop root; the daemon asks the kernel who is there."""
     path = lan.lab.socket_of("trudy", kind)
-    types = {"attach": socket.SOCK_SEQPACKET, "stream": socket.SOCK_STREAM}
 
-    with connected(path, 0, types[kind]) as sock:
+    with connected(path, 0, KINDS[kind]) as sock:
         data = sock.recv(4096)
 
     assert lan.vif("trudy")["attached"] is None
@@ -104,11 +103,11 @@ def test_a_record_of_four_gigabytes_ends_the_client_and_nothing_else(lan: Lan) -
     assert lan.vif("alice")["attached"] is not None
 
 
-@pytest.mark.parametrize("kind", ["control", "attach", "stream"])
+@pytest.mark.parametrize("kind", ["control", *KINDS])
 def test_a_client_cannot_hand_over_a_descriptor(lan: Lan, kind: str) -> None:
     """Closing a hostile one could block: it is not let in, or ends the connection."""
     path = lan.lab.run_dir / "control" if kind == "control" else lan.lab.socket_of("trudy", kind)
-    type_ = socket.SOCK_SEQPACKET if kind == "attach" else socket.SOCK_STREAM
+    type_ = KINDS.get(kind, socket.SOCK_STREAM)
     with connected(path, OWNERS["trudy"], type_) as sock, socket.socket() as hostile:
         if lan.lab.ask("status")["passrights"]:
             with pytest.raises(PermissionError):

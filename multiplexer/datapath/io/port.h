@@ -81,6 +81,7 @@ struct dp_io_port {
 };
 
 extern const struct dp_transport dp_transport_stream;
+extern const struct dp_transport dp_transport_bess;
 extern const struct dp_transport dp_transport_packet;
 extern const struct dp_transport dp_transport_tap;
 

@@ -42,6 +42,7 @@ static const int plain[] = {
 	SCMP_SYS(pwritev2),
 	SCMP_SYS(read),
 	SCMP_SYS(recvfrom),
+	SCMP_SYS(recvmmsg),
 	SCMP_SYS(recvmsg),
 	SCMP_SYS(shutdown),
 	SCMP_SYS(write),

@@ -23,17 +23,14 @@
 #include <sys/socket.h>
 
 #include "loop.h"
-
-/* One turn's run must fit when the peer takes nothing of it, and a turn's flood as well. */
-#define QUEUE_LEN (2 * DP_READ_LEN)
+#include "queue.h"
 
 struct stream {
 	size_t partial_len;
 	const uint8_t *run; /* in the loop's buffer; NULL: no run */
 	size_t run_len;
-	size_t head, tail; /* of the queue, in bytes */
 	uint8_t partial[DP_MAX_RECORD];
-	uint8_t queue[QUEUE_LEN];
+	struct dp_queue queue;
 };
 
 _Static_assert(DP_VNET_LEN == PFINET_VNET_LEN, "both name virtio's header");
@@ -105,36 +102,16 @@ static int stream_receive(struct dp_loop *loop, struct dp_io_port *port, uint32_
 	return 0;
 }
 
-/* Room for @len more bytes at the queue's tail, or NULL. */
-static uint8_t *queue_room(struct stream *s, size_t len)
-{
-	/* Moving only when half is free bounds what a slow reader can make us copy. */
-	if (QUEUE_LEN - s->tail < len && s->head >= QUEUE_LEN / 2) {
-		memmove(s->queue, s->queue + s->head, s->tail - s->head);
-		s->tail -= s->head;
-		s->head = 0;
-	}
-	return QUEUE_LEN - s->tail < len ? NULL : s->queue + s->tail;
-}
-
-static bool queue_copy(struct stream *s, const uint8_t *bytes, size_t len)
-{
-	uint8_t *room = queue_room(s, len);
-
-	if (!room)
-		return false;
-	memcpy(room, bytes, len);
-	s->tail += len;
-	return true;
-}
-
 /* Ends the run by copying it: there is always room, since the queue was empty. */
 static void spill_run(struct stream *s)
 {
-	if (s->run) {
-		queue_copy(s, s->run, s->run_len);
-		s->run = NULL;
+	uint8_t *room = s->run ? dp_queue_room(&s->queue, s->run_len) : NULL;
+
+	if (room) {
+		memcpy(room, s->run, s->run_len);
+		s->queue.tail += s->run_len;
 	}
+	s->run = NULL;
 }
 
 /* Writes the frame as one or more complete records. */
@@ -147,10 +124,10 @@ static enum dp_verdict queue_frame(struct dp_io_port *port, const struct dp_fram
 	size_t longest = whole ? frame->len : dp_offload_segment_len(frame);
 
 	/* All segments of a frame or none: half a burst only costs the peer a retransmission. */
-	if (!queue_room(s, n * (head + longest)))
+	if (!dp_queue_room(&s->queue, n * (head + longest)))
 		return DP_DROP_QUEUE_FULL;
 	for (size_t i = 0; i < n; i++) {
-		uint8_t *record = s->queue + s->tail;
+		uint8_t *record = s->queue.bytes + s->queue.tail;
 		size_t len;
 
 		if (whole) {
@@ -164,7 +141,7 @@ static enum dp_verdict queue_frame(struct dp_io_port *port, const struct dp_fram
 			dp_offload_encode(record + 4, frame);
 		else if (port->vnet)
 			memset(record + 4, 0, DP_VNET_LEN);
-		s->tail += head + len;
+		s->queue.tail += head + len;
 	}
 	return DP_PASS;
 }
@@ -176,7 +153,7 @@ static enum dp_verdict stream_send(struct dp_loop *loop, struct dp_io_port *port
 	size_t head = 4u + (port->vnet ? DP_VNET_LEN : 0);
 
 	(void)loop;
-	if (rx->record && rx->vnet == port->vnet && s->head == s->tail &&
+	if (rx->record && rx->vnet == port->vnet && dp_queue_is_empty(&s->queue) &&
 	    (dp_offload_needs(frame) & ~port->offload) == 0) {
 		const uint8_t *record = rx->data - head;
 
@@ -207,6 +184,7 @@ static ssize_t send_some(struct dp_io_port *port, const uint8_t *bytes, size_t l
 static int stream_flush(struct dp_loop *loop, struct dp_io_port *port)
 {
 	struct stream *s = port->state;
+	struct dp_queue *queue = &s->queue;
 	ssize_t sent = 0;
 
 	if (s->run) {
@@ -218,16 +196,14 @@ static int stream_flush(struct dp_loop *loop, struct dp_io_port *port)
 		if (sent >= 0 && s->run_len)
 			spill_run(s);
 		s->run = NULL;
-	} else if (s->head < s->tail) {
-		sent = send_some(port, s->queue + s->head, s->tail - s->head);
+	} else if (!dp_queue_is_empty(queue)) {
+		sent = send_some(port, queue->bytes + queue->head, queue->tail - queue->head);
 		if (sent > 0)
-			s->head += (size_t)sent;
+			dp_queue_taken(queue, (size_t)sent);
 	}
 	if (sent < 0)
 		return (int)sent;
-	if (s->head == s->tail)
-		s->head = s->tail = 0;
-	dp_loop_want_write(loop, port, s->head < s->tail);
+	dp_loop_want_write(loop, port, !dp_queue_is_empty(queue));
 	return 0;
 }
 

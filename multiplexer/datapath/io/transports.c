@@ -5,6 +5,7 @@
 
 static const struct dp_transport *const transports[] = {
 	&dp_transport_stream,
+	&dp_transport_bess,
 	&dp_transport_packet,
 	&dp_transport_tap,
 };

@@ -47,6 +47,12 @@ class Ledger:
             self._entries.setdefault((network.name, claim.prefix), entry)
             self._lengths.add((claim.prefix.version, claim.prefix.prefixlen))
 
+    def claimed(self, network: Network) -> Iterator[IPNetwork]:
+        """Yield all that is claimed in *network*."""
+        for name, prefix in self._entries:
+            if name == network.name:
+                yield prefix
+
     def faults(self, network: Network, wanted: Wanted, mac: MacAddress | None) -> Iterator[Fault]:
         """Yield what *wanted* cannot have because another vif has it."""
         if wanted.name in self._names:

@@ -422,14 +422,14 @@ def id_of_network(config: Config, name: str) -> int:
     return config.networks.index(config.network(name))
 
 
-def stable_mac(nic_mac: MacAddress | None, name: VifName) -> MacAddress:
-    """Return the MAC of a vif that was given none.
+def stable_mac(nic_mac: MacAddress | None, of: VifName | str) -> MacAddress:
+    """Return the MAC of a vif that was given none, made *of* its name or its id.
 
     It is locally administered, the same on each start, and another on each host:
-    52:54 and a hash of the MAC of the network's NIC, if it has one, and the vif's name.
+    52:54 and a hash of the MAC of the network's NIC, if it has one, and *of*.
     """
     packed = nic_mac.packed if nic_mac is not None else NO_MAC
-    digest = hashlib.sha256(packed + str(name).encode()).digest()
+    digest = hashlib.sha256(packed + str(of).encode()).digest()
     return MacAddress(b"\x52\x54" + digest[:4])
 
 

@@ -17,8 +17,16 @@ from pfinet_client.locate import ControlClient, control_path, locate_vif
 from pfinet_client.render import vif_page, vif_table
 from pfinet_client.run import run
 from pfinet_client.signals import die_by
+from pfinet_client.wanted import add_wanted, creation
 from pfinet_proto.attach import Hello, Offload, Transport
-from pfinet_proto.control import ControlError, Request, VifList, VifShow
+from pfinet_proto.control import (
+    ControlError,
+    Request,
+    VifDelete,
+    VifInfo,
+    VifList,
+    VifShow,
+)
 from pfinet_proto.errors import BadMessage, RemoteProtocolError
 from pfinet_proto.jsonform import to_json
 from pfinet_proto.values import VifName
@@ -59,6 +67,16 @@ def parser() -> argparse.ArgumentParser:
     enter.add_argument("vif", metavar="VIF")
     enter.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
     enter.set_defaults(action=_exec)
+
+    make = commands.add_parser("create", help="make a vif for yourself, by a grant")
+    make.add_argument("name", metavar="NAME")
+    add_wanted(make)
+    make.add_argument("--json", action="store_true", help="for programs")
+    make.set_defaults(action=_create)
+
+    delete = commands.add_parser("delete", help="delete a vif that you made")
+    delete.add_argument("vif", metavar="VIF")
+    delete.set_defaults(action=_delete)
 
     every = commands.add_parser("list", help="list your vifs")
     every.add_argument("--json", action="store_true", help="for programs")
@@ -119,8 +137,20 @@ def _list(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _create(arguments: argparse.Namespace) -> int:
+    return _print_vif(arguments, _ask(arguments, creation(arguments)))
+
+
+def _delete(arguments: argparse.Namespace) -> int:
+    _ask(arguments, VifDelete(VifName.parse(arguments.vif)))
+    return 0
+
+
 def _show(arguments: argparse.Namespace) -> int:
-    vif = _ask(arguments, VifShow(VifName.parse(arguments.vif)))
+    return _print_vif(arguments, _ask(arguments, VifShow(VifName.parse(arguments.vif))))
+
+
+def _print_vif(arguments: argparse.Namespace, vif: VifInfo) -> int:
     if arguments.json:
         _print_json(to_json(vif))
     else:

@@ -27,7 +27,7 @@ def vif_page(vif: VifInfo, located: Located | None = None) -> str:
         ("MAC address", str(vif.mac)),
         ("addresses", ", ".join(map(str, vif.addresses)) or "-"),
         ("prefixes", ", ".join(map(str, vif.prefixes)) or "-"),
-        ("made by", {"static": "the configuration file"}.get(vif.source, "the administrator")),
+        ("made by", _maker(vif)),
         ("held by", _long_holder(vif.attached)),
         ("sent", f"{counters.rx_frames} frames, {counters.rx_bytes} bytes"),
         ("received", f"{counters.tx_frames} frames, {counters.tx_bytes} bytes"),
@@ -41,6 +41,12 @@ def vif_page(vif: VifInfo, located: Located | None = None) -> str:
 
 def _bound(vif: VifInfo) -> str:
     return ", ".join(map(str, (*vif.addresses, *vif.prefixes)))
+
+
+def _maker(vif: VifInfo) -> str:
+    if vif.grant is not None:
+        return f"you, by grant {vif.grant}"
+    return "the configuration file" if vif.source == "static" else "the administrator"
 
 
 def _short_holder(holder: Holder | None) -> str:

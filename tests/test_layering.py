@@ -64,6 +64,7 @@ ROWS: Mapping[str, Row] = MappingProxyType(
                 "multiplexer.toml_tables",
                 "multiplexer.policy",
                 "multiplexer.daemon.authorize",
+                "multiplexer.daemon.grants",
                 "multiplexer.observe.counters",
                 "multiplexer.observe.metrics",
                 "multiplexer.observe.trace",

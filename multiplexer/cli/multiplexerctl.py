@@ -8,9 +8,8 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from ipaddress import ip_interface, ip_network
 from types import MappingProxyType
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import attrs
 
@@ -19,6 +18,7 @@ from multiplexer.cli.render import as_json, as_terminal_text, as_text
 from pfinet_proto import control
 from pfinet_proto.control import ControlError, ErrorCode
 from pfinet_proto.errors import BadMessage, RemoteProtocolError
+from pfinet_proto.typed import read_interface, read_prefix, read_rate, value_of
 from pfinet_proto.values import IPInterface, IPNetwork, MacAddress, VifName
 
 # Exit codes; usage errors are argparse's.
@@ -27,8 +27,6 @@ FAILED: Final = 1
 UNREACHABLE: Final = 3
 FORBIDDEN: Final = 4
 INTERRUPTED: Final = 130  # sh(1): by SIGINT
-
-T = TypeVar("T")
 
 
 @attrs.frozen
@@ -51,39 +49,6 @@ class Command:
 
 def argument(name: str, **options: Any) -> Argument:
     return Argument(name, MappingProxyType(options))
-
-
-def value_of(read: Callable[[str], T]) -> Callable[[str], T]:
-    """Return *read* so that argparse shows what its ValueError says."""
-
-    def read_argument(text: str) -> T:
-        try:
-            return read(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
-
-    return read_argument
-
-
-def read_interface(text: str) -> IPInterface:
-    """Return *text* as an address with the length of its network's prefix."""
-    if "/" not in text:
-        raise ValueError(f"{text!r} has no prefix length, wanted one as in 10.0.1.5/24")
-    return ip_interface(text)
-
-
-def read_prefix(text: str) -> IPNetwork:
-    """Return *text* as a prefix."""
-    if "/" not in text:
-        raise ValueError(f"{text!r} has no prefix length, wanted one as in fd00:5::/64")
-    return ip_network(text)
-
-
-def read_rate(text: str) -> int:
-    """Return *text* as a number per second."""
-    if not text.isascii() or not text.isdigit():
-        raise ValueError(f"{text!r} is no rate, wanted an integer from 0 on")
-    return int(text)
 
 
 def read_ethertype(text: str) -> int:

@@ -254,7 +254,6 @@ def _vifs(result: control.Vifs) -> Iterable[Section]:
 
 def _vif(vif: control.VifInfo) -> Iterable[Section]:
     uid = f"uid {vif.owner_uid}"
-    made = {"static": "by the configuration file", "dynamic": "by an administrator"}
     yield Facts(
         (
             ("vif", str(vif.name)),
@@ -264,7 +263,7 @@ def _vif(vif: control.VifInfo) -> Iterable[Section]:
             ("MAC", str(vif.mac)),
             ("addresses", _lines(vif.addresses)),
             ("prefixes", _lines(vif.prefixes)),
-            ("made", made.get(vif.source, vif.source)),
+            ("made", _maker(vif)),
             *(_limits(vif.limits) if vif.limits is not None else ()),
             *_trust(vif.trust),
             ("held by", _holder(vif.attached)),
@@ -321,6 +320,13 @@ def _limits(limits: control.LimitsInfo) -> Iterable[tuple[str, str]]:
     yield "bytes/s", _limit(limits.bytes_per_s)
     yield "broadcasts/s", _limit(limits.broadcast_per_s)
     yield "copies/s", _limit(limits.copies_per_s)
+
+
+def _maker(vif: control.VifInfo) -> str:
+    if vif.grant is not None:
+        return f"by its owner, by grant {vif.grant}"
+    made = {"static": "by the configuration file", "dynamic": "by an administrator"}
+    return made.get(vif.source, vif.source)
 
 
 def _trust(trust: control.TrustInfo) -> Iterable[tuple[str, str]]:

@@ -90,10 +90,8 @@ class Caller:
 
 
 class VifRequest(Wanted, Protocol):
-    """A vif that somebody asks for; *owner* is a user name, or a uid in digits."""
+    """A vif that somebody asks for."""
 
-    @property
-    def owner(self) -> str: ...
     @property
     def limits(self) -> control.OwnLimitsInfo: ...
     @property
@@ -102,12 +100,17 @@ class VifRequest(Wanted, Protocol):
 
 def may_administer(config: Config, caller: Caller) -> bool:
     """Whether *caller* may create and delete vifs and see those of others."""
+    return caller.uid == 0 or is_named(config.daemon.admins, caller)
+
+
+def is_named(entries: Iterable[str], caller: Caller) -> bool:
+    """Whether one of *entries*, user names, uids in digits and ``@`` groups, is *caller*."""
     if caller.uid == OVERFLOW_UID:
         return False
-    return caller.uid == 0 or any(_is_admin(entry, caller) for entry in config.daemon.admins)
+    return any(_names(entry, caller) for entry in entries)
 
 
-def _is_admin(entry: str, caller: Caller) -> bool:
+def _names(entry: str, caller: Caller) -> bool:
     if entry.startswith("@"):
         group = entry[1:]
         if group.isdigit():
@@ -131,15 +134,15 @@ def check_new_vif(
     config: Config,
     existing: Iterable[Vif],
     request: VifRequest,
+    owner: Owner | Fault,
     facts: HostFacts,
     vif_id: str,
 ) -> Vif:
-    """Return the vif that *request* makes; *vif_id* is its random id.
+    """Return the vif that *request* makes for *owner*; *vif_id* is its random id.
 
     Raises:
         Refused: by the first thing that is wrong with it.
     """
-    owner = find_owner(request.owner, facts)
     if isinstance(owner, Fault):
         raise _refusal(owner)
     network = choose_network(config.networks, request)
@@ -150,7 +153,7 @@ def check_new_vif(
         limits, trust = read_limits(request.limits), read_trust(request.trust)
     except ValueError as error:
         raise Refused("invalid", str(error)) from None
-    ledger = _ledger_of(config, existing)
+    ledger = ledger_of(config, existing)
     for fault in _faults(config, ledger, network, request, mac, facts):
         raise _refusal(fault)
     for fault in _owner_faults(config, owner.uid):
@@ -211,7 +214,7 @@ def keep_vifs(
     The file may have changed since: their network may be gone, or a static vif
     have their address.
     """
-    ledger = _ledger_of(config, static)
+    ledger = ledger_of(config, static)
     kept: list[Vif] = []
     refused: list[tuple[Vif, Refused]] = []
     for vif in stored:
@@ -307,7 +310,8 @@ def _faults(
                 yield claim.fault("conflict", f"{claim.relation(address)} an address of the host")
 
 
-def _ledger_of(config: Config, vifs: Iterable[Vif]) -> Ledger:
+def ledger_of(config: Config, vifs: Iterable[Vif]) -> Ledger:
+    """Return the ledger that *vifs* are entered in."""
     networks = {network.name: network for network in config.networks}
     ledger = Ledger()
     for vif in vifs:

@@ -32,11 +32,12 @@ from multiplexer.daemon.audit import Log, open_log
 from multiplexer.daemon.broker_client import BrokerClient
 from multiplexer.daemon.calls import RequestFailed
 from multiplexer.daemon.clientlog import ClientLog
+from multiplexer.daemon.creation import ID_BYTES, Creation
 from multiplexer.daemon.engine_client import EngineClient
-from multiplexer.daemon.host import THIS_SYSTEM, Host, System
+from multiplexer.daemon.host import THIS_SYSTEM, Client, Host, System
 from multiplexer.daemon.listening import ConnectionLimits, serve_listener
 from multiplexer.daemon.peer import Peer
-from multiplexer.daemon.requests import ID_BYTES, About, Client, Requests
+from multiplexer.daemon.requests import About, Requests
 from multiplexer.daemon.state import State, StateError
 from multiplexer.daemon.vifs import Aside, LiveVif, Vifs
 from multiplexer.datapath.engine import VERDICTS
@@ -209,8 +210,7 @@ class Control:
             vifs,
             self._broker,
             self._engine,
-            host,
-            nic_macs,
+            Creation(config, vifs, self._broker, host, nic_macs, self._log, self._client_log),
             self._log,
             self._client_log,
         )

@@ -74,20 +74,27 @@ def addresses() -> tuple[IPAddress, ...]:
 THIS_SYSTEM: Final = System(user_name, user_uid, group_gid, addresses)
 
 
+@attrs.frozen
+class Client:
+    """Who asks: as the kernel says, and what the system knows of it."""
+
+    peer: Peer
+    caller: Caller
+
+
 class Host:
     """The system, for tasks that must not wait in it."""
 
     def __init__(self, config: Config, system: System = THIS_SYSTEM) -> None:
-        self._admin_groups = [
-            admin[1:]
-            for admin in config.daemon.admins
-            if admin.startswith("@") and not admin[1:].isdigit()
-        ]
+        named = [*config.daemon.admins, *(entry for grant in config.grants for entry in grant.to)]
+        self._groups = {
+            entry[1:] for entry in named if entry.startswith("@") and not entry[1:].isdigit()
+        }
         self._system = system
         self._threads = trio.CapacityLimiter(MAX_THREADS)
 
     async def caller(self, peer: Peer) -> Caller:
-        """Return *peer* with the names that it has, of groups those that may administer."""
+        """Return *peer* with the names that it has, of groups those that the file names."""
         return await self._ask(self._caller, peer)
 
     async def facts(self, owners: Iterable[str], nic_macs: Mapping[str, MacAddress]) -> HostFacts:
@@ -98,7 +105,7 @@ class Host:
         return await trio.to_thread.run_sync(question, *about, limiter=self._threads)
 
     def _caller(self, peer: Peer) -> Caller:
-        groups = {name for name in self._admin_groups if self._system.group_gid(name) in peer.gids}
+        groups = {name for name in self._groups if self._system.group_gid(name) in peer.gids}
         return Caller(
             peer.uid, peer.gid, self._system.user_name(peer.uid), peer.gids, frozenset(groups)
         )

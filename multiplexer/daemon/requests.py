@@ -2,41 +2,47 @@
 
 Everybody may ask what runs and which networks and uplinks there are: a user has
 to know what a vif can be.  Of vifs a caller sees its own; root and the
-administrators that the file names see all, and only they make and delete them.
-A vif that the caller may not see does not exist for it.
+administrators that the file names see all, and make and delete them.  Others do
+so within their grants.  A vif that the caller may not see does not exist for it.
 
 Where to attach is told to the vif's owner alone, and so not to root either,
 which would be refused there.
 """
 
 import os
-import secrets
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from ipaddress import ip_address
-from typing import Any, Final
+from typing import Any
 
 import attrs
 import trio
 
 from multiplexer.daemon import authorize, channel
 from multiplexer.daemon.audit import Log
-from multiplexer.daemon.authorize import Caller
 from multiplexer.daemon.broker_client import BrokerClient
 from multiplexer.daemon.calls import RequestFailed
 from multiplexer.daemon.clientlog import ClientLog
+from multiplexer.daemon.creation import Creation
 from multiplexer.daemon.engine_client import COUNTERS_AT_ONCE, EngineClient
-from multiplexer.daemon.host import Host
-from multiplexer.daemon.peer import Peer
+from multiplexer.daemon.grants import why_not_delete
+from multiplexer.daemon.host import Client
 from multiplexer.daemon.state import StateError
 from multiplexer.daemon.vifs import KINDS, LiveVif, Vifs
-from multiplexer.model import Config, Limits, Network, Trust, Uplink, UplinkKind, port_of_uplink
+from multiplexer.model import (
+    Config,
+    Limits,
+    Network,
+    Trust,
+    Uplink,
+    UplinkKind,
+    Vif,
+    port_of_uplink,
+)
 from multiplexer.observe.counters import read_row
 from pfinet_proto import control
 from pfinet_proto.control import ControlError, ErrorCode
-from pfinet_proto.values import MacAddress, VifName
-
-ID_BYTES: Final = 16
+from pfinet_proto.values import VifName
 
 
 @attrs.frozen
@@ -53,14 +59,6 @@ class About:
 
 
 @attrs.frozen
-class Client:
-    """Who asks: as the kernel says, and what the system knows of it."""
-
-    peer: Peer
-    caller: Caller
-
-
-@attrs.frozen
 class _Counts:
     """What the engine told of some ports, by port."""
 
@@ -69,10 +67,7 @@ class _Counts:
 
 
 class Requests:
-    """Answers the requests of every client.
-
-    *nic_macs* are those of an earlier run, for NICs that the broker has not seen yet.
-    """
+    """Answers the requests of every client."""
 
     def __init__(
         self,
@@ -81,8 +76,7 @@ class Requests:
         vifs: Vifs,
         broker: BrokerClient,
         engine: EngineClient,
-        host: Host,
-        nic_macs: Mapping[str, MacAddress],
+        creation: Creation,
         log: Log,
         client_log: ClientLog,
     ) -> None:
@@ -91,8 +85,7 @@ class Requests:
         self._vifs = vifs
         self._broker = broker
         self._engine = engine
-        self._host = host
-        self._nic_macs = nic_macs
+        self._creation = creation
         self._log = log
         self._client_log = client_log
         self._answers: Mapping[type[Any], Callable[[Any, Client], Awaitable[control.Result]]] = {
@@ -216,57 +209,23 @@ class Requests:
 
     async def _vif_list(self, _: control.VifList, client: Client) -> control.Vifs:
         return control.Vifs(
-            await self._vif_infos([live for live in self._vifs if self._may_see(live, client)])
+            await self._vif_infos([live for live in self._vifs if self._may_see(live.vif, client)])
         )
 
     async def _vif_show(self, request: control.VifShow, client: Client) -> control.VifInfo:
         live = self._vifs.get(request.name)
-        if live is None or not self._may_see(live, client):
+        if live is None or not self._may_see(live.vif, client):
             raise _not_found("vif", request.name)
         return (await self._vif_infos([live]))[0]
 
     async def _vif_create(self, request: control.VifCreate, client: Client) -> control.VifInfo:
-        self._check_administrator(client, "vif.create", request.name)
-        async with self._vifs.changing:
-            aside = self._vifs.aside.get(request.name)
-            if aside is not None:
-                raise ControlError(
-                    ErrorCode.CONFLICT,
-                    f'vif "{request.name}" of an earlier run is set aside, since {aside.why}:'
-                    " delete it first",
-                )
-            nic_macs = {**self._nic_macs, **self._broker.nic_macs()}
-            facts = await self._host.facts([request.owner], nic_macs)
-            try:
-                vif = authorize.check_new_vif(
-                    self._config,
-                    [live.vif for live in self._vifs],
-                    request,
-                    facts,
-                    secrets.token_hex(ID_BYTES),
-                )
-                live = await self._vifs.create(vif)
-            except authorize.Refused as refused:
-                raise ControlError(ErrorCode(refused.code), refused.message) from refused
-            except (RequestFailed, StateError) as error:
-                self._log.error(f"vif {request.name} is not made: {error}")
-                raise ControlError(ErrorCode.UNAVAILABLE, str(error)) from error
-        self._log.audit(
-            "vif-created",
-            name=vif.name,
-            owner=vif.owner_name,
-            uid=vif.owner_uid,
-            network=vif.network,
-            mac=vif.mac,
-            bound=",".join(map(str, (*vif.addresses, *vif.prefixes))),
-            by=client.peer,
-        )
+        live = await self._creation.create(request, client)
         return (await self._vif_infos([live]))[0]
 
     async def _vif_delete(self, request: control.VifDelete, client: Client) -> control.Deleted:
-        self._check_administrator(client, "vif.delete", request.name)
         async with self._vifs.changing:
             live = self._vifs.get(request.name)
+            self._check_may_delete(request.name, client)
             if live is not None and live.vif.static:
                 where = self._config.origin.locate(("vif", str(request.name)))
                 raise ControlError(
@@ -275,14 +234,15 @@ class Requests:
             try:
                 if live is not None:
                     await self._vifs.delete(live)
-                elif request.name in self._vifs.aside:
-                    await self._vifs.delete_aside(request.name)
                 else:
-                    raise _not_found("vif", request.name)
+                    await self._vifs.delete_aside(request.name)
             except (RequestFailed, StateError) as error:
                 self._log.error(f"deleting vif {request.name}: {error}")
                 raise ControlError(ErrorCode.UNAVAILABLE, str(error)) from error
-        self._log.audit("vif-deleted", name=request.name, by=client.peer)
+        if authorize.may_administer(self._config, client.caller):
+            self._log.audit("vif-deleted", name=request.name, by=client.peer)
+        else:
+            self._client_log.audit("vif-deleted", client.peer, name=request.name)
         return control.Deleted()
 
     async def _vif_locate(self, request: control.VifLocate, client: Client) -> control.Located:
@@ -303,15 +263,22 @@ class Requests:
         vif = own[0].vif
         return control.Located(vif.name, f"{self._config.daemon.run_dir}/vif/{vif.id}", KINDS)
 
-    def _may_see(self, live: LiveVif, client: Client) -> bool:
-        return authorize.may_use(live.vif, client.caller) or authorize.may_administer(
+    def _may_see(self, vif: Vif, client: Client) -> bool:
+        return authorize.may_use(vif, client.caller) or authorize.may_administer(
             self._config, client.caller
         )
 
-    def _check_administrator(self, client: Client, operation: str, name: VifName) -> None:
-        if not authorize.may_administer(self._config, client.caller):
-            why = f"uid {client.peer.uid} is no administrator (root, or of daemon.admins)"
-            self._client_log.audit("refused", client.peer, request=operation, name=name)
+    def _check_may_delete(self, name: VifName, client: Client) -> None:
+        live = self._vifs.get(name)
+        aside = self._vifs.aside.get(name)
+        vif = live.vif if live is not None else aside.vif if aside is not None else None
+        if vif is None or not self._may_see(vif, client):
+            raise _not_found("vif", name)
+        if authorize.may_administer(self._config, client.caller):
+            return
+        why = why_not_delete(vif, client.caller)
+        if why is not None:
+            self._client_log.audit("refused", client.peer, request="vif.delete", name=name)
             raise ControlError(ErrorCode.FORBIDDEN, why)
 
     async def _vif_infos(self, vifs: Sequence[LiveVif]) -> tuple[control.VifInfo, ...]:
@@ -341,6 +308,7 @@ class Requests:
             source="static" if vif.static else "dynamic",
             limits=_limits_info(vif.limits.over(self._config.network(vif.network).limits)),
             trust=_trust_info(vif.trust),
+            grant=vif.grant,
             attached=attached,
             counters=read_row(counts.rows[live.port], self._about.verdicts),
             conflicts=tuple(

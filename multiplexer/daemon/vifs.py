@@ -3,6 +3,7 @@
 This is the daemon's only list of vifs, and whoever changes it holds `changing`.
 A vif is made in an order in which every step can be undone: the engine knows
 it, the broker makes its sockets, the database has it, its clients are served.
+Before the database has it, it is a draft, which has all that it claims.
 It goes the other way round: once the database has forgotten it, it is gone,
 whatever happens after.
 """
@@ -95,6 +96,14 @@ class Aside:
     why: str
 
 
+@attrs.frozen
+class Draft:
+    """A vif that is set up, and neither stored nor served yet; *listeners* are by kind."""
+
+    live: LiveVif
+    listeners: Mapping[str, socket.socket]
+
+
 ServeVif = Callable[[LiveVif, Mapping[str, socket.socket]], Awaitable[None]]
 
 
@@ -150,6 +159,11 @@ class Vifs:
         """Iterate over the vifs by name."""
         return iter(tuple(self._sorted))
 
+    @property
+    def bound(self) -> tuple[Vif, ...]:
+        """All that have what they claim: drafts too, which the others do not show."""
+        return tuple(live.vif for live in self._by_port.values())
+
     def has_owner(self, uid: int) -> bool:
         """Return whether *uid* owns any of them."""
         return self._owners[uid] > 0
@@ -177,22 +191,36 @@ class Vifs:
             task_status.started()
             await trio.sleep_forever()
 
-    async def create(self, vif: Vif) -> LiveVif:
-        """Make *vif*, which was checked against all that are there.
+    async def draft(self, vif: Vif) -> Draft:
+        """Set *vif* up, which was checked against all that are bound; `keep` or `drop` it then.
 
         Raises:
             RequestFailed: if broker or engine refuse.
-            StateError: if it cannot be kept.
         """
         assert self.changing.locked()
         live, listeners = await self._set_up(vif)
         async with contextlib.AsyncExitStack() as undo:
             undo.push_async_callback(live.steps.aclose)
             await self._update_memberships(self._config.network(vif.network).uplink)
-            await trio.to_thread.run_sync(self._state.add, vif)
             undo.pop_all()
-        self._start(live, listeners)
-        return live
+        return Draft(live, listeners)
+
+    async def keep(self, draft: Draft) -> LiveVif:
+        """Store and serve what was drafted.
+
+        Raises:
+            StateError: if it cannot be kept; it is still a draft then.
+        """
+        assert self.changing.locked()
+        await trio.to_thread.run_sync(self._state.add, draft.live.vif)
+        self._start(draft.live, draft.listeners)
+        return draft.live
+
+    async def drop(self, draft: Draft) -> None:
+        """Unmake what was drafted and not kept."""
+        with trio.CancelScope(shield=True):
+            async with self.changing:
+                await draft.live.steps.aclose()
 
     async def delete(self, live: LiveVif) -> None:
         """Unmake a vif and let its client go; it is free for others when this returns.

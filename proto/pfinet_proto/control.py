@@ -266,7 +266,7 @@ class VifInfo(Result):
 
     *source* is `static` (from the configuration file) or `dynamic` (created
     on request).  *limits* are those that hold, its own and its network's; None
-    if an older daemon does not tell.
+    if an older daemon does not tell.  *grant* is the one by which its owner made it.
     """
 
     name: VifName
@@ -283,6 +283,7 @@ class VifInfo(Result):
     conflicts: tuple[Conflict, ...]
     limits: LimitsInfo | None = None
     trust: TrustInfo = TrustInfo()
+    grant: str | None = None
 
 
 @attrs.frozen
@@ -371,12 +372,14 @@ def _at_most(wanted: int) -> Any:
 class VifCreate(Request[VifInfo]):
     """Make a vif.
 
-    *owner* is a user name, or a uid as text.  Without *mac* the daemon makes a
-    stable one; without *network* it is the one that the addresses lie in.
+    *owner* is a user name, or a uid as text; without it, it is the caller.  Without
+    *mac* the daemon makes a stable one; without *network* it is the one that the
+    addresses lie in.  Who makes it by a grant need not name addresses: the
+    daemon then chooses.
     """
 
     name: VifName
-    owner: str
+    owner: str | None = None
     addresses: tuple[IPInterface, ...] = attrs.field(default=(), validator=_at_most(MAX_ADDRESSES))
     prefixes: tuple[IPNetwork, ...] = attrs.field(default=(), validator=_at_most(MAX_PREFIXES))
     mac: MacAddress | None = None

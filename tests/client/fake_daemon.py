@@ -37,12 +37,15 @@ from pfinet_proto.control import (
     Conflict,
     ControlError,
     Counters,
+    Deleted,
     ErrorCode,
     FrameDecoder,
     Holder,
     Located,
     Reply,
     Result,
+    VifCreate,
+    VifDelete,
     VifInfo,
     VifList,
     VifLocate,
@@ -79,6 +82,7 @@ class Port:
 
     binding: Binding
     owner: int
+    grant: str | None = None
     holder: Holder | None = None
     attach: socket.socket | None = None
     data: socket.socket | None = None
@@ -103,6 +107,7 @@ class FakeDaemon:
         self.offload = offload
         self.changed = threading.Condition()
         """Notified after each change of a port."""
+        self.created: list[VifCreate] = []
         self.ports = {str(each.vif): Port(each, owner) for each, owner in bindings}
         self.directory = Path(mkdtemp(dir="/run", prefix="fake-daemon-"))
         self.directory.chmod(0o755)
@@ -113,10 +118,13 @@ class FakeDaemon:
     def start(self) -> None:
         """Listen, also where a run before left its sockets."""
         self._serve(self.control, socket.SOCK_STREAM, self._answer_requests)
-        for name, port in self.ports.items():
-            (self.directory / name).mkdir(mode=0o711, exist_ok=True)
-            path = self.directory / name / "attach"
-            self._serve(path, socket.SOCK_SEQPACKET, partial(self._greet, port))
+        for name in self.ports:
+            self._listen(name)
+
+    def _listen(self, name: str) -> None:
+        (self.directory / name).mkdir(mode=0o711, exist_ok=True)
+        path = self.directory / name / "attach"
+        self._serve(path, socket.SOCK_SEQPACKET, partial(self._greet, self.ports[name]))
 
     @property
     def control(self) -> Path:
@@ -161,6 +169,11 @@ class FakeDaemon:
                 return Vifs(tuple(self._info(port) for port in self.ports.values()))
             case VifShow(name) if str(name) in self.ports:
                 return self._info(self.ports[str(name)])
+            case VifCreate():
+                return self._create(request, uid)
+            case VifDelete(name) if str(name) in self.ports:
+                del self.ports[str(name)]
+                return Deleted()
             case VifLocate(None):
                 own = [port for port in self.ports.values() if port.owner == uid]
                 if len(own) != 1:
@@ -168,9 +181,19 @@ class FakeDaemon:
                 return self._answer(VifLocate(own[0].binding.vif), uid)
             case VifLocate(VifName() as name) if str(name) in self.ports:
                 return Located(name, str(self.directory / str(name)), ("attach",))
-            case VifShow(name) | VifLocate(name):
+            case VifShow(name) | VifLocate(name) | VifDelete(name):
                 return ControlError(ErrorCode.NOT_FOUND, f"no vif {name}")
         return ControlError(ErrorCode.UNKNOWN_OP, f"{type(request).__name__} is not faked")
+
+    def _create(self, request: VifCreate, uid: int) -> VifInfo:
+        """Make a vif as asked, at 10.9.0.99 if that was left to us."""
+        self.created.append(request)
+        made = binding(99, vif=request.name, network=request.network or "lab")
+        if request.addresses:
+            made = evolve(made, addresses=request.addresses)
+        self.ports[str(request.name)] = Port(made, uid, grant="students")
+        self._listen(str(request.name))
+        return self._info(self.ports[str(request.name)])
 
     def _info(self, port: Port) -> VifInfo:
         return VifInfo(
@@ -182,7 +205,8 @@ class FakeDaemon:
             mac=port.binding.mac,
             addresses=port.binding.addresses,
             prefixes=port.binding.prefixes,
-            source="static",
+            source="static" if port.grant is None else "dynamic",
+            grant=port.grant,
             attached=port.holder,
             counters=Counters(12, 1200, 34, 3400, {"ipv4_src": 5, "src_mac": 7}),
             conflicts=(Conflict(MacAddress(b"\x02fake!"), ip_address("10.9.0.1"), 3),),

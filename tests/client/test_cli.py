@@ -4,13 +4,15 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
+from ipaddress import ip_interface, ip_network
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from pfinet_client.cli import parser
 from pfinet_client.render import vif_page, vif_table
-from pfinet_proto.control import Counters, VifInfo
+from pfinet_proto.control import Counters, OwnLimitsInfo, VifCreate, VifInfo
 from pfinet_proto.values import MacAddress, VifName
 from tests.client.client_user import TIMEOUT_S, ClientUser
 from tests.client.fake_daemon import FakeDaemon, binding, fake_daemon
@@ -61,6 +63,59 @@ def test_show_json_is_the_result_of_the_protocol(alice: ClientUser) -> None:
     shown = json.loads(alice.pfinet("show", "--json", "lab1").stdout)
 
     assert shown["counters"]["drops"] == {"ipv4_src": 5, "src_mac": 7}
+
+
+def test_create_asks_for_what_was_said_and_shows_what_came_of_it(alice: ClientUser) -> None:
+    options = ("--network", "lab", "--prefix", "10.9.0.64/28", "--frames-per-s", "0")
+    addresses = ("--address", "10.9.0.9/24", "--address", "fd09::9/64")
+
+    done = alice.pfinet("create", "mine", *options, *addresses)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "made by      you, by grant students" in done.stdout
+    assert "addresses    10.9.0.9/24, fd09::9/64" in done.stdout
+    assert alice.daemon.created == [
+        VifCreate(
+            VifName("mine"),
+            addresses=(ip_interface("10.9.0.9/24"), ip_interface("fd09::9/64")),
+            prefixes=(ip_network("10.9.0.64/28"),),
+            network="lab",
+            limits=OwnLimitsInfo(frames_per_s=0),
+        )
+    ]
+
+
+def test_create_leaves_to_the_daemon_what_was_not_said(alice: ClientUser) -> None:
+    shown = json.loads(alice.pfinet("create", "--json", "mine").stdout)
+
+    assert alice.daemon.created == [VifCreate(VifName("mine"))]
+    assert (shown["name"], shown["grant"]) == ("mine", "students")
+
+
+def test_delete_takes_a_vif_away_without_a_word(alice: ClientUser) -> None:
+    alice.pfinet("create", "mine")
+
+    done = alice.pfinet("delete", "mine")
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert alice.pfinet("delete", "mine").stderr == "pfinet: no vif mine\n"
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--address=10.9.0.9", "'10.9.0.9' has no prefix length, wanted one as in 10.0.1.5/24"),
+        ("--prefix=fd09::", "'fd09::' has no prefix length, wanted one as in fd00:5::/64"),
+        ("--bytes-per-s=-1", "'-1' is no rate, wanted an integer from 0 on"),
+    ],
+)
+def test_what_create_cannot_ask_for_is_wrong_usage(
+    alice: ClientUser, option: str, message: str
+) -> None:
+    done = alice.pfinet("create", "mine", option)
+
+    assert done.returncode == 125
+    assert done.stderr.endswith(f"argument {option.split('=')[0]}: {message}\n")
 
 
 def test_a_vif_that_does_not_exist_is_said_and_125(alice: ClientUser) -> None:
@@ -139,6 +194,7 @@ def test_a_vif_with_nothing_to_tell_is_told_without_gaps() -> None:
         "dropped      nothing",
         "conflicts    none",
     ]
+    assert "made by      the configuration file" in vif_page(evolve(INFO, source="static"))
     assert vif_table([INFO]).splitlines()[1] == "lab1  lab      -          -"
 
 

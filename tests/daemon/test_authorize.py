@@ -1,11 +1,13 @@
 """Who may have which vif, use it, and administer; each refusal says by what."""
 
+from collections.abc import Mapping
 from ipaddress import IPv6Network, ip_address, ip_interface, ip_network
 from typing import Any
 
 import attrs
 import pytest
 
+from multiplexer.binding import Fault
 from multiplexer.config import parse_config
 from multiplexer.daemon.authorize import (
     Caller,
@@ -14,6 +16,7 @@ from multiplexer.daemon.authorize import (
     Refused,
     build_vifs,
     check_new_vif,
+    find_owner,
     keep_vifs,
     may_administer,
     may_use,
@@ -57,6 +60,7 @@ FACTS = HostFacts(
     nic_macs={"wire": NIC_MAC},
     users={"alice": Owner(1001, "alice"), "1003": Owner(1003, "carol"), "root": Owner(0, "root")},
 )
+ALICE = Owner(1001, "alice")
 ID = "0123456789abcdef" * 2
 
 
@@ -67,7 +71,6 @@ def request(name: str = "new", **changes: object) -> VifCreate:
     """
     return VifCreate(
         name=VifName(name),
-        owner=str(changes.get("owner", "alice")),
         addresses=tuple(map(ip_interface, str(changes.get("addresses", "10.0.1.10/24")).split())),
         prefixes=tuple(map(ip_network, str(changes.get("prefixes", "")).split())),
         mac=MacAddress.parse(str(changes["mac"])) if "mac" in changes else None,
@@ -75,14 +78,18 @@ def request(name: str = "new", **changes: object) -> VifCreate:
     )
 
 
+def owner(changes: Mapping[str, object]) -> Owner | Fault:
+    return find_owner(str(changes.get("owner", "alice")), FACTS)
+
+
 def granted(name: str = "new", *existing: Vif, **changes: object) -> Vif:
-    return check_new_vif(CONFIG, existing, request(name, **changes), FACTS, ID)
+    return check_new_vif(CONFIG, existing, request(name, **changes), owner(changes), FACTS, ID)
 
 
 def refusal(*existing: Vif, **changes: object) -> Refused:
     name = str(changes.pop("name", "new"))
     with pytest.raises(Refused) as caught:
-        check_new_vif(CONFIG, existing, request(name, **changes), FACTS, ID)
+        check_new_vif(CONFIG, existing, request(name, **changes), owner(changes), FACTS, ID)
     return caught.value
 
 
@@ -116,6 +123,7 @@ def test_a_vif_has_the_limits_and_the_trust_that_were_asked_for() -> None:
             limits=OwnLimitsInfo(bytes_per_s=5),
             trust=TrustInfo(("router", "dhcp-server"), (0x88CC,), "first-come", True),
         ),
+        ALICE,
         FACTS,
         ID,
     )
@@ -145,7 +153,7 @@ def test_a_vif_has_the_limits_and_the_trust_that_were_asked_for() -> None:
 )
 def test_limits_and_trust_that_cannot_be_are_refused(asked: dict[str, Any], message: str) -> None:
     with pytest.raises(Refused) as caught:
-        check_new_vif(CONFIG, (), attrs.evolve(request(), **asked), FACTS, ID)
+        check_new_vif(CONFIG, (), attrs.evolve(request(), **asked), ALICE, FACTS, ID)
 
     assert (caught.value.code, caught.value.message) == ("invalid", message)
 
@@ -436,11 +444,11 @@ def test_a_mac_whose_derived_address_another_vif_was_given_is_refused() -> None:
 
 def test_without_autoconf_an_address_that_looks_derived_is_free() -> None:
     config = parse_config(TEXT.replace("reserved", "autoconf = false\nreserved"), "m.toml")
-    holder = check_new_vif(config, (), request("holder", mac=MAC_A), FACTS, ID)
+    holder = check_new_vif(config, (), request("holder", mac=MAC_A), ALICE, FACTS, ID)
 
     other = request(addresses=f"{EUI_A}/64")
 
-    assert check_new_vif(config, [holder], other, FACTS, ID).addresses == other.addresses
+    assert check_new_vif(config, [holder], other, ALICE, FACTS, ID).addresses == other.addresses
 
 
 def test_the_vif_that_the_datapath_has_no_port_for_is_refused() -> None:

@@ -12,9 +12,8 @@ import trio
 from multiplexer.daemon import channel, channel_trio
 from multiplexer.daemon.calls import RequestFailed
 from multiplexer.daemon.control import CONTROL_LIMITS, REQUEST_TIMEOUT_S, ControlService
-from multiplexer.daemon.host import Host
+from multiplexer.daemon.host import Client, Host
 from multiplexer.daemon.peer import Peer
-from multiplexer.daemon.requests import Client
 from multiplexer.daemon.state import StateError
 from multiplexer.model import Config, ConfigError, Limits
 from multiplexer.policy import decode_network, decode_vif

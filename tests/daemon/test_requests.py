@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 
+import attrs
 import pytest
 import trio
 
@@ -60,6 +61,14 @@ def a_vif(name: str, owner: str, *addresses: str, mac: str | None = None) -> Vif
 
 ONE = a_vif("one", "alice", "10.77.0.11/24", "fd77::11/64")
 TWO = a_vif("two", "20002", "10.78.0.12/24", mac="52:54:00:00:00:02")
+
+GRANT = """
+[grant.some]
+to = ["@bob"]
+network = "lan"
+addresses = ["10.77.0.32/28"]
+limits = { frames_per_s = 5 }
+"""
 
 WEB = VifName.parse("web")
 
@@ -138,6 +147,27 @@ async def test_users_make_and_delete_nothing_and_it_is_noted(
         assert error.code is ErrorCode.FORBIDDEN
         assert await names(daemon, 0) == ["web"]
         assert any("request=vif." in line for line in daemon.log)
+
+
+async def test_who_is_in_the_group_of_a_grant_makes_and_deletes_by_it(place: Place) -> None:
+    async with running(place, GRANT) as daemon:
+        mine = attrs.evolve(ONE, owner=None, addresses=())
+        made = await daemon.ask(mine, BOB)
+        error = await refusal(daemon, mine, ALICE)
+        await refusal(daemon, VifDelete(ONE.name), ALICE)
+        await daemon.ask(VifDelete(ONE.name), BOB)
+
+        row = decode_vif(daemon.engine.all(channel.SetVif)[0].row)
+        assert row.limits.frames_per_s == 5
+        assert made.addresses == (ip_interface("10.77.0.32/24"),)
+        assert (made.owner_uid, made.grant) == (BOB, "some")
+        assert error.code is ErrorCode.FORBIDDEN
+        created, refused, deleted = (line for line in daemon.log if line.startswith("audit:"))
+        assert created.startswith('audit: vif-created by="uid 20002 ')
+        assert created.endswith("bound=10.77.0.32/24 grant=some")
+        assert 'request=vif.create name=one why="uid 20001 is no administrator' in refused
+        assert deleted.startswith('audit: vif-deleted by="uid 20002 ')
+        assert await names(daemon, 0) == []
 
 
 @pytest.mark.parametrize(

@@ -112,10 +112,11 @@ def interpreter() -> Interpreter:
 
 @attrs.frozen
 class User:
-    """An unprivileged uid in the host namespace, with a home of its own."""
+    """An unprivileged uid in the host namespace, with a home of its own, and in some groups."""
 
     uid: int
     lab: "Lab"
+    groups: tuple[int, ...] = ()
 
     @property
     def home(self) -> Path:
@@ -138,7 +139,11 @@ class User:
     def command(self, argv: Sequence[str]) -> list[str]:
         """Return the command that runs *argv* as this user."""
         namespace = f"--net={self.lab.host.namespace.path}"
-        return ["nsenter", namespace, f"-S{self.uid}", f"-G{self.uid}", "--", *argv]
+        if not self.groups:
+            return ["nsenter", namespace, f"-S{self.uid}", f"-G{self.uid}", "--", *argv]
+        groups = ",".join(map(str, self.groups))
+        identity = [f"--reuid={self.uid}", f"--regid={self.uid}", f"--groups={groups}"]
+        return ["nsenter", namespace, "--", "setpriv", *identity, "--", *argv]
 
     def run(self, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run *argv* as this user to its end; its output is captured."""
@@ -401,8 +406,8 @@ class Lab:
                 status = daemon.stop()
                 assert status == 0, f"multiplexerd: {status}\n{daemon.log.read_text()}"
 
-    def user(self, uid: int) -> User:
-        return User(uid, self)
+    def user(self, uid: int, *groups: int) -> User:
+        return User(uid, self, groups)
 
     def publish(self, script: Path) -> Path:
         """Copy *script* to where every user can read it."""

@@ -46,6 +46,7 @@ from .model import (
     MAX_MTU,
     MAX_NETWORKS,
     MAX_NIC_UPLINKS,
+    MAX_QUEUE_MIB,
     MAX_RATE,
     MAX_VIFS,
     MIN_ETHERTYPE,
@@ -83,6 +84,7 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "engine_user",
             "admins",
             "owner_uids",
+            "queue_mib_per_user",
         ),
         "uplink": ("kind", "interface", "external"),
         "network": (
@@ -225,6 +227,9 @@ class _ConfigReader:
             engine_user=table.take("engine_user", read_service_user, default.engine_user),
             admins=table.take_list("admins", read_admin),
             owner_uids=table.take_list("owner_uids", read_uid_range, default.owner_uids),
+            queue_mib_per_user=table.take(
+                "queue_mib_per_user", read_integer(1, MAX_QUEUE_MIB), default.queue_mib_per_user
+            ),
         )
         if table.ok("control_user", "engine_user") and daemon.control_user == daemon.engine_user:
             table.problem(

@@ -36,6 +36,9 @@ MAX_BOUND: Final[Mapping[IPVersion, int]] = MappingProxyType({4: 16, 6: 32})
 MAX_ETHERTYPES: Final = 8
 MAX_RATE: Final = 8_000_000_000
 
+#: Of memory for what one user's clients do not read: a terabyte is a slip of the pen.
+MAX_QUEUE_MIB: Final = 65536
+
 #: Below it the field of a frame is a length (IEEE 802.3, 3.2.6).
 MIN_ETHERTYPE: Final = 0x0600
 MAX_ETHERTYPE: Final = 0xFFFF
@@ -324,7 +327,8 @@ class Daemon:
     """Paths, accounts and who may administer.
 
     *admins* are user names, uids in digits, and groups led by ``@``.  Owners of
-    vifs that are not in the file have their uid in one of *owner_uids*.
+    vifs that are not in the file have their uid in one of *owner_uids*.  What the
+    clients of one owner leave unread takes *queue_mib_per_user* of memory at most.
     """
 
     run_dir: str = "/run/multiplexer"
@@ -333,6 +337,7 @@ class Daemon:
     engine_user: str = "multiplexer-engine"
     admins: tuple[str, ...] = ()
     owner_uids: tuple[range, ...] = (range(1000, 60000),)
+    queue_mib_per_user: int = 16
 
 
 @attrs.frozen

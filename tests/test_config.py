@@ -38,6 +38,7 @@ control_user = "20090"
 engine_user = "engine"
 admins = ["alice", "1000", "@wheel", "@10"]
 owner_uids = ["1000-1999", "64055"]
+queue_mib_per_user = 2
 
 [uplink.wire]
 kind = "nic"
@@ -130,6 +131,7 @@ def test_every_key_of_a_full_file_arrives_in_the_model() -> None:
             engine_user="engine",
             admins=("alice", "1000", "@wheel", "@10"),
             owner_uids=(range(1000, 2000), range(64055, 64056)),
+            queue_mib_per_user=2,
         ),
         uplinks=(
             Uplink(
@@ -279,6 +281,10 @@ WRONG = {
         f"[daemon]\nrun_dir = '/{'r' * 63}'",
         f'm.toml:2: daemon.run_dir: "/{"r" * 63}" is 64 bytes, wanted at most 63,'
         " since paths of sockets must fit below it",
+    ),
+    "no memory for queues": (
+        "[daemon]\nqueue_mib_per_user = 0",
+        "m.toml:2: daemon.queue_mib_per_user: 0, wanted an integer from 1 to 65536",
     ),
     "one directory for both": (
         "[daemon]\nrun_dir = '/m'\nstate_dir = '/m'",

@@ -22,7 +22,7 @@ import trio
 from multiplexer.daemon import channel
 from multiplexer.daemon.calls import RequestFailed
 from multiplexer.daemon.clientlog import ClientLog
-from multiplexer.daemon.engine_client import Attachment, EngineClient
+from multiplexer.daemon.engine_client import Account, Attachment, EngineClient
 from multiplexer.daemon.peer import Peer
 from multiplexer.daemon.rundir import refuse_fds
 from multiplexer.daemon.vifs import Holder, LiveVif, VifTaken
@@ -71,12 +71,14 @@ class _Refusal(Exception):
 class AttachService:
     """Serves the clients of every vif.
 
-    *why_not_owner* tells why a peer may not use a vif; None: it may.
+    *why_not_owner* tells why a peer may not use a vif; None: it may.  What clients
+    of one owner do not read takes *queue_bytes* at most.
     """
 
     engine: EngineClient
     log: ClientLog
     why_not_owner: WhyNotOwner
+    queue_bytes: int
 
     async def serve_bare(
         self, transport: str, live: LiveVif, connection: socket.socket, peer: Peer
@@ -187,6 +189,7 @@ class AttachService:
                     live.port,
                     data.fileno(),
                     transport,
+                    Account(live.vif.owner_uid, self.queue_bytes),
                     offload=int(offload),
                     vnet=bool(offload),
                 )

@@ -170,7 +170,8 @@ class ClearVif:
 class Attach:
     """Join the data descriptor that rides along to *port*.
 
-    *vnet* says that each frame is led by a virtio_net_hdr.
+    *vnet* says that each frame is led by a virtio_net_hdr.  All attachments of one
+    *account*, the owner's uid, make the engine keep at most *account_bytes*.
     """
 
     request: int
@@ -179,6 +180,8 @@ class Attach:
     transport: str
     offload: int
     vnet: bool
+    account: int
+    account_bytes: int
 
 
 @attrs.frozen

@@ -56,6 +56,7 @@ from pfinet_proto.control import (
 from pfinet_proto.values import MacAddress, VifName
 
 DATABASE: Final = "state.db"
+MIB: Final = 1024 * 1024
 
 #: Connections to the control socket.
 CONTROL_LIMITS: Final = (64, 1024)
@@ -195,7 +196,12 @@ class Control:
     async def _serve(self, config: Config, state: State, features: channel.Features) -> None:
         host = Host(config, self._system)
         nic_macs = await self._recall_nic_macs(config, state)
-        attach = AttachService(self._engine, self._client_log, partial(_why_not_owner, host))
+        attach = AttachService(
+            self._engine,
+            self._client_log,
+            partial(_why_not_owner, host),
+            config.daemon.queue_mib_per_user * MIB,
+        )
         vifs = Vifs(
             config,
             state,

@@ -98,6 +98,7 @@ class EngineProcess:
                     message.vnet,
                 )
                 fds.clear()
+                engine.charge(message.port, message.account, message.account_bytes)
             case channel.Detach(port=port, generation=generation):
                 engine.detach(port, generation)
             case channel.SetUplink():

@@ -23,6 +23,14 @@ class Attachment:
     why: str | None = None
 
 
+@attrs.frozen
+class Account:
+    """Whose memory it is that an attachment takes, and how much all of theirs may take."""
+
+    uid: int
+    most_bytes: int
+
+
 class EngineClient:
     """What control asks of the engine, and what the engine says by itself."""
 
@@ -75,7 +83,14 @@ class EngineClient:
         await self._calls.call(lambda number: channel.ClearVif(number, port))
 
     async def attach(
-        self, port: int, fd: int, transport: str, *, offload: int = 0, vnet: bool = False
+        self,
+        port: int,
+        fd: int,
+        transport: str,
+        account: Account,
+        *,
+        offload: int = 0,
+        vnet: bool = False,
     ) -> Attachment:
         """Join *fd*, on which *transport* is spoken, to *port*; the caller closes its own copy."""
         attachment = Attachment(port, next(self._generations))
@@ -83,7 +98,14 @@ class EngineClient:
         try:
             await self._calls.call(
                 lambda number: channel.Attach(
-                    number, port, attachment.generation, transport, offload, vnet
+                    number,
+                    port,
+                    attachment.generation,
+                    transport,
+                    offload,
+                    vnet,
+                    account.uid,
+                    account.most_bytes,
                 ),
                 [fd],
             )

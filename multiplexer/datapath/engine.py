@@ -131,11 +131,20 @@ class Engine:
             f"attach to port {port}",
         )
 
+    def charge(self, port: int, account: int, most_bytes: int) -> None:
+        """Let the memory of what is attached to *port* count to *account*, with *most_bytes*."""
+        _check(lib.dp_loop_charge(self._loop, port, account, most_bytes), f"account of {port}")
+
     def detach(self, port: int, generation: int) -> None:
         """End an attachment; one that is not there any more is no error."""
         result = lib.dp_loop_detach(self._loop, port, generation)
         if result != -errno.ENOENT:
             _check(result, f"detach from port {port}")
+
+    def held_bytes(self, port: int) -> int:
+        """Return what *port* holds of memory that it does not need at rest."""
+        held: int = self._loop.ports[port].held
+        return held
 
     def add_uplink(self, port: int) -> None:
         """Make *port* an uplink, with nothing attached yet."""

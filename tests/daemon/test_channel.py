@@ -29,7 +29,7 @@ ONE_OF_EACH: list[channel.Message] = [
     channel.SetNetwork(7, bytes(range(40))),
     channel.SetVif(8, 64, b""),
     channel.ClearVif(9, 64),
-    channel.Attach(10, 64, 3, "stream", 7, True),
+    channel.Attach(10, 64, 3, "stream", 7, True, 20001, 1 << 24),
     channel.Detach(11, 64, 3),
     channel.ReadCounters(12, 64, 32),
     channel.CountersReply(
@@ -174,8 +174,8 @@ def test_descriptors_arrive_closed_on_exec_and_in_order(
     ("message", "count"),
     [
         (channel.Ready(), 1),
-        (channel.Attach(1, 64, 1, "stream", 0, False), 0),
-        (channel.Attach(1, 64, 1, "stream", 0, False), 2),
+        (channel.Attach(1, 64, 1, "stream", 0, False, 0, 0), 0),
+        (channel.Attach(1, 64, 1, "stream", 0, False, 0, 0), 2),
         (channel.SetUplink(1, 0, True, True), 2),
         (channel.Done(1), channel.MAX_FDS + 1),
     ],
@@ -261,7 +261,7 @@ async def test_trio_waits_for_what_the_blocking_end_sends(
 async def test_trio_hands_descriptors_over(pair: tuple[socket.socket, socket.socket]) -> None:
     reader, writer = os.pipe()
     with trio.socket.from_stdlib_socket(pair[0].dup()) as ours:
-        await channel_trio.send(ours, channel.Attach(1, 64, 1, "stream", 0, False), [writer])
+        await channel_trio.send(ours, channel.Attach(1, 64, 1, "stream", 0, False, 0, 0), [writer])
 
     message, fds = channel.receive(pair[1])
 

@@ -87,10 +87,9 @@ static enum dp_verdict bess_send(struct dp_loop *loop, struct dp_io_port *port,
 	struct dp_queue *queue = port->state;
 	size_t n = dp_offload_segments(frame);
 
-	(void)loop;
 	(void)rx;
 	/* All segments of a frame or none: half a burst only costs the peer a retransmission. */
-	if (!dp_queue_room(queue, n * (LENGTH_LEN + dp_offload_segment_len(frame))))
+	if (!dp_queue_room(loop, port, queue, n * (LENGTH_LEN + dp_offload_segment_len(frame))))
 		return DP_DROP_QUEUE_FULL;
 	for (size_t i = 0; i < n; i++) {
 		uint8_t *length = queue->bytes + queue->tail;
@@ -100,6 +99,11 @@ static enum dp_verdict bess_send(struct dp_loop *loop, struct dp_io_port *port,
 		queue->tail += LENGTH_LEN + len;
 	}
 	return DP_PASS;
+}
+
+static void bess_relax(struct dp_loop *loop, struct dp_io_port *port)
+{
+	dp_queue_relax(loop, port, port->state);
 }
 
 static int bess_flush(struct dp_loop *loop, struct dp_io_port *port)
@@ -128,5 +132,6 @@ const struct dp_transport dp_transport_bess = {
 	.receive = bess_receive,
 	.send = bess_send,
 	.flush = bess_flush,
+	.relax = bess_relax,
 	.close = bess_close,
 };

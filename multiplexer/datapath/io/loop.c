@@ -10,6 +10,9 @@
 
 #define MAX_EVENTS 64
 
+/* How long memory that is not needed is kept, at least; at most twice that. */
+#define RELAX_MS 1000
+
 /*
  * epoll's user data: a watched fd has its tag in the upper half and all ones below;
  * a port has its generation above and its number below.
@@ -59,6 +62,7 @@ static void end_port(struct dp_loop *loop, struct dp_io_port *port)
 {
 	epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, port->fd, NULL);
 	port->transport->close(loop, port);
+	dp_account_close(loop, port);
 	close(port->fd);
 	port->transport = NULL;
 	port->state = NULL;
@@ -167,6 +171,19 @@ int dp_loop_detach(struct dp_loop *loop, uint16_t id, uint32_t generation)
 	return 0;
 }
 
+int dp_loop_charge(struct dp_loop *loop, uint16_t id, uint32_t number, size_t most)
+{
+	struct dp_io_port *port;
+
+	if (id >= DP_MAX_PORTS)
+		return -EINVAL;
+	port = &loop->ports[id];
+	if (!port->transport || port->account)
+		return -EINVAL;
+	dp_account_open(loop, port, number, most);
+	return 0;
+}
+
 /* Ends an attachment that failed by itself, and remembers to tell. */
 static void lose_port(struct dp_loop *loop, struct dp_io_port *port, int error)
 {
@@ -224,6 +241,19 @@ static void serve_port(struct dp_loop *loop, const struct epoll_event *event)
 
 _Static_assert((DP_MAX_PORTS & (DP_MAX_PORTS - 1)) == 0, "serve_port() masks with it");
 
+static void relax_ports(struct dp_loop *loop)
+{
+	if (loop->now_ns < loop->relax_ns)
+		return;
+	for (unsigned int i = 0; i < DP_MAX_PORTS; i++) {
+		struct dp_io_port *port = &loop->ports[i];
+
+		if (port->held && port->transport->relax)
+			port->transport->relax(loop, port);
+	}
+	loop->relax_ns = loop->now_ns + RELAX_MS * 1000000ull;
+}
+
 int dp_loop_run(struct dp_loop *loop)
 {
 	struct epoll_event events[MAX_EVENTS];
@@ -234,7 +264,8 @@ int dp_loop_run(struct dp_loop *loop)
 
 		if (loop->n_ended)
 			return DP_RUN_DETACHED;
-		n = epoll_wait(loop->epoll_fd, events, MAX_EVENTS, -1);
+		n = epoll_wait(loop->epoll_fd, events, MAX_EVENTS,
+			       loop->n_holding ? RELAX_MS : -1);
 		if (n < 0)
 			return errno == EINTR ? DP_RUN_SIGNAL : DP_RUN_FAILED;
 		loop->now_ns = monotonic_ns();
@@ -244,6 +275,8 @@ int dp_loop_run(struct dp_loop *loop)
 			else
 				serve_port(loop, &events[i]);
 		}
+		if (loop->n_holding)
+			relax_ports(loop);
 		if (tag)
 			return tag;
 	}

@@ -19,6 +19,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "account.h"
 #include "port.h"
 
 /* One turn reads at most this: what the largest AF_UNIX buffer holds by default, and room. */
@@ -45,9 +46,12 @@ struct dp_loop {
 	uint8_t *scratch; /* one record: where a frame is completed for its receiver */
 	uint32_t n_dirty;
 	uint32_t n_ended;
+	uint32_t n_holding; /* ports that hold memory which they do not need at rest */
+	uint64_t relax_ns;  /* when they are asked next to give it back */
 	struct dp_io_port ports[DP_MAX_PORTS];
 	uint16_t dirty[DP_MAX_PORTS];
 	struct dp_ended ended[DP_MAX_PORTS];
+	struct dp_account accounts[DP_MAX_PORTS];
 };
 
 /**
@@ -85,6 +89,15 @@ int dp_loop_watch(struct dp_loop *loop, int fd, int tag);
  */
 int dp_loop_attach(struct dp_loop *loop, uint16_t port, uint32_t generation, const char *transport,
 		   int fd, uint32_t offload, bool vnet);
+
+/**
+ * dp_loop_charge() - Bound the memory of an attachment together with its owner's others
+ * @number:	Of the owner's account
+ * @most:	Bytes for all attachments of that account
+ *
+ * Return: 0, or -EINVAL if nothing is attached or an account is named already
+ */
+int dp_loop_charge(struct dp_loop *loop, uint16_t port, uint32_t number, size_t most);
 
 /**
  * dp_loop_detach() - End an attachment and close its fd

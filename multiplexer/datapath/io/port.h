@@ -63,6 +63,12 @@ struct dp_transport {
 	/* Hands what is queued to the kernel, without blocking; 0, or -errno that ends it. */
 	int (*flush)(struct dp_loop *loop, struct dp_io_port *port);
 
+	/*
+	 * Gives back memory that was not needed of late, and credits it to the port's
+	 * account.  Called now and then, and only while the port holds any; may be NULL.
+	 */
+	void (*relax)(struct dp_loop *loop, struct dp_io_port *port);
+
 	/* Frees everything but the fd. */
 	void (*close)(struct dp_loop *loop, struct dp_io_port *port);
 };
@@ -78,6 +84,8 @@ struct dp_io_port {
 	bool dirty;          /* stands in the loop's list of ports to flush */
 	bool want_write;     /* EPOLLOUT is armed */
 	void *state;         /* the transport's own */
+	struct dp_account *account; /* whom its memory is charged to; NULL: nobody */
+	size_t held;                /* bytes that it is charged */
 };
 
 extern const struct dp_transport dp_transport_stream;

@@ -2,20 +2,58 @@
 #include "queue.h"
 
 #include <string.h>
+#include <sys/mman.h>
+
+_Static_assert(DP_QUEUE_LEN % DP_QUEUE_STEP == 0, "the last step ends with the queue");
 
 bool dp_queue_is_empty(const struct dp_queue *queue)
 {
 	return queue->head == queue->tail;
 }
 
-uint8_t *dp_queue_room(struct dp_queue *queue, size_t len)
+/* Whether the queue may be written up to @end: then it is charged. */
+static bool touch(struct dp_loop *loop, struct dp_io_port *port, struct dp_queue *queue, size_t end)
+{
+	size_t more;
+
+	queue->used = true;
+	if (end <= queue->touched)
+		return true;
+	more = (end - queue->touched + DP_QUEUE_STEP - 1) / DP_QUEUE_STEP * DP_QUEUE_STEP;
+	if (!dp_account_charge(loop, port, more))
+		return false;
+	queue->touched += more;
+	return true;
+}
+
+uint8_t *dp_queue_room(struct dp_loop *loop, struct dp_io_port *port, struct dp_queue *queue,
+		       size_t len)
 {
 	if (DP_QUEUE_LEN - queue->tail < len && queue->head >= DP_QUEUE_LEN / 2) {
 		memmove(queue->bytes, queue->bytes + queue->head, queue->tail - queue->head);
 		queue->tail -= queue->head;
 		queue->head = 0;
 	}
-	return DP_QUEUE_LEN - queue->tail < len ? NULL : queue->bytes + queue->tail;
+	if (DP_QUEUE_LEN - queue->tail < len || !touch(loop, port, queue, queue->tail + len))
+		return NULL;
+	return queue->bytes + queue->tail;
+}
+
+size_t dp_queue_space(const struct dp_io_port *port, const struct dp_queue *queue)
+{
+	size_t room = dp_account_room(port) / DP_QUEUE_STEP * DP_QUEUE_STEP;
+
+	return room < DP_QUEUE_LEN - queue->touched ? queue->touched + room : DP_QUEUE_LEN;
+}
+
+void dp_queue_relax(struct dp_loop *loop, struct dp_io_port *port, struct dp_queue *queue)
+{
+	if (!queue->used && dp_queue_is_empty(queue) &&
+	    madvise(queue->bytes, DP_QUEUE_LEN, MADV_DONTNEED) == 0) {
+		queue->touched = 0;
+		dp_account_credit(loop, port);
+	}
+	queue->used = false;
 }
 
 void dp_queue_taken(struct dp_queue *queue, size_t len)

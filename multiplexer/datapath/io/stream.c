@@ -26,11 +26,11 @@
 #include "queue.h"
 
 struct stream {
-	size_t partial_len;
-	const uint8_t *run; /* in the loop's buffer; NULL: no run */
+	struct dp_queue queue; /* first, so that it begins with a page */
+	const uint8_t *run;    /* in the loop's buffer; NULL: no run */
 	size_t run_len;
+	size_t partial_len;
 	uint8_t partial[DP_MAX_RECORD];
-	struct dp_queue queue;
 };
 
 _Static_assert(DP_VNET_LEN == PFINET_VNET_LEN, "both name virtio's header");
@@ -102,20 +102,52 @@ static int stream_receive(struct dp_loop *loop, struct dp_io_port *port, uint32_
 	return 0;
 }
 
-/* Ends the run by copying it: there is always room, since the queue was empty. */
-static void spill_run(struct stream *s)
+/*
+ * How much of the run, of which @sent bytes are sent, can wait in the queue, which is
+ * empty: all, or the records that the owner's account has room for.  The others are
+ * dropped; but the rest of one that is sent in part must follow.
+ */
+static size_t run_to_keep(struct dp_loop *loop, struct dp_io_port *port, size_t sent)
 {
-	uint8_t *room = s->run ? dp_queue_room(&s->queue, s->run_len) : NULL;
+	struct stream *s = port->state;
+	struct dp_counters *count = &loop->table->ports[port->id].count;
+	size_t head = PFINET_LENGTH_LEN + (port->vnet ? DP_VNET_LEN : 0);
+	size_t space = dp_queue_space(port, &s->queue);
+	size_t kept = 0, end;
 
-	if (room) {
-		memcpy(room, s->run, s->run_len);
-		s->queue.tail += s->run_len;
+	if (s->run_len - sent <= space)
+		return s->run_len;
+	for (size_t at = 0; at < s->run_len; at = end) {
+		end = at + PFINET_LENGTH_LEN + pfinet_get32(s->run + at);
+		if (at < sent || end - sent <= space) {
+			kept = end;
+		} else {
+			count->tx_frames--;
+			count->tx_bytes -= end - at - head;
+			count->drops[DP_DROP_QUEUE_FULL]++;
+		}
 	}
+	return kept;
+}
+
+/* Ends a run of which @sent bytes are sent: the rest becomes the queue, which is empty. */
+static void spill_run(struct dp_loop *loop, struct dp_io_port *port, size_t sent)
+{
+	struct stream *s = port->state;
+	size_t len;
+
+	if (!s->run)
+		return;
+	len = run_to_keep(loop, port, sent) - sent;
+	dp_queue_room(loop, port, &s->queue, len); /* charges it */
+	memcpy(s->queue.bytes, s->run + sent, len);
+	s->queue.tail = len;
 	s->run = NULL;
 }
 
 /* Writes the frame as one or more complete records. */
-static enum dp_verdict queue_frame(struct dp_io_port *port, const struct dp_frame *frame)
+static enum dp_verdict queue_frame(struct dp_loop *loop, struct dp_io_port *port,
+				   const struct dp_frame *frame)
 {
 	struct stream *s = port->state;
 	size_t head = 4u + (port->vnet ? DP_VNET_LEN : 0);
@@ -124,7 +156,7 @@ static enum dp_verdict queue_frame(struct dp_io_port *port, const struct dp_fram
 	size_t longest = whole ? frame->len : dp_offload_segment_len(frame);
 
 	/* All segments of a frame or none: half a burst only costs the peer a retransmission. */
-	if (!dp_queue_room(&s->queue, n * (head + longest)))
+	if (!dp_queue_room(loop, port, &s->queue, n * (head + longest)))
 		return DP_DROP_QUEUE_FULL;
 	for (size_t i = 0; i < n; i++) {
 		uint8_t *record = s->queue.bytes + s->queue.tail;
@@ -152,7 +184,6 @@ static enum dp_verdict stream_send(struct dp_loop *loop, struct dp_io_port *port
 	struct stream *s = port->state;
 	size_t head = 4u + (port->vnet ? DP_VNET_LEN : 0);
 
-	(void)loop;
 	if (rx->record && rx->vnet == port->vnet && dp_queue_is_empty(&s->queue) &&
 	    (dp_offload_needs(frame) & ~port->offload) == 0) {
 		const uint8_t *record = rx->data - head;
@@ -167,8 +198,8 @@ static enum dp_verdict stream_send(struct dp_loop *loop, struct dp_io_port *port
 			return DP_PASS;
 		}
 	}
-	spill_run(s);
-	return queue_frame(port, frame);
+	spill_run(loop, port, 0);
+	return queue_frame(loop, port, frame);
 }
 
 /* Sends from @bytes on; how much went, or -errno. */
@@ -181,6 +212,13 @@ static ssize_t send_some(struct dp_io_port *port, const uint8_t *bytes, size_t l
 	return sent;
 }
 
+static void stream_relax(struct dp_loop *loop, struct dp_io_port *port)
+{
+	struct stream *s = port->state;
+
+	dp_queue_relax(loop, port, &s->queue);
+}
+
 static int stream_flush(struct dp_loop *loop, struct dp_io_port *port)
 {
 	struct stream *s = port->state;
@@ -189,12 +227,8 @@ static int stream_flush(struct dp_loop *loop, struct dp_io_port *port)
 
 	if (s->run) {
 		sent = send_some(port, s->run, s->run_len);
-		if (sent >= 0) {
-			s->run += sent;
-			s->run_len -= (size_t)sent;
-		}
-		if (sent >= 0 && s->run_len)
-			spill_run(s);
+		if (sent >= 0 && (size_t)sent < s->run_len)
+			spill_run(loop, port, (size_t)sent);
 		s->run = NULL;
 	} else if (!dp_queue_is_empty(queue)) {
 		sent = send_some(port, queue->bytes + queue->head, queue->tail - queue->head);
@@ -213,5 +247,6 @@ const struct dp_transport dp_transport_stream = {
 	.receive = stream_receive,
 	.send = stream_send,
 	.flush = stream_flush,
+	.relax = stream_relax,
 	.close = stream_close,
 };

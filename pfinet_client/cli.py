@@ -5,8 +5,12 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Sequence
-from typing import NoReturn, TypeVar
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final, NoReturn, TypeVar
+
+import shtab
 
 from pfinet_client.attachment import VifRefused
 from pfinet_client.command import default_command, say
@@ -29,6 +33,7 @@ from pfinet_proto.control import (
 )
 from pfinet_proto.errors import BadMessage, RemoteProtocolError
 from pfinet_proto.jsonform import to_json
+from pfinet_proto.trace import join_traces, read_frames, trace_requests, trace_text
 from pfinet_proto.values import VifName
 
 #: env(1): pfinet itself failed; no command returned this.
@@ -39,6 +44,28 @@ _FROM_SIGNAL = 128
 
 #: What the kernel's stack can leave to others, and take from them.
 OFFLOAD = Offload.CSUM | Offload.TSO4 | Offload.TSO6 | Offload.ECN
+
+SHELLS: Final = ("bash", "zsh", "tcsh")
+
+#: What completes the name of a vif, by shell.
+COMPLETE_VIF: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "bash": "_pfinet_vifs",
+        "zsh": "_pfinet_vifs",
+        "preamble": {
+            "bash": """
+_pfinet_vifs() {
+  compgen -W "$(pfinet list 2>/dev/null | awk 'NR > 1 { print $1 }')" -- "$1"
+}
+""",
+            "zsh": """
+_pfinet_vifs() {
+  compadd -- ${(f)"$(pfinet list 2>/dev/null | awk 'NR > 1 { print $1 }')"}
+}
+""",
+        },
+    }
+)
 
 R = TypeVar("R")
 
@@ -86,7 +113,31 @@ def parser() -> argparse.ArgumentParser:
     show.add_argument("vif", metavar="VIF")
     show.add_argument("--json", action="store_true", help="for programs")
     show.set_defaults(action=_show)
+
+    trace = commands.add_parser("trace", help="say what would become of frames, and why")
+    trace.add_argument("vif", metavar="VIF")
+    trace.add_argument(
+        "--hex", metavar="FRAME", action="extend", nargs="+", default=[], help="in hexadecimal"
+    )
+    trace.add_argument("--pcap", metavar="FILE", help="a capture; - is what is piped in")
+    trace.add_argument("--json", action="store_true", help="for programs")
+    trace.set_defaults(action=_trace)
+
+    completion = commands.add_parser("completion", help="print the completion for a shell")
+    completion.add_argument("shell", choices=SHELLS)
+    completion.set_defaults(action=_completion)
+
+    for command in (enter, show, trace):
+        _complete(command, "vif", COMPLETE_VIF)
+    _complete(start, "vif", COMPLETE_VIF)
+    _complete(trace, "pcap", shtab.FILE)
     return top
+
+
+def _complete(command: argparse.ArgumentParser, argument: str, how: Mapping[str, Any]) -> None:
+    """Say *how* a shell completes an argument, where shtab looks for it."""
+    (action,) = (action for action in command._actions if action.dest == argument)
+    action.complete = dict(how)  # type: ignore[attr-defined]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -156,6 +207,26 @@ def _print_vif(arguments: argparse.Namespace, vif: VifInfo) -> int:
     else:
         own = vif.owner_uid == os.getuid()
         print(vif_page(vif, locate_vif(vif.name, arguments.control) if own else None))
+    return 0
+
+
+def _trace(arguments: argparse.Namespace) -> int:
+    name, pcap = VifName.parse(arguments.vif), arguments.pcap
+    capture = b""
+    if pcap is not None:
+        capture = sys.stdin.buffer.read() if pcap == "-" else Path(pcap).read_bytes()
+    requests = trace_requests(name, read_frames(arguments.hex, pcap, capture))
+    with ControlClient(control_path(arguments.control)) as client:
+        result = join_traces([client.ask(request) for request in requests])
+    if arguments.json:
+        _print_json(to_json(result))
+    else:
+        print(trace_text(result.traces), end="")
+    return 0
+
+
+def _completion(arguments: argparse.Namespace) -> int:
+    print(shtab.complete(parser(), arguments.shell))
     return 0
 
 

@@ -66,8 +66,10 @@ ROWS: Mapping[str, Row] = MappingProxyType(
                 "multiplexer.daemon.authorize",
                 "multiplexer.daemon.grants",
                 "multiplexer.observe.counters",
+                "multiplexer.observe.frames",
                 "multiplexer.observe.metrics",
                 "multiplexer.observe.trace",
+                "multiplexer.cli.rates",
                 "multiplexer.cli.render",
             ),
             ("protocol", "model", "rules"),
@@ -89,13 +91,13 @@ ROWS: Mapping[str, Row] = MappingProxyType(
         "client": Row(
             ("pfinet_client",),
             ("protocol", "client's decisions"),
-            ("attrs", "cffi", "pyroute2", "rich", "trio"),
+            ("attrs", "cffi", "pyroute2", "rich", "shtab", "trio"),
             pure=False,
         ),
         "shell": Row(
             ("multiplexer",),
             ("protocol", "model", "rules", "compilers", "datapath"),
-            ("attrs", "pyroute2", "rich", "trio"),
+            ("attrs", "pyroute2", "rich", "shtab", "trio"),
             pure=False,
         ),
     }

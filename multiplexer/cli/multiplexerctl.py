@@ -8,16 +8,20 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
 import attrs
+import shtab
 
+from multiplexer.cli import top
 from multiplexer.cli.client import ControlClient, DaemonUnreachable, control_path
 from multiplexer.cli.render import as_json, as_terminal_text, as_text
 from pfinet_proto import control
 from pfinet_proto.control import ControlError, ErrorCode
 from pfinet_proto.errors import BadMessage, RemoteProtocolError
+from pfinet_proto.trace import join_traces, read_frames, trace_requests
 from pfinet_proto.typed import read_interface, read_prefix, read_rate, value_of
 from pfinet_proto.values import IPInterface, IPNetwork, MacAddress, VifName
 
@@ -28,6 +32,14 @@ UNREACHABLE: Final = 3
 FORBIDDEN: Final = 4
 INTERRUPTED: Final = 130  # sh(1): by SIGINT
 
+SHELLS: Final = ("bash", "zsh", "tcsh")
+
+#: How often `top` looks, in seconds.
+MIN_INTERVAL_S: Final = 0.1
+MAX_INTERVAL_S: Final = 3600.0
+
+Connect = Callable[[], ControlClient]
+
 
 @attrs.frozen
 class Argument:
@@ -37,13 +49,46 @@ class Argument:
     options: Mapping[str, Any]
 
 
+Requests = control.Request[Any] | Sequence[control.Request[Any]]
+
+
+def only(results: Sequence[control.Result]) -> control.Result:
+    """Return the result of a command that is one request."""
+    (result,) = results
+    return result
+
+
 @attrs.frozen
 class Command:
-    """A command: its words, what it is for, and the request that it makes of its arguments."""
+    """A command: its words, what it is for, and what it asks.
+
+    *request* makes of its arguments a request, or several, and *join* of their
+    results one.
+    """
 
     words: tuple[str, ...]
     help: str
-    request: Callable[..., control.Request[Any]]
+    request: Callable[..., Requests]
+    arguments: tuple[Argument, ...] = ()
+    join: Callable[[Sequence[Any]], control.Result] = only
+
+    def run(self, connect: Connect, json: bool, **given: Any) -> int:
+        """Ask the daemon, and show what it says."""
+        made = self.request(**given)
+        with connect() as client:
+            asked = made if isinstance(made, Sequence) else (made,)
+            result = self.join([client.ask(request) for request in asked])
+        write(result, json)
+        return DONE
+
+
+@attrs.frozen
+class Program:
+    """A command that is more than requests and their results; *run* returns the exit status."""
+
+    words: tuple[str, ...]
+    help: str
+    run: Callable[..., int]
     arguments: tuple[Argument, ...] = ()
 
 
@@ -83,7 +128,32 @@ def make_vif(
     )
 
 
-VIF_NAME: Final = argument("name", metavar="NAME", type=value_of(VifName.parse))
+#: What completes a path, by shell.
+COMPLETE_FILE: Final[Mapping[str, Any]] = MappingProxyType(shtab.FILE)
+
+#: What completes the name of a vif, by shell.
+COMPLETE_VIF: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "bash": "_multiplexerctl_vifs",
+        "zsh": "_multiplexerctl_vifs",
+        "preamble": {
+            "bash": """
+_multiplexerctl_vifs() {
+  compgen -W "$(multiplexerctl vif list 2>/dev/null | awk 'NR > 1 { print $1 }')" -- "$1"
+}
+""",
+            "zsh": """
+_multiplexerctl_vifs() {
+  compadd -- ${(f)"$(multiplexerctl vif list 2>/dev/null | awk 'NR > 1 { print $1 }')"}
+}
+""",
+        },
+    }
+)
+
+VIF_NAME: Final = argument(
+    "name", metavar="NAME", type=value_of(VifName.parse), complete=COMPLETE_VIF
+)
 NAME: Final = argument("name", metavar="NAME")
 
 #: The fields of `control.OwnLimitsInfo`.
@@ -133,7 +203,56 @@ TRUST: Final = (
     ),
 )
 
-COMMANDS: Final = (
+
+def trace(name: VifName, hex: Sequence[str], pcap: str | None) -> Requests:
+    """Return the requests that `trace` is.
+
+    Raises:
+        ValueError: if there is no frame, or the capture is none.
+        OSError: if the capture cannot be read.
+    """
+    return tuple(trace_requests(name, read_frames(hex, pcap, read_capture(pcap))))
+
+
+def read_capture(path: str | None) -> bytes:
+    """Return what a file holds, or standard input as ``-``; nothing without a path."""
+    if path is None:
+        return b""
+    return sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+
+
+def show_top(connect: Connect, json: bool, interval: float, count: int | None) -> int:
+    """Run `top` until it is quit, or has shown *count* times."""
+    top.run(connect, interval, count, json)
+    return DONE
+
+
+def show_completion(connect: Connect, json: bool, shell: str) -> int:
+    """Print what *shell* reads to complete our command line."""
+    print(shtab.complete(parser(), shell))
+    return DONE
+
+
+def read_interval(text: str) -> float:
+    """Return *text* as a number of seconds."""
+    wanted = f"wanted seconds from {MIN_INTERVAL_S:g} to {MAX_INTERVAL_S:g}"
+    try:
+        seconds = float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no number, {wanted}") from None
+    if not MIN_INTERVAL_S <= seconds <= MAX_INTERVAL_S:
+        raise ValueError(f"{text} is out of range, {wanted}")
+    return seconds
+
+
+def read_count(text: str) -> int:
+    """Return *text* as a number of times."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise ValueError(f"{text!r} is no count, wanted an integer from 1 on")
+    return int(text)
+
+
+COMMANDS: Final[tuple[Command | Program, ...]] = (
     Command(("status",), "show what runs, and what the kernel can do", control.Status),
     Command(("network", "list"), "list the networks", control.NetworkList),
     Command(("network", "show"), "show a network", control.NetworkShow, (NAME,)),
@@ -180,6 +299,55 @@ COMMANDS: Final = (
     Command(
         ("vif", "show"), "show a vif, its holder, counters and drops", control.VifShow, (VIF_NAME,)
     ),
+    Command(
+        ("trace",),
+        "say what would become of frames if a vif sent them, and why",
+        trace,
+        (
+            VIF_NAME,
+            argument(
+                "--hex",
+                metavar="FRAME",
+                action="extend",
+                nargs="+",
+                default=[],
+                help="frames in hexadecimal, from the destination MAC on",
+            ),
+            argument(
+                "--pcap",
+                metavar="FILE",
+                complete=COMPLETE_FILE,
+                help="a capture; - is what is piped in",
+            ),
+        ),
+        join_traces,
+    ),
+    Program(
+        ("top",),
+        "watch the rates and drops of every vif",
+        show_top,
+        (
+            argument(
+                "--interval",
+                metavar="SECONDS",
+                type=value_of(read_interval),
+                default=1.0,
+                help="between two looks (default: 1)",
+            ),
+            argument(
+                "--count",
+                metavar="N",
+                type=value_of(read_count),
+                help="end after so many looks (default: when quit by q)",
+            ),
+        ),
+    ),
+    Program(
+        ("completion",),
+        "print the completion of this command for a shell",
+        show_completion,
+        (argument("shell", choices=SHELLS, help="which shell"),),
+    ),
 )
 
 #: What the first word of a command of two is about.
@@ -211,7 +379,11 @@ def parser() -> argparse.ArgumentParser:
             below = groups[name]
         one = below.add_parser(last, help=command.help, description=f"{command.help}.")
         for each in command.arguments:
-            one.add_argument(each.name, **each.options)
+            options = dict(each.options)
+            complete = options.pop("complete", None)
+            action = one.add_argument(each.name, **options)
+            if complete is not None:  # where shtab looks for it
+                action.complete = dict(complete)  # type: ignore[attr-defined]
         # After the command they mean the same, and must not undo what stood before it.
         _add_global(one, control=argparse.SUPPRESS, json=argparse.SUPPRESS)
         one.set_defaults(command=command)
@@ -235,9 +407,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = vars(parser().parse_args(argv))
     command, path, json = given.pop("command"), given.pop("control"), given.pop("json")
     try:
-        with ControlClient(control_path(path)) as client:
-            result = client.ask(command.request(**given))
-        _write(result, json)
+        status: int = command.run(lambda: ControlClient(control_path(path)), json, **given)
     except ControlError as error:
         return _fail(str(error), FORBIDDEN if error.code is ErrorCode.FORBIDDEN else FAILED)
     except DaemonUnreachable as error:
@@ -250,12 +420,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Who read our output has enough; what is left in the buffer must not raise again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+    except OSError as error:
+        return _fail(f"{error.filename}: {error.strerror}", FAILED)
     except KeyboardInterrupt:
         return INTERRUPTED
-    return DONE
+    return status
 
 
-def _write(result: control.Result, json: bool) -> None:
+def write(result: control.Result, json: bool) -> None:
+    """Print *result*, for a person or a program."""
     if json:
         text = as_json(result)
     elif sys.stdout.isatty() and os.environ.get("TERM") != "dumb":

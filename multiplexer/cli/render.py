@@ -17,6 +17,7 @@ from rich.text import Text
 from pfinet_proto import control
 from pfinet_proto.attach import Offload
 from pfinet_proto.jsonform import to_json
+from pfinet_proto.trace import trace_text
 
 NOTHING: Final = "-"
 
@@ -45,7 +46,14 @@ class Facts:
     pairs: tuple[tuple[str, str], ...]
 
 
-Section = Table | Facts
+@attrs.frozen
+class Lines:
+    """Text that is laid out already."""
+
+    text: str
+
+
+Section = Table | Facts | Lines
 
 
 @attrs.frozen
@@ -62,12 +70,22 @@ def as_json(result: control.Result) -> str:
 
 def as_text(result: control.Result) -> str:
     """Return *result* in plain aligned columns."""
-    return _join(_plain_section(section) for section in page_of(result).sections)
+    return page_as_text(page_of(result))
 
 
 def as_terminal_text(result: control.Result, width: int) -> str:
     """Return *result* for a terminal of *width* columns."""
-    return _join(_styled_section(section, width) for section in page_of(result).sections)
+    return page_as_terminal_text(page_of(result), width)
+
+
+def page_as_text(page: Page) -> str:
+    """Return *page* in plain aligned columns."""
+    return _join(_plain_section(section) for section in page.sections)
+
+
+def page_as_terminal_text(page: Page, width: int) -> str:
+    """Return *page* for a terminal of *width* columns."""
+    return _join(_styled_section(section, width) for section in page.sections)
 
 
 def page_of(result: control.Result) -> Page:
@@ -80,6 +98,8 @@ def _join(sections: Iterable[str]) -> str:
 
 
 def _plain_section(section: Section) -> str:
+    if isinstance(section, Lines):
+        return section.text
     if isinstance(section, Facts):
         width = max(len(name) for name, _ in section.pairs)
         return "".join(_plain_fact(name, text, width) for name, text in section.pairs)
@@ -105,6 +125,8 @@ def _plain_line(cells: Sequence[str], columns: Sequence[Column], widths: Sequenc
 
 
 def _styled_section(section: Section, width: int) -> str:
+    if isinstance(section, Lines):
+        return section.text
     table = RichTable(box=None, pad_edge=False, show_header=isinstance(section, Table))
     if isinstance(section, Facts):
         table.add_column(style="bold", no_wrap=True)
@@ -284,6 +306,10 @@ def _vif(vif: control.VifInfo) -> Iterable[Section]:
         yield Table(columns, rows, "no address conflicts")
 
 
+def _traces(result: control.Traces) -> Iterable[Section]:
+    yield Lines(trace_text(result.traces))
+
+
 def _deleted(_: control.Deleted) -> Iterable[Section]:
     return ()
 
@@ -298,6 +324,7 @@ _SECTIONS: Final[Mapping[type[control.Result], Callable[[Any], Iterable[Section]
             control.UplinkInfo: _uplink,
             control.Vifs: _vifs,
             control.VifInfo: _vif,
+            control.Traces: _traces,
             control.Deleted: _deleted,
         }
     )

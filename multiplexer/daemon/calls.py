@@ -14,7 +14,7 @@ import trio
 
 from multiplexer.daemon import channel, channel_trio
 
-Answer = channel.Done | channel.Ack | channel.CountersReply
+Answer = channel.Done | channel.Ack | channel.CountersReply | channel.TraceReply
 
 
 class RequestFailed(Exception):

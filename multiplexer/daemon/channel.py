@@ -27,6 +27,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import attrs
 
+from multiplexer.observe.trace import Traced
 from pfinet_proto.values import MacAddress
 
 #: Below the kernel's default socket buffer (212992), so that one datagram fits.
@@ -202,6 +203,15 @@ class ReadCounters:
     count: int
 
 
+@attrs.frozen
+class Trace:
+    """Ask what would become of *frames* if the vif of *port* sent them."""
+
+    request: int
+    port: int
+    frames: tuple[bytes, ...]
+
+
 # engine -> control
 
 
@@ -227,6 +237,14 @@ class CountersReply:
     first: int
     rows: tuple[tuple[int, ...], ...]
     conflicts: tuple[Conflict, ...]
+
+
+@attrs.frozen
+class TraceReply:
+    """What would become of each frame, in their order."""
+
+    request: int
+    traced: tuple[Traced, ...]
 
 
 @attrs.frozen
@@ -271,7 +289,9 @@ Message = (
     | Attach
     | Detach
     | ReadCounters
+    | Trace
     | CountersReply
+    | TraceReply
     | Detached
     | Ack
     | Ready

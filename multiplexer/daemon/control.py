@@ -40,7 +40,7 @@ from multiplexer.daemon.peer import Peer
 from multiplexer.daemon.requests import About, Requests
 from multiplexer.daemon.state import State, StateError
 from multiplexer.daemon.vifs import Aside, LiveVif, Vifs
-from multiplexer.datapath.engine import VERDICTS
+from multiplexer.datapath.engine import MEANINGS, VERDICTS
 from multiplexer.model import Config, ConfigError, UplinkKind
 from multiplexer.policy import compile_network
 from pfinet_proto.control import (
@@ -209,7 +209,13 @@ class Control:
             self._engine,
             partial(_serve_vif, attach, self._client_log),
         )
-        about = About(PROGRAM_VERSION, features.passrights, trio.current_time(), VERDICTS)
+        about = About(
+            PROGRAM_VERSION,
+            features.passrights,
+            trio.current_time(),
+            VERDICTS,
+            dict(zip(VERDICTS, MEANINGS, strict=True)),
+        )
         requests = Requests(
             config,
             about,

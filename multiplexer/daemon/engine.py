@@ -66,6 +66,10 @@ class EngineProcess:
         if isinstance(message, channel.ReadCounters):
             channel.send(sock, self._read_counters(message))
             return
+        if isinstance(message, channel.Trace):
+            traced = tuple(self._engine.trace(message.port, frame) for frame in message.frames)
+            channel.send(sock, channel.TraceReply(message.request, traced))
+            return
         try:
             self._apply(message, fds)
         except OSError as error:

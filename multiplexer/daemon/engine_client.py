@@ -1,12 +1,19 @@
 """Control's side of its channel with the engine."""
 
 import itertools
+from collections.abc import Sequence
+from functools import partial
 
 import attrs
 import trio
 
 from multiplexer.daemon import channel, channel_trio
 from multiplexer.daemon.calls import RequestFailed, SiblingCalls
+from multiplexer.observe.trace import Traced
+
+#: Frames traced at once, so that the reply fits a datagram though each goes to all vifs:
+#: 4032 receivers of some 22 characters each.
+FRAMES_AT_ONCE = 2
 
 #: Rows asked for at once, so that the reply fits a datagram whatever they count:
 #: some 40 numbers of at most 21 characters each, 128 times, in 200 KiB.
@@ -51,7 +58,7 @@ class EngineClient:
             while True:
                 message, _ = await channel_trio.receive(self._sock)
                 match message:
-                    case channel.Ack() | channel.CountersReply():
+                    case channel.Ack() | channel.CountersReply() | channel.TraceReply():
                         self._calls.answer(message)
                     case channel.Detached():
                         self._note_end(message)
@@ -132,3 +139,14 @@ class EngineClient:
         if not isinstance(answer, channel.CountersReply) or len(answer.rows) != count:
             raise channel.SiblingError(f"engine answers ReadCounters with {answer!r:.80}")
         return answer
+
+    async def trace(self, port: int, frames: Sequence[bytes]) -> list[Traced]:
+        """Return what would become of *frames* if the vif of *port* sent them."""
+        traced: list[Traced] = []
+        for first in range(0, len(frames), FRAMES_AT_ONCE):
+            some = tuple(frames[first : first + FRAMES_AT_ONCE])
+            answer, _ = await self._calls.call(partial(channel.Trace, port=port, frames=some))
+            if not isinstance(answer, channel.TraceReply) or len(answer.traced) != len(some):
+                raise channel.SiblingError(f"engine answers Trace with {answer!r:.80}")
+            traced.extend(answer.traced)
+        return traced

@@ -40,6 +40,7 @@ from multiplexer.model import (
     port_of_uplink,
 )
 from multiplexer.observe.counters import read_row
+from multiplexer.observe.trace import PortName, Scene, explain
 from pfinet_proto import control
 from pfinet_proto.control import ControlError, ErrorCode
 from pfinet_proto.values import VifName
@@ -49,13 +50,14 @@ from pfinet_proto.values import VifName
 class About:
     """What does not change while control runs; *started_s* is trio's time.
 
-    *verdicts* are the engine's, by number.
+    *verdicts* are the engine's, by number, and *meanings* what each says.
     """
 
     version: str
     passrights: bool
     started_s: float
     verdicts: Sequence[str]
+    meanings: Mapping[str, str]
 
 
 @attrs.frozen
@@ -99,6 +101,7 @@ class Requests:
             control.VifCreate: self._vif_create,
             control.VifDelete: self._vif_delete,
             control.VifLocate: self._vif_locate,
+            control.VifTrace: self._vif_trace,
         }
 
     async def answer(self, request: control.Request[Any], client: Client) -> control.Result:
@@ -262,6 +265,34 @@ class Requests:
             )
         vif = own[0].vif
         return control.Located(vif.name, f"{self._config.daemon.run_dir}/vif/{vif.id}", KINDS)
+
+    async def _vif_trace(self, request: control.VifTrace, client: Client) -> control.Traces:
+        live = self._vifs.get(request.name)
+        if live is None or not self._may_see(live.vif, client):
+            raise _not_found("vif", request.name)
+        frames = [bytes.fromhex(frame) for frame in request.frames]
+        traced = await self._engine.trace(live.port, frames)
+        named = frozenset[int]().union(*(one.ports for one in traced))
+        scene = Scene(
+            live.vif,
+            self._config.network(live.vif.network),
+            {port: self._port_name(port, client) for port in named},
+        )
+        return control.Traces(
+            live.name,
+            tuple(
+                explain(one, frame, scene, self._about.meanings)
+                for one, frame in zip(traced, frames, strict=True)
+            ),
+        )
+
+    def _port_name(self, port: int, client: Client) -> PortName:
+        for uplink in self._config.uplinks:
+            if uplink.kind is UplinkKind.NIC and port_of_uplink(self._config, uplink.name) == port:
+                return PortName("uplink", uplink.name)
+        live = self._vifs.at_port(port)
+        seen = live is not None and self._may_see(live.vif, client)
+        return PortName("vif", str(live.name) if live is not None and seen else None)
 
     def _may_see(self, vif: Vif, client: Client) -> bool:
         return authorize.may_use(vif, client.caller) or authorize.may_administer(

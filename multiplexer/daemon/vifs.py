@@ -172,6 +172,10 @@ class Vifs:
         """Return the vif of that name."""
         return self._by_name.get(name)
 
+    def at_port(self, port: int) -> LiveVif | None:
+        """Return the vif that has *port* in the datapath."""
+        return self._by_port.get(port)
+
     async def run(
         self,
         vifs: Sequence[Vif],

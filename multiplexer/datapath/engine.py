@@ -7,14 +7,24 @@ and returns at once.  Nothing here knows of processes, messages or policy.
 
 import errno
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
+from ipaddress import ip_network
+from types import MappingProxyType
 
 import attrs
 from multiplexer.datapath._dp import ffi, lib
 
+from multiplexer.observe.trace import L3, STEPS, Receiver, Traced
+
 #: The public names of the verdicts, by number; 0 is "pass".
 VERDICTS: tuple[str, ...] = tuple(
     ffi.string(lib.dp_verdict_name(i)).decode() for i in range(lib.DP_N_VERDICTS)
+)
+
+#: What each verdict says of its frame.
+MEANINGS: tuple[str, ...] = tuple(
+    ffi.string(lib.dp_verdict_meaning(i)).decode() for i in range(lib.DP_N_VERDICTS)
 )
 
 MAX_PORTS: int = lib.DP_MAX_PORTS
@@ -29,6 +39,15 @@ SIGNAL: int = lib.DP_RUN_SIGNAL
 DETACHED: int = lib.DP_RUN_DETACHED
 
 _ALL_OFFLOADS: int = lib.DP_OFFLOAD_ALL
+
+#: Where the source address of a network header stands, and its length.
+_SOURCES: Mapping[str, tuple[int, int]] = MappingProxyType(
+    {
+        "arp": (lib.DP_ETH_LEN + 14, 4),
+        "ipv4": (lib.DP_ETH_LEN + 12, 4),
+        "ipv6": (lib.DP_ETH_LEN + 8, 16),
+    }
+)
 
 
 @attrs.frozen
@@ -174,6 +193,63 @@ class Engine:
         return PortConflict(
             bytes(conflict.mac), bytes(conflict.addr[0:length]), conflict.count
         )
+
+    def trace(self, port: int, frame: bytes) -> Traced:
+        """Return what would become of *frame* if the vif of *port* sent it now.
+
+        Nothing is sent, counted or charged.
+
+        Raises:
+            ValueError: if there is no such port.
+        """
+        row = self._row(port)
+        view, decision = ffi.new("struct dp_frame *"), ffi.new("struct dp_decision *")
+        data = ffi.from_buffer(frame)
+        now_ns = time.monotonic_ns()
+        lib.dp_forward_trace(self._table, port, view, data, len(frame), now_ns, decision)
+        holder = ffi.new("uint16_t *", lib.DP_NO_PORT)
+        asks = False
+        if decision.step != lib.DP_STEP_FRAME and frame[0] & 1:
+            asks = lib.dp_forward_asks_for(self._table, row.network, view, holder)
+        elif decision.step != lib.DP_STEP_FRAME:
+            holder[0] = lib.dp_table_find_mac(self._table, row.network, data)
+        return Traced(
+            verdict=VERDICTS[decision.verdict],
+            step=STEPS[decision.step],
+            l3=L3[view.l3],
+            l4_proto=view.l4_proto if view.has_l4 else None,
+            l4_offset=view.l4_off if view.has_l4 else None,
+            fragment=view.fragment,
+            bound=self._bound(row.bind, view),
+            asks=asks,
+            holder=holder[0] if holder[0] != lib.DP_NO_PORT else None,
+            receivers=tuple(
+                Receiver(receiver, self._is_up(receiver))
+                for receiver in self._receivers(port, decision)
+            ),
+        )
+
+    def _receivers(self, port: int, decision: "ffi.CData") -> Iterator[int]:
+        receiver = lib.dp_forward_next(self._table, decision, port, lib.DP_NO_PORT)
+        while receiver != lib.DP_NO_PORT:
+            yield receiver
+            receiver = lib.dp_forward_next(self._table, decision, port, receiver)
+
+    def _is_up(self, port: int) -> bool:
+        return bool(self._row(port).up) and self._loop.ports[port].transport != ffi.NULL
+
+    @staticmethod
+    def _bound(bind: "ffi.CData", view: "ffi.CData") -> str | None:
+        """Return the bound prefix that the source of the network header lies in."""
+        offset, length = _SOURCES.get(L3[view.l3], (0, 0))
+        if not length or view.len < offset + length:
+            return None
+        source = view.data + offset
+        find = lib.dp_binding_find_ipv4 if length == 4 else lib.dp_binding_find_ipv6
+        prefix = find(ffi.addressof(bind), source)
+        if prefix == ffi.NULL:
+            return None
+        return str(ip_network((bytes(prefix.addr[0:length]), prefix.len)))
 
     def _row(self, port: int) -> "ffi.CData":
         if not 0 <= port < MAX_PORTS:

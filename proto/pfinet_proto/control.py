@@ -11,6 +11,7 @@ client that asks `VifShow` is known to get a `VifInfo`.
 """
 
 import enum
+import re
 from collections.abc import Mapping
 from typing import Any, Generic, TypeVar, cast
 
@@ -27,6 +28,8 @@ __all__ = [
     "MAX_PREFIXES",
     "MAX_REPLY_BYTES",
     "MAX_REQUEST_BYTES",
+    "MAX_TRACED",
+    "MAX_TRACED_BYTES",
     "OPERATIONS",
     "VERSION",
     "Call",
@@ -50,6 +53,10 @@ __all__ = [
     "Result",
     "Status",
     "StatusInfo",
+    "Trace",
+    "TraceReceiver",
+    "TraceStep",
+    "Traces",
     "TrustInfo",
     "UplinkInfo",
     "UplinkList",
@@ -61,6 +68,7 @@ __all__ = [
     "VifList",
     "VifLocate",
     "VifShow",
+    "VifTrace",
     "Vifs",
     "decode_reply_untrusted",
     "decode_request_untrusted",
@@ -80,6 +88,12 @@ MAX_REPLY_BYTES = 16 * 1024 * 1024
 
 MAX_ADDRESSES = 64
 MAX_PREFIXES = 64
+
+#: Frames in one `vif.trace`, and bytes of each: no network's frames are longer.
+MAX_TRACED = 32
+MAX_TRACED_BYTES = 9014
+
+_HEX = re.compile(r"([0-9a-fA-F]{2})*")
 
 #: A reader's largest id: what a float of another JSON library holds exactly.
 MAX_ID = 2**53 - 1
@@ -294,6 +308,45 @@ class Vifs(Result):
 
 
 @attrs.frozen
+class TraceStep:
+    """A step of a frame's way, and what was found there: `pass: …` or `drop: …`."""
+
+    step: str
+    text: str
+
+
+@attrs.frozen
+class TraceReceiver:
+    """Who would get the frame.
+
+    *name* is null for a vif that the caller may not see.  *drop* is the reason
+    for which this one would not get it.
+    """
+
+    kind: str
+    name: str | None
+    drop: str | None
+
+
+@attrs.frozen
+class Trace:
+    """What would become of one frame; *verdict* is `pass` or the drop reason."""
+
+    frame: str
+    verdict: str
+    steps: tuple[TraceStep, ...]
+    receivers: tuple[TraceReceiver, ...]
+
+
+@attrs.frozen
+class Traces(Result):
+    """What would become of frames of *vif*, in their order."""
+
+    vif: VifName
+    traces: tuple[Trace, ...]
+
+
+@attrs.frozen
 class Located(Result):
     """Where to attach: the directory, and the names of the sockets in it."""
 
@@ -368,6 +421,15 @@ def _at_most(wanted: int) -> Any:
     return check
 
 
+def _check_frames(_instance: object, _attribute: object, value: tuple[str, ...]) -> None:
+    for at, text in enumerate(value):
+        if not _HEX.fullmatch(text) or len(text) > 2 * MAX_TRACED_BYTES:
+            raise ValueError(
+                f"frames[{at}] is {text!r:.40}, not hexadecimal digits of"
+                f" at most {MAX_TRACED_BYTES} bytes"
+            )
+
+
 @attrs.frozen
 class VifCreate(Request[VifInfo]):
     """Make a vif.
@@ -403,6 +465,17 @@ class VifLocate(Request[Located]):
 
 
 @attrs.frozen
+class VifTrace(Request[Traces]):
+    """What would become of *frames*, each in hexadecimal, if the vif *name* sent them?
+
+    Nothing is sent, counted or charged.
+    """
+
+    name: VifName
+    frames: tuple[str, ...] = attrs.field(validator=[_at_most(MAX_TRACED), _check_frames])
+
+
+@attrs.frozen
 class Operation:
     """The classes of one operation."""
 
@@ -421,6 +494,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "vif.create": Operation(VifCreate, VifInfo),
     "vif.delete": Operation(VifDelete, Deleted),
     "vif.locate": Operation(VifLocate, Located),
+    "vif.trace": Operation(VifTrace, Traces),
 }
 _NAME_OF = {operation.request: name for name, operation in OPERATIONS.items()}
 

@@ -6,7 +6,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 import attrs
 import pytest
 
-from multiplexer.cli.multiplexerctl import COMMANDS
+from multiplexer.cli.multiplexerctl import COMMANDS, Command
 from multiplexer.cli.render import as_json, as_terminal_text, as_text
 from pfinet_proto.control import (
     OPERATIONS,
@@ -19,6 +19,9 @@ from pfinet_proto.control import (
     Networks,
     Result,
     StatusInfo,
+    Trace,
+    Traces,
+    TraceStep,
     UplinkInfo,
     Uplinks,
     VifInfo,
@@ -81,6 +84,11 @@ WIRE = UplinkInfo(
 )
 STATUS = StatusInfo("0.1.0", 90061, "/etc/multiplexer.toml", "6.18.0", True, 1, 1, 2, 1)
 
+TRACES = Traces(
+    VIF.name,
+    (Trace("60 bytes", "src_mac", (TraceStep("ingress", "drop: src_mac"),), ()),),
+)
+
 RESULTS: tuple[Result, ...] = (
     STATUS,
     Networks((LAN,)),
@@ -89,6 +97,7 @@ RESULTS: tuple[Result, ...] = (
     WIRE,
     Vifs((VIF, QUIET)),
     VIF,
+    TRACES,
     Deleted(),
 )
 
@@ -178,7 +187,10 @@ def test_json_is_what_the_protocol_has(result: Result) -> None:
 
 def test_every_result_is_shown() -> None:
     shown = {type(result) for result in RESULTS}
-    asked = {".".join(command.words) for command in COMMANDS}
+    asked = {
+        {"trace": "vif.trace"}.get(name, name)
+        for name in (".".join(each.words) for each in COMMANDS if isinstance(each, Command))
+    }
 
     assert {OPERATIONS[name].result for name in asked} == shown
     assert set(OPERATIONS) - asked == {"vif.locate"}

@@ -90,6 +90,12 @@ class Core:
         lib.dp_forward_from_vif(self.table, port, view, data, len(frame.data), now_ns, decision)
         return read_decision(decision)
 
+    def traced(self, port: int, frame: Frame, now_ns: int) -> Decision:
+        """Judge a frame that the vif at *port* could send."""
+        view, data, decision = self._given(frame)
+        lib.dp_forward_trace(self.table, port, view, data, len(frame.data), now_ns, decision)
+        return read_decision(decision)
+
     def from_uplink(self, port: int, frame: Frame) -> Decision:
         """Judge a frame that came from the wire."""
         view, data, decision = self._given(frame)

@@ -38,12 +38,8 @@ static bool is_nd(const struct dp_frame *frame, uint8_t type)
 	       frame->data[frame->l4_off] == type && frame->l3_end - frame->l4_off >= 24;
 }
 
-/*
- * Whether a group frame asks for one address: an ARP request or a neighbour
- * solicitation.  @holder is who is bound to it.
- */
-static bool asks_for(const struct dp_table *table, uint16_t network, const struct dp_frame *frame,
-		     uint16_t *holder)
+bool dp_forward_asks_for(const struct dp_table *table, uint16_t network,
+			 const struct dp_frame *frame, uint16_t *holder)
 {
 	if (frame->l3 == DP_L3_ARP && frame->malformed == DP_PASS &&
 	    dp_get16(frame->data + DP_ETH_LEN + 6) == 1) {
@@ -113,41 +109,92 @@ static void route_from_vif(const struct dp_table *table, uint16_t port,
 		else if (holder == DP_NO_PORT)
 			holder = network->uplink;
 		to_port(decision, holder);
-	} else if (asks_for(table, id, frame, &holder) && holder != port) {
+	} else if (dp_forward_asks_for(table, id, frame, &holder) && holder != port) {
 		to_port(decision, holder == DP_NO_PORT ? network->uplink : holder);
 	} else {
 		to_all(decision, id);
 	}
 }
 
-void dp_forward_from_vif(struct dp_table *table, uint16_t port, struct dp_frame *frame,
-			 const uint8_t *data, size_t len, uint64_t now_ns,
-			 struct dp_decision *decision)
+/* Tokens are taken from @charged, which is the vif's row or a copy of it. */
+static void judge_from_vif(const struct dp_table *table, uint16_t port, struct dp_port *charged,
+			   struct dp_frame *frame, const uint8_t *data, size_t len,
+			   uint64_t now_ns, struct dp_decision *decision)
 {
-	struct dp_port *p;
 	enum dp_verdict verdict;
 
 	decision->port = DP_NO_PORT;
 	decision->network = DP_NO_PORT;
 	decision->conflict = DP_NO_PORT;
+	decision->step = DP_STEP_FRAME;
 	if (dp_frame_parse(frame, data, len) < 0) {
 		decide(decision, len < DP_ETH_LEN ? DP_DROP_RUNT : DP_DROP_OVERSIZE);
 		return;
 	}
-	if (port >= DP_MAX_PORTS || table->ports[port].kind != DP_PORT_VIF) {
+	decision->step = DP_STEP_INGRESS;
+	if (!charged) {
 		decide(decision, DP_DROP_SRC_MAC);
 		return;
 	}
-	p = &table->ports[port];
-	verdict = dp_ingress_check(&p->bind, table->networks[p->network].mtu, frame);
+	verdict = dp_ingress_check(&charged->bind, table->networks[charged->network].mtu, frame);
 	if (verdict != DP_PASS) {
 		decide(decision, verdict);
 		return;
 	}
+	decision->step = DP_STEP_FORWARD;
 	route_from_vif(table, port, frame, decision);
-	verdict = charge(table, p, frame, decision, now_ns);
+	verdict = charge(table, charged, frame, decision, now_ns);
 	if (verdict != DP_PASS)
 		decide(decision, verdict);
+	if (verdict != DP_PASS || decision->verdict == DP_PASS)
+		decision->step = DP_STEP_LIMIT;
+}
+
+static bool is_vif(const struct dp_table *table, uint16_t port)
+{
+	return port < DP_MAX_PORTS && table->ports[port].kind == DP_PORT_VIF;
+}
+
+void dp_forward_from_vif(struct dp_table *table, uint16_t port, struct dp_frame *frame,
+			 const uint8_t *data, size_t len, uint64_t now_ns,
+			 struct dp_decision *decision)
+{
+	struct dp_port *own = is_vif(table, port) ? &table->ports[port] : NULL;
+
+	judge_from_vif(table, port, own, frame, data, len, now_ns, decision);
+}
+
+void dp_forward_trace(const struct dp_table *table, uint16_t port, struct dp_frame *frame,
+		      const uint8_t *data, size_t len, uint64_t now_ns,
+		      struct dp_decision *decision)
+{
+	struct dp_port copy;
+
+	if (is_vif(table, port))
+		copy = table->ports[port];
+	judge_from_vif(table, port, is_vif(table, port) ? &copy : NULL, frame, data, len, now_ns,
+		       decision);
+}
+
+uint16_t dp_forward_next(const struct dp_table *table, const struct dp_decision *decision,
+			 uint16_t from, uint16_t after)
+{
+	const struct dp_network *network;
+	uint16_t id;
+
+	if (decision->route == DP_ROUTE_NONE)
+		return DP_NO_PORT;
+	if (decision->route == DP_ROUTE_PORT)
+		return after == DP_NO_PORT ? decision->port : DP_NO_PORT;
+	network = &table->networks[decision->network];
+	if (after != DP_NO_PORT && after == network->uplink)
+		return DP_NO_PORT;
+	id = after == DP_NO_PORT ? network->first : table->ports[after].next;
+	while (id != DP_NO_PORT && (id == from || !table->ports[id].up))
+		id = table->ports[id].next;
+	if (id == DP_NO_PORT && decision->route == DP_ROUTE_FLOOD && network->uplink != from)
+		id = network->uplink;
+	return id;
 }
 
 /* Notes that a stranger claims what @holder is bound to; @bytes is 4 or 16. */
@@ -210,7 +257,7 @@ static void route_from_uplink(const struct dp_table *table, uint16_t id,
 		to_all(decision, id);
 	else if (!dp_is_group(frame->data))
 		to_port(decision, dp_table_find_mac(table, id, frame->data));
-	else if (asks_for(table, id, frame, &holder))
+	else if (dp_forward_asks_for(table, id, frame, &holder))
 		to_port(decision, holder);
 	else
 		to_all(decision, id);

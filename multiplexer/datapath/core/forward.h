@@ -20,8 +20,12 @@ enum dp_route {
 	DP_ROUTE_MEMBERS,  /* to all other members, not to the uplink */
 };
 
+/* The steps of a frame's way, in their order. */
+enum dp_step { DP_STEP_FRAME = 0, DP_STEP_INGRESS, DP_STEP_FORWARD, DP_STEP_LIMIT };
+
 struct dp_decision {
 	uint8_t verdict;  /* enum dp_verdict */
+	uint8_t step;     /* enum dp_step: the last one that a frame of a vif came to */
 	uint8_t route;    /* enum dp_route */
 	uint16_t port;    /* the receiver, for DP_ROUTE_PORT */
 	uint16_t network; /* whose members, for DP_ROUTE_FLOOD and DP_ROUTE_MEMBERS */
@@ -53,5 +57,40 @@ void dp_forward_from_vif(struct dp_table *table, uint16_t port, struct dp_frame 
  */
 void dp_forward_from_uplink(struct dp_table *table, uint16_t port, struct dp_frame *frame,
 			    const uint8_t *data, size_t len, struct dp_decision *decision);
+
+/**
+ * dp_forward_next() - Iterate over those who get a frame
+ * @table:	Table
+ * @decision:	What becomes of it
+ * @from:	Where it came from
+ * @after:	The receiver before, or DP_NO_PORT for the first
+ *
+ * A single receiver may be down; those of a flood are up, but for the uplink.
+ *
+ * Return: the next receiver's port, or DP_NO_PORT
+ */
+uint16_t dp_forward_next(const struct dp_table *table, const struct dp_decision *decision,
+			 uint16_t from, uint16_t after);
+
+/**
+ * dp_forward_asks_for() - Whether a group frame asks for one address
+ * @table:	Table
+ * @network:	Where
+ * @frame:	Parsed view of a frame to a group
+ * @holder:	Set to the port that is bound to the address, or DP_NO_PORT
+ *
+ * An ARP request or a neighbour solicitation does.
+ */
+bool dp_forward_asks_for(const struct dp_table *table, uint16_t network,
+			 const struct dp_frame *frame, uint16_t *holder);
+
+/**
+ * dp_forward_trace() - Judge a frame that a vif could send
+ *
+ * As dp_forward_from_vif(), by the same code; but takes no tokens and changes nothing.
+ */
+void dp_forward_trace(const struct dp_table *table, uint16_t port, struct dp_frame *frame,
+		      const uint8_t *data, size_t len, uint64_t now_ns,
+		      struct dp_decision *decision);
 
 #endif

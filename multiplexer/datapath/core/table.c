@@ -32,20 +32,30 @@ static bool prefix_covers(const struct dp_prefix *prefix, const uint8_t *addr, s
 	return memcmp(masked, prefix->addr, bytes) == 0;
 }
 
-bool dp_binding_has_ipv4(const struct dp_binding *bind, const uint8_t *addr)
+const struct dp_prefix *dp_binding_find_ipv4(const struct dp_binding *bind, const uint8_t *addr)
 {
 	for (unsigned int i = 0; i < bind->n_ipv4; i++)
 		if (prefix_covers(&bind->ipv4[i], addr, 4))
-			return true;
-	return false;
+			return &bind->ipv4[i];
+	return NULL;
+}
+
+const struct dp_prefix *dp_binding_find_ipv6(const struct dp_binding *bind, const uint8_t *addr)
+{
+	for (unsigned int i = 0; i < bind->n_ipv6; i++)
+		if (prefix_covers(&bind->ipv6[i], addr, 16))
+			return &bind->ipv6[i];
+	return NULL;
+}
+
+bool dp_binding_has_ipv4(const struct dp_binding *bind, const uint8_t *addr)
+{
+	return dp_binding_find_ipv4(bind, addr) != NULL;
 }
 
 bool dp_binding_has_ipv6(const struct dp_binding *bind, const uint8_t *addr)
 {
-	for (unsigned int i = 0; i < bind->n_ipv6; i++)
-		if (prefix_covers(&bind->ipv6[i], addr, 16))
-			return true;
-	return false;
+	return dp_binding_find_ipv6(bind, addr) != NULL;
 }
 
 /* ---- look-ups ---- */

@@ -154,6 +154,12 @@ uint16_t dp_table_find_ipv4(const struct dp_table *table, uint16_t network, cons
 /** dp_table_find_ipv6() - The vif of @network that is bound to 16 bytes of address, or DP_NO_PORT */
 uint16_t dp_table_find_ipv6(const struct dp_table *table, uint16_t network, const uint8_t *addr);
 
+/** dp_binding_find_ipv4() - The bound prefix that 4 bytes of address lie in, or NULL */
+const struct dp_prefix *dp_binding_find_ipv4(const struct dp_binding *bind, const uint8_t *addr);
+
+/** dp_binding_find_ipv6() - The bound prefix that 16 bytes of address lie in, or NULL */
+const struct dp_prefix *dp_binding_find_ipv6(const struct dp_binding *bind, const uint8_t *addr);
+
 /** dp_binding_has_ipv4() - Whether 4 bytes of address lie in a bound prefix */
 bool dp_binding_has_ipv4(const struct dp_binding *bind, const uint8_t *addr);
 

@@ -37,19 +37,6 @@ static void send_to(struct dp_loop *loop, uint16_t id, const struct dp_frame *fr
 	}
 }
 
-static void flood(struct dp_loop *loop, const struct dp_decision *decision, uint16_t from,
-		  const struct dp_frame *frame, const struct dp_rx *rx)
-{
-	const struct dp_network *network = &loop->table->networks[decision->network];
-
-	for (uint16_t id = network->first; id != DP_NO_PORT; id = loop->table->ports[id].next)
-		if (id != from && loop->table->ports[id].up)
-			send_to(loop, id, frame, rx);
-	if (decision->route == DP_ROUTE_FLOOD && network->uplink != DP_NO_PORT &&
-	    network->uplink != from)
-		send_to(loop, network->uplink, frame, rx);
-}
-
 static void note_conflict(struct dp_loop *loop, const struct dp_decision *decision,
 			  const struct dp_frame *frame)
 {
@@ -123,8 +110,7 @@ void dp_deliver(struct dp_loop *loop, struct dp_io_port *from, struct dp_rx *rx)
 	}
 	if (rx->vnet)
 		dp_offload_encode(rx->data - DP_VNET_LEN, &frame);
-	if (decision.route == DP_ROUTE_PORT)
-		send_to(loop, decision.port, &frame, rx);
-	else
-		flood(loop, &decision, from->id, &frame, rx);
+	for (uint16_t id = dp_forward_next(loop->table, &decision, from->id, DP_NO_PORT);
+	     id != DP_NO_PORT; id = dp_forward_next(loop->table, &decision, from->id, id))
+		send_to(loop, id, &frame, rx);
 }

@@ -25,7 +25,7 @@ from pfinet_client.pump_thread import End, Pump
 from pfinet_client.reattach import Pauses, farewell, is_final
 from pfinet_client.tap import drop_carrier
 from pfinet_client.tries import Tries
-from pfinet_proto.attach import Goodbye
+from pfinet_proto.attach import Binding, Goodbye
 from pfinet_proto.control import ControlError
 from pfinet_proto.errors import BadMessage, RemoteProtocolError
 
@@ -39,7 +39,8 @@ class Cable:
 
     It is served by the caller's *selector*: each key's data is to be called
     when the key is ready, and `on_timeout` after `patience_s` without any.
-    *on_lost* is called when the vif is lost for good.
+    *on_binding* is called with each binding that the daemon tells, and *on_lost*
+    when the vif is lost for good.
     """
 
     def __init__(
@@ -48,11 +49,13 @@ class Cable:
         entrance: Entrance,
         attachment: Attachment,
         selector: selectors.BaseSelector,
+        on_binding: Callable[[Binding], None],
         on_lost: Callable[[], None],
     ) -> None:
         self._tap = tap
         self._entrance = entrance
         self._selector = selector
+        self._on_binding = on_binding
         self._on_lost = on_lost
         self._name = attachment.welcome.binding.vif
         self._pauses = Pauses()
@@ -94,7 +97,7 @@ class Cable:
         elif isinstance(message, Goodbye):
             self._on_goodbye(message)
         else:
-            say(f"the binding of vif {self._name} has changed; a new stack will have it")
+            self._on_binding(message.binding)
 
     def _on_goodbye(self, goodbye: Goodbye) -> None:
         if is_final(goodbye.code):
@@ -129,8 +132,9 @@ class Cable:
         finally:
             self._tries.close()
             self._tries = None
-        say(f"vif {self._name}: attached again")
+        self._on_binding(attachment.welcome.binding)
         self._plug_in(attachment)
+        say(f"vif {self._name}: attached again")
 
     def _come_back(self, why: str) -> None:
         """Attach again, however long that takes."""

@@ -20,11 +20,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from pfinet_client import rtnetlink, syscalls, tap
+from pfinet_client.configuration import INTERFACE, Configuration, start
 from pfinet_client.errors import StackError
-from pfinet_client.resolv import RESOLV_CONF, cover_names, resolv_conf
-from pfinet_proto.attach import Binding, Offload
+from pfinet_client.resolv import cover_names
+from pfinet_client.settings import Settings
+from pfinet_proto.attach import Offload
 
-INTERFACE = "pfinet0"
 NAMESPACES = syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS | syscalls.CLONE_NEWNET
 #: In the order in which they must be entered, with the names of /proc/PID/ns.
 KINDS = (
@@ -32,8 +33,6 @@ KINDS = (
     ("mnt", syscalls.CLONE_NEWNS),
     ("net", syscalls.CLONE_NEWNET),
 )
-# As ip(8) and the kernel number IPv6 routes; more gateways follow in the binding's order.
-_FIRST_METRIC = 1024
 
 
 def leave_host() -> None:
@@ -50,8 +49,11 @@ def leave_host() -> None:
         raise StackError(why_forbidden(error.errno or 0, _read_sysctl)) from error
 
 
-def make_mounts(binding: Binding) -> str | None:
-    """Make the stack's own view of names and of /sys; return what could not be done.
+def make_mounts(resolv_conf: str) -> int | None:
+    """Make the stack's own view of names and of /sys.
+
+    Returns a descriptor of its resolv.conf, whose text is *resolv_conf*, or
+    None where the host has none that could be covered.
 
     Raises:
         StackError: if mounting is forbidden here.
@@ -60,19 +62,19 @@ def make_mounts(binding: Binding) -> str | None:
         # Mounts made on the host later still appear here; ours never there.
         syscalls.mount("none", "/", None, syscalls.MS_REC | syscalls.MS_SLAVE)
         # /sys as the staging place: there on every system, and replaced next anyway.
-        covered = cover_names(resolv_conf(binding), "/sys")
+        descriptor = cover_names(resolv_conf, "/sys")
     except OSError as error:
         raise StackError(
             f"cannot mount on {error.filename}: {error.strerror}{_restriction(_read_sysctl)}"
         ) from error
     _mount_sysfs()
-    if not covered:
-        return f"{RESOLV_CONF} is missing, so the name servers of the vif are not used"
-    return None
+    return descriptor
 
 
-def make_interface(binding: Binding, offload: Offload) -> int:
-    """Make, configure and start the interface; return the tap's descriptor.
+def make_interface(
+    configuration: Configuration, offload: Offload, resolv_conf: int | None
+) -> tuple[int, Settings]:
+    """Make, configure and start the interface; return the tap's descriptor and its settings.
 
     When this returns, the addresses are usable: duplicate address detection is
     off, for the daemon lets no other vif use them, and a foreign host on the
@@ -84,14 +86,18 @@ def make_interface(binding: Binding, offload: Offload) -> int:
         StackError: if there is no tun device, or the kernel refuses a setting.
     """
     descriptor = tap.open_tap(INTERFACE, offload)
+    settings = Settings.open_here(resolv_conf)
     try:
         with rtnetlink.RouteSocket() as route:
-            _configure(route, binding)
+            route.do(rtnetlink.link_change(socket.if_nametoindex("lo"), up=True))
+        for action in start(configuration):
+            settings.apply(action)
     except OSError as error:
         os.close(descriptor)
+        settings.close()
         what = error.filename or INTERFACE
         raise StackError(f"cannot configure {what}: {error.strerror}") from error
-    return descriptor
+    return descriptor, settings
 
 
 def soften_one_user() -> None:
@@ -177,44 +183,3 @@ def _mount_sysfs() -> None:
             syscalls.mount(f"/proc/self/fd/{groups}", "/sys/fs/cgroup", None, bind)
     if groups >= 0:
         os.close(groups)
-
-
-def _configure(route: rtnetlink.RouteSocket, binding: Binding) -> None:
-    index = socket.if_nametoindex(INTERFACE)
-    _set_sysctls(binding)
-    route.do(rtnetlink.link_change(socket.if_nametoindex("lo"), up=True))
-    route.do(rtnetlink.link_change(index, mac=binding.mac, mtu=binding.mtu))
-    for address in binding.addresses:
-        route.do(rtnetlink.address_add(index, address))
-    route.do(rtnetlink.link_change(index, up=True))
-    for number, gateway in enumerate(binding.gateways):
-        route.do(rtnetlink.default_route_add(index, gateway, _FIRST_METRIC + number))
-
-
-def sysctls(binding: Binding) -> dict[str, str]:
-    """Return the settings of the interface, as paths under /proc/sys/net and values.
-
-    A router is listened to only by a vif that is bound to an IPv6 prefix: there
-    alone any address that autoconfiguration makes is one of its own.
-    """
-    values = {
-        f"ipv4/conf/{INTERFACE}/arp_notify": "1",
-        f"ipv6/conf/{INTERFACE}/accept_dad": "0",
-        f"ipv6/conf/{INTERFACE}/ndisc_notify": "1",
-        # The link-local address that is bound is the EUI-64.
-        f"ipv6/conf/{INTERFACE}/addr_gen_mode": "0",
-    }
-    if not any(prefix.version == 6 for prefix in binding.prefixes):
-        values |= {
-            f"ipv6/conf/{INTERFACE}/accept_ra": "0",
-            f"ipv6/conf/{INTERFACE}/autoconf": "0",
-            f"ipv6/conf/{INTERFACE}/router_solicitations": "0",
-        }
-    return values
-
-
-def _set_sysctls(binding: Binding) -> None:
-    has_ipv6 = os.path.isdir("/proc/sys/net/ipv6")
-    for name, value in sysctls(binding).items():
-        if name.startswith("ipv4/") or has_ipv6:
-            Path("/proc/sys/net", name).write_text(value)

@@ -18,25 +18,11 @@ from pathlib import Path
 from attrs import frozen
 
 from pfinet_client import syscalls
-from pfinet_proto.attach import Binding
 
 RESOLV_CONF = "/etc/resolv.conf"
 MASKED_DIRS = ("/run/nscd", "/var/run/nscd", "/run/systemd/resolve", "/run/avahi-daemon")
 # Both names that /etc/resolv.conf may point to (systemd-resolved.service(8)).
 _RESOLVED_NAMES = ("resolv.conf", "stub-resolv.conf")
-
-
-def resolv_conf(binding: Binding) -> str:
-    """Return the text of resolv.conf(5) for a binding.
-
-    Without any name server it is a comment, never the host's own file: glibc
-    then asks 127.0.0.1, which is the stack itself.
-    """
-    lines = [f"# vif {binding.vif}, network {binding.network}"]
-    lines += [f"nameserver {address}" for address in binding.dns]
-    if binding.search:
-        lines.append("search " + " ".join(binding.search))
-    return "\n".join(lines) + "\n"
 
 
 @frozen
@@ -75,32 +61,30 @@ def host_plan() -> Plan:
     return plan(target, existing, os.path.exists(target))
 
 
-def cover_names(text: str, staging: str) -> bool:
+def cover_names(text: str, staging: str) -> int | None:
     """Give the caller's mount namespace *text* as resolv.conf and mask the host's caches.
 
     *staging* is a directory that may be mounted over meanwhile; when this
-    returns it is as before.  Returns whether resolv.conf is covered: it is not
+    returns it is as before.  Returns a descriptor of the one file that
+    resolv.conf is by all its names, to write it anew; None if it is not covered,
     where the host has none that could be.
     """
     what = host_plan()
     syscalls.mount(
         "pfinet", staging, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=0755,size=1m"
     )
+    original = Path(staging, "resolv.conf")
+    original.write_text(text, encoding="utf-8")
+    original.chmod(0o644)  # whatever the caller's umask
     for number, directory in enumerate(what.directories):
         source = Path(staging, str(number))
         source.mkdir(0o755)
         for _, name in (each for each in what.files if each[0] == directory):
-            _write(source / name, text)
+            (source / name).hardlink_to(original)
         syscalls.mount(str(source), directory, None, syscalls.MS_BIND)
     if what.file is not None:
-        source = Path(staging, "resolv.conf")
-        _write(source, text)
-        syscalls.mount(str(source), what.file, None, syscalls.MS_BIND)
+        syscalls.mount(str(original), what.file, None, syscalls.MS_BIND)
     # The binds hold the file system; the staging mount itself has done its work.
     syscalls.unmount(staging)
-    return bool(what.files) or what.file is not None
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
-    path.chmod(0o644)  # whatever the caller's umask
+    names = [what.file] if what.file else [os.path.join(*each) for each in what.files]
+    return os.open(names[0], os.O_RDWR | os.O_CLOEXEC) if names else None

@@ -1,4 +1,4 @@
-"""The four rtnetlink requests that configure a stack's interface (rtnetlink(7)).
+"""The rtnetlink requests that configure a stack's interface (rtnetlink(7)).
 
 Encoders are pure; `RouteSocket` sends one request and waits for its answer.
 pyroute2 would do the same, but takes longer to import than a stack to start.
@@ -15,9 +15,10 @@ from attrs import frozen
 from pfinet_proto.values import MacAddress
 
 # linux/netlink.h, linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h
-_NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_EXCL, _NLM_F_CREATE = 0x1, 0x4, 0x200, 0x400
+_NLM_F_REQUEST, _NLM_F_ACK = 0x1, 0x4
+_NLM_F_EXCL, _NLM_F_CREATE, _NLM_F_APPEND = 0x200, 0x400, 0x800
 _NLMSG_ERROR = 2
-_RTM_NEWLINK, _RTM_NEWADDR, _RTM_NEWROUTE = 16, 20, 24
+_RTM_NEWLINK, _RTM_NEWADDR, _RTM_DELADDR, _RTM_NEWROUTE, _RTM_DELROUTE = 16, 20, 21, 24, 25
 _IFF_UP = 1
 _IFLA_ADDRESS, _IFLA_MTU = 1, 4
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS = 1, 2, 4, 8
@@ -53,9 +54,7 @@ def link_change(
 
 def address_add(index: int, address: IPv4Interface | IPv6Interface) -> Request:
     """Add an address, and so the route to its prefix, usable at once (no DAD)."""
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    body = struct.pack("=BBBBI", family, address.network.prefixlen, 0, 0, index)
-    body += _attribute(_IFA_LOCAL, address.ip.packed) + _attribute(_IFA_ADDRESS, address.ip.packed)
+    body = _address(index, address)
     if address.version == 4 and address.network.prefixlen < 31:
         body += _attribute(_IFA_BROADCAST, address.network.broadcast_address.packed)
     if address.version == 6:
@@ -63,8 +62,36 @@ def address_add(index: int, address: IPv4Interface | IPv6Interface) -> Request:
     return Request(_RTM_NEWADDR, _NLM_F_CREATE | _NLM_F_EXCL, body)
 
 
+def address_remove(index: int, address: IPv4Interface | IPv6Interface) -> Request:
+    """Remove an address, and the route to its prefix if no other needs it."""
+    return Request(_RTM_DELADDR, 0, _address(index, address))
+
+
 def default_route_add(index: int, gateway: IPv4Address | IPv6Address, metric: int) -> Request:
-    """Add a default route by *gateway*, which need not lie in a prefix of the interface."""
+    """Add a default route by *gateway*, which need not lie in a prefix of the interface.
+
+    One by another gateway may have the same metric.
+    """
+    body = _default_route(index, gateway, metric)
+    return Request(_RTM_NEWROUTE, _NLM_F_CREATE | _NLM_F_APPEND, body)
+
+
+def default_route_remove(index: int, gateway: IPv4Address | IPv6Address, metric: int) -> Request:
+    """Remove what `default_route_add` added."""
+    return Request(_RTM_DELROUTE, 0, _default_route(index, gateway, metric))
+
+
+def _address(index: int, address: IPv4Interface | IPv6Interface) -> bytes:
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    body = struct.pack("=BBBBI", family, address.network.prefixlen, 0, 0, index)
+    return (
+        body
+        + _attribute(_IFA_LOCAL, address.ip.packed)
+        + _attribute(_IFA_ADDRESS, address.ip.packed)
+    )
+
+
+def _default_route(index: int, gateway: IPv4Address | IPv6Address, metric: int) -> bytes:
     family = socket.AF_INET if gateway.version == 4 else socket.AF_INET6
     body = struct.pack(
         "=BBBBBBBBI",
@@ -80,8 +107,7 @@ def default_route_add(index: int, gateway: IPv4Address | IPv6Address, metric: in
     )
     body += _attribute(_RTA_GATEWAY, gateway.packed)
     body += _attribute(_RTA_OIF, struct.pack("=I", index))
-    body += _attribute(_RTA_PRIORITY, struct.pack("=I", metric))
-    return Request(_RTM_NEWROUTE, _NLM_F_CREATE | _NLM_F_EXCL, body)
+    return body + _attribute(_RTA_PRIORITY, struct.pack("=I", metric))
 
 
 def _attribute(kind: int, value: bytes) -> bytes:
@@ -90,19 +116,33 @@ def _attribute(kind: int, value: bytes) -> bytes:
 
 
 class RouteSocket:
-    """A netlink socket of the caller's network namespace, for one request at a time."""
+    """A netlink socket, for one request at a time.
 
-    def __init__(self) -> None:
+    It is that of *descriptor*, or a new one of the caller's network namespace.
+    """
+
+    def __init__(self, descriptor: int | None = None) -> None:
         self._sock = socket.socket(
-            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
+            socket.AF_NETLINK,
+            socket.SOCK_RAW | socket.SOCK_CLOEXEC,
+            socket.NETLINK_ROUTE,
+            descriptor,
         )
         self._sequence = 0
+
+    def fileno(self) -> int:
+        """Return its descriptor."""
+        return self._sock.fileno()
+
+    def close(self) -> None:
+        """Close it; more than once is allowed."""
+        self._sock.close()
 
     def __enter__(self) -> "RouteSocket":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._sock.close()
+        self.close()
 
     def do(self, request: Request) -> None:
         """Send *request* and wait until the kernel has done it.

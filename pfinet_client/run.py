@@ -34,7 +34,9 @@ def run(entrance: Entrance, command: Sequence[str]) -> int:
         with selectors.DefaultSelector() as selector:
             try:
                 watch = _Watch(stack, signals, selector)
-                cable = Cable(stack.tap, entrance, attachment, selector, watch.hang_up)
+                cable = Cable(
+                    stack.tap, entrance, attachment, selector, stack.reconfigure, watch.hang_up
+                )
                 try:
                     stack.go()
                     return watch.wait_command(cable)

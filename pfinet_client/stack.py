@@ -7,13 +7,15 @@
       | write the id maps                |
       |  MAPPED ------------------------>| now root in it
       |                                  | mounts, tap, addresses, routes
-      |<-- READY, tap and namespaces ----|
+      |<-- READY, tap, settings,         |
+      |           namespaces ------------|
       |  GO ---------------------------->| exec
 
-The parent stays outside: it owns the tap and the daemon's sockets, and with
-the namespaces' descriptors it keeps the stack in existence and lets
-`pfinet exec` find it.  When the parent ends, however it ends, the tap goes and
-the child gets SIGHUP, as from a terminal that hung up.
+The parent stays outside: it owns the tap and the daemon's sockets, and changes
+the stack's settings from there.  With the namespaces' descriptors it keeps the
+stack in existence and lets `pfinet exec` find it.  When the parent ends,
+however it ends, the tap goes and the child gets SIGHUP, as from a terminal
+that hung up.
 """
 
 import os
@@ -25,7 +27,10 @@ from typing import NoReturn
 
 from pfinet_client import idmap, netns, syscalls
 from pfinet_client.command import become, say
+from pfinet_client.configuration import changes, configuration
 from pfinet_client.errors import StackError
+from pfinet_client.resolv import RESOLV_CONF
+from pfinet_client.settings import Settings
 from pfinet_client.signals import Signals
 from pfinet_proto.attach import Binding, Offload
 
@@ -34,10 +39,12 @@ FAILED = 125
 
 _UNSHARED = b"unshared"
 _MAPPED = b"mapped"
-_READY = b"ready"
+_READY = b"ready "  # and the text of Settings.give
 _GO = b"go"
 _FAILED = b"failed: "
 _MAX_REPORT_BYTES = 4096
+#: More than the child sends.
+_MAX_DESCRIPTORS = 16
 
 
 class Stack:
@@ -47,12 +54,20 @@ class Stack:
     """
 
     def __init__(
-        self, pid: int, channel: socket.socket, tap: int, namespaces: tuple[int, ...]
+        self,
+        pid: int,
+        channel: socket.socket,
+        tap: int,
+        namespaces: tuple[int, ...],
+        settings: Settings,
+        binding: Binding,
     ) -> None:
         self.pid = pid
         self.tap = tap
         self.namespaces = namespaces
         self._channel = channel
+        self._settings = settings
+        self._configuration = configuration(binding)
 
     def go(self) -> None:
         """Let the child become its command; whether it could, its exit status will tell."""
@@ -60,9 +75,20 @@ class Stack:
             self._channel.send(_GO)
         self._channel.close()
 
+    def reconfigure(self, binding: Binding) -> None:
+        """Let the stack be what *binding* says from now on; tell the user what cannot be."""
+        new = configuration(binding)
+        for action in changes(self._configuration, new):
+            try:
+                self._settings.apply(action)
+            except OSError as error:
+                say(f"vif {binding.vif}: cannot change {error.filename}: {error.strerror}")
+        self._configuration = new
+
     def close(self) -> None:
         """Give up the stack: its interface goes away, its namespaces with the last process."""
         self._channel.close()
+        self._settings.close()
         for descriptor in (self.tap, *self.namespaces):
             os.close(descriptor)
 
@@ -86,29 +112,32 @@ def start_stack(
     theirs.close()
     signals.take()
     try:
-        return _serve_child(pid, ours)
+        return _serve_child(pid, ours, binding)
     except BaseException:
         ours.close()
         os.waitpid(pid, 0)
         raise
 
 
-def _serve_child(pid: int, channel: socket.socket) -> Stack:
+def _serve_child(pid: int, channel: socket.socket, binding: Binding) -> Stack:
     _expect(channel.recv(_MAX_REPORT_BYTES), _UNSHARED)
     for note in idmap.write_maps(pid):
         say(note)
     channel.send(_MAPPED)
     report, fds, _, _ = socket.recv_fds(
-        channel, _MAX_REPORT_BYTES, 1 + len(netns.KINDS), socket.MSG_CMSG_CLOEXEC
+        channel, _MAX_REPORT_BYTES, _MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
     )
     _expect(report, _READY)
-    return Stack(pid, channel, fds[0], tuple(fds[1:]))
+    tap, *others = fds
+    namespaces, others = others[: len(netns.KINDS)], others[len(netns.KINDS) :]
+    settings = Settings.take(report[len(_READY) :].decode(), others)
+    return Stack(pid, channel, tap, tuple(namespaces), settings, binding)
 
 
 def _expect(report: bytes, wanted: bytes) -> None:
     if report.startswith(_FAILED):
         raise StackError(report.removeprefix(_FAILED).decode(errors="replace"))
-    if report != wanted:
+    if not report.startswith(wanted):
         raise StackError("the process that sets up the stack died")
 
 
@@ -139,16 +168,19 @@ def _set_up(channel: socket.socket, binding: Binding, offload: Offload) -> None:
     channel.send(_UNSHARED)
     if channel.recv(_MAX_REPORT_BYTES) != _MAPPED:
         return
-    note = netns.make_mounts(binding)
-    if note is not None:
-        say(note)
-    tap = netns.make_interface(binding, offload)
+    wanted = configuration(binding)
+    resolv_conf = netns.make_mounts(wanted.resolv_conf)
+    if resolv_conf is None:
+        say(f"{RESOLV_CONF} is missing, so the name servers of the vif are not used")
+    tap, settings = netns.make_interface(wanted, offload, resolv_conf)
     netns.soften_one_user()
     # After the last change of credentials, which would clear it.  A parent that
     # died before is noticed by the end of the channel.
     syscalls.set_parent_death_signal(signal.SIGHUP)
     namespaces = netns.open_namespaces()
-    socket.send_fds(channel, [_READY], [tap, *namespaces])
+    text, descriptors = settings.give()
+    socket.send_fds(channel, [_READY, text.encode()], [tap, *namespaces, *descriptors])
+    settings.close()
     for descriptor in (tap, *namespaces):
         os.close(descriptor)
 

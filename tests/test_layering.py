@@ -83,7 +83,7 @@ ROWS: Mapping[str, Row] = MappingProxyType(
             pure=False,
         ),
         "client's decisions": Row(
-            ("pfinet_client.reattach",),
+            ("pfinet_client.configuration", "pfinet_client.reattach"),
             ("protocol",),
             ("attrs",),
             pure=True,

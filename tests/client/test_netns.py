@@ -4,7 +4,7 @@ import errno
 import os
 import socket
 import struct
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import ip_address, ip_interface
 from typing import Any
 
 import pytest
@@ -14,10 +14,9 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from pfinet_client import rtnetlink
 from pfinet_client.idmap import Extent, extents, parse_grants
-from pfinet_client.netns import INTERFACE, sysctls, why_forbidden
-from pfinet_client.resolv import Plan, plan, resolv_conf
+from pfinet_client.netns import why_forbidden
+from pfinet_client.resolv import Plan, plan
 from pfinet_proto.values import MacAddress
-from tests.client.fake_daemon import binding
 
 # Netlink, read back by pyroute2.
 
@@ -73,35 +72,25 @@ def test_a_default_route_is_on_link(gateway: str) -> None:
     assert dict(added["attrs"]) == {"RTA_GATEWAY": gateway, "RTA_OIF": 7, "RTA_PRIORITY": 1024}
 
 
+def test_what_is_removed_is_named_as_it_was_added() -> None:
+    address, gateway = ip_interface("10.9.0.5/24"), ip_address("fd09::1")
+
+    gone = decoded(ifaddrmsg, rtnetlink.address_remove(7, address))
+    route = decoded(rtmsg, rtnetlink.default_route_remove(7, gateway, 1024))
+
+    assert (gone["header"]["type"], gone["prefixlen"], gone["index"]) == (21, 24, 7)
+    assert dict(gone["attrs"])["IFA_LOCAL"] == "10.9.0.5"
+    assert route["header"]["type"] == 25
+    assert dict(route["attrs"]) == {"RTA_GATEWAY": "fd09::1", "RTA_OIF": 7, "RTA_PRIORITY": 1024}
+
+
 def test_a_request_that_the_kernel_refuses_raises_its_error() -> None:
     why = os.strerror(errno.ENODEV)
     with rtnetlink.RouteSocket() as route, pytest.raises(OSError, match=why):
         route.do(rtnetlink.link_change(0x7FFFFFF, up=True))
 
 
-# Settings.
-
-
-def test_a_stack_without_a_bound_prefix_listens_to_no_router() -> None:
-    values = sysctls(binding(1, prefixes=(ip_network("10.9.5.0/24"),)))
-
-    assert values[f"ipv6/conf/{INTERFACE}/accept_ra"] == "0"
-    assert values[f"ipv6/conf/{INTERFACE}/autoconf"] == "0"
-    assert values[f"ipv6/conf/{INTERFACE}/router_solicitations"] == "0"
-
-
-def test_a_stack_with_a_bound_ipv6_prefix_leaves_routers_to_the_kernels_default() -> None:
-    values = sysctls(binding(1, prefixes=(ip_network("fd09:5::/64"),)))
-
-    assert f"ipv6/conf/{INTERFACE}/accept_ra" not in values
-    assert values[f"ipv6/conf/{INTERFACE}/addr_gen_mode"] == "0"
-
-
 # Names.
-
-
-def test_resolv_conf_without_name_servers_is_a_comment() -> None:
-    assert resolv_conf(binding(1, dns=(), search=())) == "# vif v1, network lab\n"
 
 
 def test_a_plain_resolv_conf_is_covered_by_itself_and_etc_is_not() -> None:

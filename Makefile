@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 
 RUN_PACKAGES := gcc libseccomp-dev python3-dev python3-venv iproute2
 DEMO_PACKAGES := iputils-ping curl
-TEST_PACKAGES := iperf3 tcpdump ethtool mandoc uidmap libasan8 libubsan1 procps
+TEST_PACKAGES := iperf3 tcpdump ethtool mandoc uidmap libasan8 libubsan1 procps slirp4netns socat
 BENCH_PACKAGES := iperf3 vde2
 
 SOURCES := pyproject.toml setup.py $(shell find multiplexer pfinet_client proto \

@@ -2,8 +2,8 @@
 /*
  * bess.c - Frames over a packet socket of the Unix domain
  *
- * Each message is one bare frame, as User Mode Linux and slirp4netns speak it to
- * the Berkeley Extensible Software Switch.  Messages are read many at a time; a
+ * Each message is one bare frame, as User Mode Linux speaks it to a port of the
+ * Berkeley Extensible Software Switch.  Messages are read many at a time; a
  * slot is a byte longer than the network's longest frame, and what does not fit
  * into it was too long anyway.
  *

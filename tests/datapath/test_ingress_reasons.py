@@ -670,6 +670,53 @@ ROLE_EXAMPLES: Final = (
         nd(frames.icmpv6(137, body=bytes(36)), by=ROUTER),
         passes_by=ROUTER,
     ),
+    *(
+        example(
+            Reason.ROUTER_MESSAGE,
+            why,
+            ip4(frames.raw(2, bytes((kind,)) + bytes(7))),
+            ip4(frames.raw(2, bytes((0x16,)) + bytes(7))),
+        )
+        for why, kind in (
+            ("an IGMP query, which makes its sender the querier", 0x11),
+            ("DVMRP", 0x13),
+            ("PIM version 1", 0x14),
+            ("multicast router discovery (RFC 4286)", 0x30),
+            ("the end of a multicast router", 0x32),
+        )
+    ),
+    example(
+        Reason.ROUTER_MESSAGE,
+        "an IGMP query in a first fragment",
+        ip4(frames.raw(2, b"\x11" + bytes(15)), more=True, part=slice(8)),
+        ip4(frames.raw(2, b"\x11" + bytes(15)), more=True, part=slice(8), by=ROUTER),
+        passes_by=ROUTER,
+    ),
+    *(
+        example(
+            Reason.ROUTER_MESSAGE,
+            why,
+            ip6(frames.icmpv6(kind, body=bytes(20)), hop_limit=1, extensions=(HOP,)),
+            ip6(frames.icmpv6(kind, body=bytes(20)), hop_limit=1, extensions=(HOP,), by=ROUTER),
+            passes_by=ROUTER,
+        )
+        for why, kind in (
+            ("an MLD query", 130),
+            ("multicast router discovery over IPv6", 151),
+            ("the end of a multicast router, over IPv6", 153),
+        )
+    ),
+    *(
+        example(
+            Reason.ROUTER_MESSAGE,
+            f"{name} over IPv{4 if ip is ip4 else 6}",
+            ip(frames.raw(protocol, bytes(8))),
+            ip(frames.raw(protocol, bytes(8)), by=ROUTER),
+            passes_by=ROUTER,
+        )
+        for name, protocol in (("PIM", 103), ("VRRP", 112))
+        for ip in (ip4, ip6)
+    ),
     example(
         Reason.DHCP_SERVER,
         "an offer to a client",

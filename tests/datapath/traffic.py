@@ -213,7 +213,11 @@ def plain_uppers(draw: DrawFn, kind: str, scene: Scene) -> Upper:
     if kind == "tcp":
         options = draw(mostly(b"", bytes((1, 1, 1, 1)), bytes(12)))
         return frames.tcp(body, options=options)
-    return frames.raw(draw(st.sampled_from([2, 47, 50, 58, 59, 132, 253])), body)
+    protocol = draw(st.sampled_from([2, 2, 47, 50, 58, 59, 103, 112, 132, 253]))
+    if protocol == 2:
+        group = draw(st.sampled_from([0x11, 0x12, 0x13, 0x14, 0x16, 0x17, 0x30, 0x31, 0x32]))
+        body = draw(mostly(bytes((group,)) + body, b""))
+    return frames.raw(protocol, body)
 
 
 @st.composite
@@ -248,8 +252,8 @@ def ipv4s(draw: DrawFn, scene: Scene) -> Content:
     return Content(frames.IPV4, payload, dst_mac)
 
 
-#: Query, RS, RA, NS, NA, redirect, renumbering, inverse NS and NA.
-NEIGHBOUR_TYPES: Final = (130, 133, *(134, 135, 136, 137) * 3, 138, 141, 142)
+#: Query, RS, RA, NS, NA, redirect, renumbering, inverse NS and NA, multicast router discovery.
+NEIGHBOUR_TYPES: Final = (130, 133, *(134, 135, 136, 137) * 3, 138, 141, 142, 151, 152, 153)
 
 
 @st.composite

@@ -29,9 +29,14 @@ REPORT, DONE, REPORT_V2 = 131, 132, 143
 ROUTER_SOLICITATION, ROUTER_ADVERTISEMENT = 133, 134
 NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT = 135, 136
 REDIRECT_V6, RENUMBERING, INVERSE_SOLICITATION, INVERSE_ADVERTISEMENT = 137, 138, 141, 142
+QUERY, MULTICAST_ROUTER, NO_MULTICAST_ROUTER = 130, 151, 153
 SOURCE_LINK_LAYER, TARGET_LINK_LAYER = 1, 2
 
 ICMP_ERRORS = frozenset({3, 4, 11, 12})
+IGMP, PIM, VRRP = 2, 103, 112
+#: Query, DVMRP, PIM version 1, and the start and end of multicast router discovery.
+IGMP_OF_ROUTERS = frozenset({0x11, 0x13, 0x14, 0x30, 0x32})
+ICMPV6_OF_ROUTERS = frozenset({QUERY, MULTICAST_ROUTER, NO_MULTICAST_ROUTER})
 ICMP_REDIRECT, ICMP_ROUTER_ADVERTISEMENT = 5, 9
 
 
@@ -314,6 +319,22 @@ def redirects(case: Case) -> bool:
     return icmp_is(case.frame, ICMP_REDIRECT, REDIRECT_V6) and not case.vif.router
 
 
+def speaks_as_router(case: Case) -> bool:
+    """Return whether a frame tells switches or hosts that its sender routes, without the role."""
+    igmp = transport_of(case.frame, 4, IGMP)
+    icmpv6 = transport_of(case.frame, 6, wire.ICMPV6)
+    of_router = (
+        (igmp is not None and igmp[:1] and igmp[0] in IGMP_OF_ROUTERS)
+        or (icmpv6 is not None and icmpv6[0] in ICMPV6_OF_ROUTERS)
+        or any(
+            transport_of(case.frame, version, protocol) is not None
+            for version in (4, 6)
+            for protocol in (PIM, VRRP)
+        )
+    )
+    return bool(of_router) and not case.vif.router
+
+
 def plays_dhcp_server(case: Case) -> bool:
     udp, udp6 = (transport_of(case.frame, version, wire.UDP) for version in (4, 6))
     serves = (
@@ -388,6 +409,7 @@ CHECKS: Final[tuple[tuple[Reason, Callable[[Case], bool]], ...]] = (
     (Reason.ND_SPOOF, spoofs_neighbours),
     (Reason.RA_GUARD, plays_router),
     (Reason.REDIRECT, redirects),
+    (Reason.ROUTER_MESSAGE, speaks_as_router),
     (Reason.DHCP_SERVER, plays_dhcp_server),
     (Reason.DHCP_CLIENT, is_foreign_dhcp_client),
     (Reason.ICMP_ERROR, is_foreign_icmp_error),

@@ -25,6 +25,7 @@ class Reason(StrEnum):
     ND_SPOOF = "nd_spoof"
     RA_GUARD = "ra_guard"
     REDIRECT = "redirect"
+    ROUTER_MESSAGE = "router_message"
     DHCP_SERVER = "dhcp_server"
     DHCP_CLIENT = "dhcp_client"
     ICMP_ERROR = "icmp_error"

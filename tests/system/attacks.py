@@ -11,9 +11,19 @@ from typing import Any, Final
 import attrs
 from scapy.layers.dhcp import BOOTP, DHCP
 from scapy.layers.dhcp6 import DHCP6_Advertise
-from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_LSRR, IPOption_SSRR
+from scapy.layers.igmp import IGMP
+from scapy.layers.inet import (
+    ICMP,
+    IP,
+    TCP,
+    UDP,
+    IPOption_LSRR,
+    IPOption_Router_Alert,
+    IPOption_SSRR,
+)
 from scapy.layers.inet6 import (
     ICMPv6DestUnreach,
+    ICMPv6MLQuery,
     ICMPv6ND_INDAdv,
     ICMPv6ND_NA,
     ICMPv6ND_NS,
@@ -34,6 +44,7 @@ from scapy.layers.inet6 import (
     PadN,
 )
 from scapy.layers.l2 import ARP, LLC, Dot1AD, Dot1Q, Dot3, Ether
+from scapy.layers.vrrp import VRRPv3
 from scapy.packet import Packet, Raw
 
 from tests.support.lan import Member
@@ -564,6 +575,49 @@ several(
             / Raw(mark)
         ),
     },
+)
+
+several(
+    "router_message",
+    {
+        "IGMP query": lambda me, you, mark: (
+            ether(me) / IP(src=me.ipv4, dst="224.0.0.1", ttl=1) / IGMP(type=0x11) / Raw(mark)
+        ),
+        "IGMP query with router alert": lambda me, you, mark: (
+            ether(me)
+            / IP(src=me.ipv4, dst="224.0.0.1", ttl=1, options=[IPOption_Router_Alert()])
+            / IGMP(type=0x11)
+            / Raw(mark)
+        ),
+        "multicast router discovery": lambda me, you, mark: (
+            ether(me) / IP(src=me.ipv4, dst="224.0.0.106", ttl=1) / IGMP(type=0x30) / Raw(mark)
+        ),
+        "PIM hello": lambda me, you, mark: (
+            ether(me)
+            / IP(src=me.ipv4, dst="224.0.0.13", ttl=1, proto=103)
+            / Raw(b"\x20\0\0\0" + mark)
+        ),
+        "VRRP advertisement": lambda me, you, mark: (
+            ether(me)
+            / IP(src=me.ipv4, dst="224.0.0.18", proto=112)
+            / VRRPv3(addrlist=["10.77.0.1"])
+            / Raw(mark)
+        ),
+        "VRRP over IPv6": lambda me, you, mark: (
+            ether(me) / IPv6(src=me.link_local, dst="ff02::12", nh=112) / Raw(b"1" * 8 + mark)
+        ),
+    },
+)
+hidden(
+    "router_message",
+    "MLD query",
+    HIDING | FRAGMENTED,
+    lambda me, you, mark, between: (
+        ether(me)
+        / over(
+            IPv6(src=me.link_local, dst="ff02::1", hlim=1), between, ICMPv6MLQuery() / Raw(mark)
+        )
+    ),
 )
 
 # -- DHCP --------------------------------------------------------------------

@@ -32,9 +32,12 @@
 
 /* IANA, "Protocol Numbers". */
 #define DP_IPPROTO_ICMP 1
+#define DP_IPPROTO_IGMP 2
 #define DP_IPPROTO_TCP 6
 #define DP_IPPROTO_UDP 17
 #define DP_IPPROTO_ICMPV6 58
+#define DP_IPPROTO_PIM 103
+#define DP_IPPROTO_VRRP 112
 
 enum dp_verdict {
 	DP_PASS = 0,

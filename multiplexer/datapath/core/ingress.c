@@ -22,6 +22,13 @@
 #define ICMP_TIME_EXCEEDED 11
 #define ICMP_PARAMETER_PROBLEM 12
 
+/* IGMP types (RFC 3376, section 4; RFC 4286, section 3; IANA for the old ones). */
+#define IGMP_QUERY 0x11
+#define IGMP_DVMRP 0x13
+#define IGMP_PIM 0x14
+#define IGMP_MRD_ADVERTISEMENT 0x30
+#define IGMP_MRD_TERMINATION 0x32
+
 /* Neighbour discovery options (RFC 4861, section 4.6). */
 #define ND_OPT_SOURCE_LLA 1
 #define ND_OPT_TARGET_LLA 2
@@ -144,6 +151,31 @@ static enum dp_verdict check_icmp(const struct dp_binding *bind, const struct dp
 	}
 }
 
+/*
+ * Switches that snoop take whoever queries for a router, and send it every group's
+ * frames and the network's reports; hosts take a VRRP master for their gateway.
+ */
+static bool is_router_message(const struct dp_frame *frame)
+{
+	const uint8_t *message = frame->data + frame->l4_off;
+
+	if (frame->l4_proto == DP_IPPROTO_PIM || frame->l4_proto == DP_IPPROTO_VRRP)
+		return true;
+	if (frame->l3 != DP_L3_IPV4 || frame->l4_proto != DP_IPPROTO_IGMP ||
+	    frame->l3_end <= frame->l4_off)
+		return false;
+	switch (message[0]) {
+	case IGMP_QUERY:
+	case IGMP_DVMRP:
+	case IGMP_PIM:
+	case IGMP_MRD_ADVERTISEMENT:
+	case IGMP_MRD_TERMINATION:
+		return true;
+	default:
+		return false;
+	}
+}
+
 /* DHCP's first message is the only one without an address (RFC 2131, section 4.1). */
 static bool may_be_unspecified_ipv4(const struct dp_frame *frame)
 {
@@ -163,6 +195,8 @@ static enum dp_verdict check_ipv4(const struct dp_binding *bind, const struct dp
 		return DP_DROP_IPV4_SRC;
 	if (!frame->has_l4)
 		return DP_PASS;
+	if (is_router_message(frame) && !(bind->flags & DP_VIF_ROUTER))
+		return DP_DROP_ROUTER_MESSAGE;
 	if (frame->l4_proto == DP_IPPROTO_UDP)
 		return check_dhcp(bind, frame);
 	if (frame->l4_proto == DP_IPPROTO_ICMP)
@@ -246,6 +280,10 @@ static enum dp_verdict check_icmpv6(const struct dp_binding *bind, const struct 
 		if (router && frame->fragment)
 			return DP_DROP_ND_SPOOF;
 		return router ? DP_PASS : DP_DROP_REDIRECT;
+	case DP_ICMPV6_MLD_QUERY:
+	case DP_ICMPV6_MRD_ADVERTISEMENT:
+	case DP_ICMPV6_MRD_TERMINATION:
+		return router ? DP_PASS : DP_DROP_ROUTER_MESSAGE;
 	default:
 		/* Types below 128 are errors, the unknown ones too (RFC 4443, section 2.1). */
 		return type < 128 ? check_icmp_error(bind, frame, true) : DP_PASS;
@@ -272,6 +310,8 @@ static enum dp_verdict check_ipv6(const struct dp_binding *bind, const struct dp
 		return DP_DROP_IPV6_SRC;
 	if (!frame->has_l4)
 		return frame->malformed; /* DP_DROP_EXT_HEADER, or nothing wrong with it */
+	if (is_router_message(frame) && !(bind->flags & DP_VIF_ROUTER))
+		return DP_DROP_ROUTER_MESSAGE;
 	if (frame->l4_proto == DP_IPPROTO_ICMPV6)
 		return check_icmpv6(bind, frame);
 	if (frame->l4_proto == DP_IPPROTO_UDP) {

@@ -12,8 +12,9 @@
 #include "frame.h"
 #include "table.h"
 
-/* ICMPv6 types that both ingress and forwarding know (RFC 4861, RFC 2710, RFC 3810). */
+/* ICMPv6 types (RFC 4861, RFC 2710, RFC 3810, RFC 4286). */
 enum {
+	DP_ICMPV6_MLD_QUERY = 130,
 	DP_ICMPV6_MLD_REPORT = 131,
 	DP_ICMPV6_MLD_DONE = 132,
 	DP_ICMPV6_RS = 133,
@@ -25,6 +26,8 @@ enum {
 	DP_ICMPV6_INVERSE_NS = 141,
 	DP_ICMPV6_INVERSE_NA = 142,
 	DP_ICMPV6_MLD2_REPORT = 143,
+	DP_ICMPV6_MRD_ADVERTISEMENT = 151,
+	DP_ICMPV6_MRD_TERMINATION = 153,
 };
 
 /**

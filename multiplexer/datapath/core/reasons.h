@@ -27,6 +27,7 @@
 	X(ND_SPOOF, "nd_spoof", "neighbour discovery claims what is not bound") \
 	X(RA_GUARD, "ra_guard", "router advertisement")                        \
 	X(REDIRECT, "redirect", "ICMP redirect")                               \
+	X(ROUTER_MESSAGE, "router_message", "what only routers tell hosts and switches") \
 	X(DHCP_SERVER, "dhcp_server", "DHCP server message")                   \
 	X(DHCP_CLIENT, "dhcp_client", "DHCP for another MAC, or relayed")      \
 	X(ICMP_ERROR, "icmp_error", "ICMP error about a packet of others")     \

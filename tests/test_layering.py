@@ -63,6 +63,7 @@ ROWS: Mapping[str, Row] = MappingProxyType(
                 "multiplexer.config_values",
                 "multiplexer.toml_tables",
                 "multiplexer.policy",
+                "multiplexer.daemon.amend",
                 "multiplexer.daemon.authorize",
                 "multiplexer.daemon.grants",
                 "multiplexer.observe.counters",

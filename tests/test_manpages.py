@@ -177,6 +177,6 @@ async def test_the_examples_of_multiplexerctl_work_one_after_the_other(
                 statuses.append(await trio.to_thread.run_sync(multiplexerctl, arguments))
             made.control.stop()
 
-    assert len(lines) == 6
+    assert len(lines) == 7
     assert {program for program, *_ in lines} == {"multiplexerctl"}
     assert statuses == [0] * len(lines)

@@ -16,14 +16,16 @@ import attrs
 import shtab
 
 from multiplexer.cli import top
+from multiplexer.cli.arguments import COMPLETE_FILE, NAME, VIF_NAME, Argument, argument
 from multiplexer.cli.client import ControlClient, DaemonUnreachable, control_path
 from multiplexer.cli.render import as_json, as_terminal_text, as_text
+from multiplexer.cli.vif_arguments import CREATE, SET, make_vif, set_vif
 from pfinet_proto import control
 from pfinet_proto.control import ControlError, ErrorCode
 from pfinet_proto.errors import BadMessage, RemoteProtocolError
 from pfinet_proto.trace import join_traces, read_frames, trace_requests
-from pfinet_proto.typed import read_interface, read_prefix, read_rate, value_of
-from pfinet_proto.values import IPInterface, IPNetwork, MacAddress, VifName
+from pfinet_proto.typed import value_of
+from pfinet_proto.values import VifName
 
 # Exit codes; usage errors are argparse's.
 DONE: Final = 0
@@ -39,14 +41,6 @@ MIN_INTERVAL_S: Final = 0.1
 MAX_INTERVAL_S: Final = 3600.0
 
 Connect = Callable[[], ControlClient]
-
-
-@attrs.frozen
-class Argument:
-    """What argparse has to know of one argument of a command."""
-
-    name: str
-    options: Mapping[str, Any]
 
 
 Requests = control.Request[Any] | Sequence[control.Request[Any]]
@@ -90,118 +84,6 @@ class Program:
     help: str
     run: Callable[..., int]
     arguments: tuple[Argument, ...] = ()
-
-
-def argument(name: str, **options: Any) -> Argument:
-    return Argument(name, MappingProxyType(options))
-
-
-def read_ethertype(text: str) -> int:
-    """Return *text* as a number, in hexadecimal after 0x."""
-    try:
-        return int(text, 0)
-    except ValueError:
-        raise ValueError(f"{text!r} is no EtherType, wanted one such as 0x88cc") from None
-
-
-def make_vif(
-    name: VifName,
-    owner: str,
-    address: Sequence[IPInterface],
-    prefix: Sequence[IPNetwork],
-    mac: MacAddress | None,
-    network: str | None,
-    **more: Any,
-) -> control.VifCreate:
-    """Return the request that `vif create` is; *more* are `LIMITS` and `TRUST`."""
-    return control.VifCreate(
-        name,
-        owner,
-        tuple(address),
-        tuple(prefix),
-        mac,
-        network,
-        control.OwnLimitsInfo(**{limit: more[limit] for limit in LIMIT_NAMES}),
-        control.TrustInfo(
-            tuple(more["role"]), tuple(more["ethertype"]), more["link_local"], more["trusted_tap"]
-        ),
-    )
-
-
-#: What completes a path, by shell.
-COMPLETE_FILE: Final[Mapping[str, Any]] = MappingProxyType(shtab.FILE)
-
-#: What completes the name of a vif, by shell.
-COMPLETE_VIF: Final[Mapping[str, Any]] = MappingProxyType(
-    {
-        "bash": "_multiplexerctl_vifs",
-        "zsh": "_multiplexerctl_vifs",
-        "preamble": {
-            "bash": """
-_multiplexerctl_vifs() {
-  compgen -W "$(multiplexerctl vif list 2>/dev/null | awk 'NR > 1 { print $1 }')" -- "$1"
-}
-""",
-            "zsh": """
-_multiplexerctl_vifs() {
-  compadd -- ${(f)"$(multiplexerctl vif list 2>/dev/null | awk 'NR > 1 { print $1 }')"}
-}
-""",
-        },
-    }
-)
-
-VIF_NAME: Final = argument(
-    "name", metavar="NAME", type=value_of(VifName.parse), complete=COMPLETE_VIF
-)
-NAME: Final = argument("name", metavar="NAME")
-
-#: The fields of `control.OwnLimitsInfo`.
-LIMIT_NAMES: Final = ("frames_per_s", "bytes_per_s", "broadcast_per_s", "copies_per_s")
-
-LIMITS: Final = tuple(
-    argument(
-        f"--{name.replace('_', '-')}",
-        metavar="RATE",
-        type=value_of(read_rate),
-        help=f"{what} it may send; 0: no limit (default: what its network says)",
-    )
-    for name, what in zip(
-        LIMIT_NAMES,
-        ("frames", "bytes", "broadcasts and multicasts", "copies made of those"),
-        strict=True,
-    )
-)
-
-TRUST: Final = (
-    argument(
-        "--role",
-        metavar="ROLE",
-        action="append",
-        default=[],
-        choices=("router", "dhcp-server"),
-        help="let it be a router or a dhcp-server; may be repeated",
-    ),
-    argument(
-        "--ethertype",
-        metavar="NUMBER",
-        action="append",
-        default=[],
-        type=value_of(read_ethertype),
-        help="one more EtherType that it may send; may be repeated",
-    ),
-    argument(
-        "--link-local",
-        metavar="WHICH",
-        choices=("eui64", "first-come"),
-        help="its link-local addresses: eui64 or first-come (default: what its network says)",
-    ),
-    argument(
-        "--trusted-tap",
-        action="store_true",
-        help="let the daemon read and write its client's tap",
-    ),
-)
 
 
 def trace(name: VifName, hex: Sequence[str], pcap: str | None) -> Requests:
@@ -264,36 +146,9 @@ COMMANDS: Final[tuple[Command | Program, ...]] = (
         ("vif", "create"),
         "make a vif",
         make_vif,
-        (
-            VIF_NAME,
-            argument("--owner", metavar="USER", required=True, help="user name, or uid"),
-            argument(
-                "--address",
-                metavar="ADDR/LEN",
-                action="append",
-                default=[],
-                type=value_of(read_interface),
-                help="an address that it is bound to; may be repeated",
-            ),
-            argument(
-                "--prefix",
-                metavar="PREFIX",
-                action="append",
-                default=[],
-                type=value_of(read_prefix),
-                help="a prefix, each address of which it is bound to; may be repeated",
-            ),
-            argument(
-                "--mac",
-                metavar="MAC",
-                type=value_of(MacAddress.parse),
-                help="default: made of the NIC's and the name",
-            ),
-            argument("--network", metavar="NAME", help="default: where the addresses lie"),
-            *LIMITS,
-            *TRUST,
-        ),
+        (VIF_NAME, *CREATE),
     ),
+    Command(("vif", "set"), "change a vif, and tell its client", set_vif, (VIF_NAME, *SET)),
     Command(("vif", "delete"), "delete a vif, and end its client", control.VifDelete, (VIF_NAME,)),
     Command(("vif", "list"), "list the vifs", control.VifList),
     Command(

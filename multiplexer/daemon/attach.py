@@ -32,6 +32,7 @@ from pfinet_proto.attach import (
     MAX_TEXT_BYTES,
     NO_OFFLOAD,
     VERSION,
+    Binding,
     Goodbye,
     GoodbyeCode,
     Hello,
@@ -39,6 +40,7 @@ from pfinet_proto.attach import (
     Refused,
     RefusedCode,
     Transport,
+    Update,
     Welcome,
 )
 from pfinet_proto.attach_machine import AttachMachine, Role, State
@@ -158,7 +160,7 @@ class AttachService:
                 )
                 why = "given up"
                 try:
-                    why = await _hold(connection, machine, attachment)
+                    why = await _hold(live, connection, machine, attachment, welcome.binding)
                 except* trio.Cancelled:
                     why = live.farewell.text
                     _say_last(connection, machine, live.farewell)
@@ -236,8 +238,16 @@ def _agree(hello: Hello) -> Offload:
     return offload if Offload.CSUM in offload else NO_OFFLOAD
 
 
-async def _hold(connection: socket.socket, machine: AttachMachine, attachment: Attachment) -> str:
+async def _hold(
+    live: LiveVif,
+    connection: socket.socket,
+    machine: AttachMachine,
+    attachment: Attachment,
+    told: Binding,
+) -> str:
     """Wait until the client or the engine ends the attachment, and return why it did.
+
+    Meanwhile the client, which knows the binding *told*, is told of each other one.
 
     Raises:
         BadMessage: if the client sends what is no message.
@@ -254,11 +264,24 @@ async def _hold(connection: socket.socket, machine: AttachMachine, attachment: A
             nursery.cancel_scope.cancel()
 
         nursery.start_soon(watch_engine)
+        nursery.start_soon(tell_updates, live, connection, machine, told)
         while data := await _client(connection).recv(MAX_MESSAGE_BYTES + 1):
             machine.receive_untrusted(data)
             await trio.sleep(PACE_S)
         nursery.cancel_scope.cancel()
     return why
+
+
+async def tell_updates(
+    live: LiveVif, connection: socket.socket, machine: AttachMachine, told: Binding
+) -> None:
+    """Tell the client of each new binding; who is slow to read gets the last one only."""
+    while True:
+        changed = live.rebound
+        if live.binding != told:
+            told = live.binding
+            await _client(connection).send(machine.send(Update(told)))
+        await changed.wait()
 
 
 def _say_last(

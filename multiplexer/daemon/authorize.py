@@ -161,6 +161,20 @@ def check_new_vif(
     return _vif(vif_id, request, owner, network, mac, limits, trust)
 
 
+def check_changed_vif(config: Config, others: Iterable[Vif], vif: Vif, facts: HostFacts) -> None:
+    """Check *vif*, as it would be after a change, beside all *others*.
+
+    Raises:
+        Refused: by the first thing that is wrong with it.
+    """
+    network = config.network(vif.network)
+    ledger = ledger_of(config, others)
+    for fault in _faults(config, ledger, network, vif, vif.mac, facts):
+        raise _refusal(fault)
+    for fault in _owner_faults(config, vif.owner_uid):
+        raise _refusal(fault)
+
+
 def build_vifs(config: Config, facts: HostFacts, ids: Mapping[VifName, str]) -> tuple[Vif, ...]:
     """Return the file's static vifs; *ids* has the random id of each.
 

@@ -27,6 +27,7 @@ import trio
 
 from multiplexer.config import parse_config
 from multiplexer.daemon import authorize, channel
+from multiplexer.daemon.alteration import Alteration
 from multiplexer.daemon.attach import AttachService
 from multiplexer.daemon.audit import Log, open_log
 from multiplexer.daemon.broker_client import BrokerClient
@@ -223,6 +224,7 @@ class Control:
             self._broker,
             self._engine,
             Creation(config, vifs, self._broker, host, nic_macs, self._log, self._client_log),
+            Alteration(config, vifs, self._broker, host, nic_macs, self._log, self._client_log),
             self._log,
             self._client_log,
         )

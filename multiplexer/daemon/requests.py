@@ -19,6 +19,7 @@ import attrs
 import trio
 
 from multiplexer.daemon import authorize, channel
+from multiplexer.daemon.alteration import Alteration, check_dynamic
 from multiplexer.daemon.audit import Log
 from multiplexer.daemon.broker_client import BrokerClient
 from multiplexer.daemon.calls import RequestFailed
@@ -79,6 +80,7 @@ class Requests:
         broker: BrokerClient,
         engine: EngineClient,
         creation: Creation,
+        alteration: Alteration,
         log: Log,
         client_log: ClientLog,
     ) -> None:
@@ -88,6 +90,7 @@ class Requests:
         self._broker = broker
         self._engine = engine
         self._creation = creation
+        self._alteration = alteration
         self._log = log
         self._client_log = client_log
         self._answers: Mapping[type[Any], Callable[[Any, Client], Awaitable[control.Result]]] = {
@@ -99,6 +102,7 @@ class Requests:
             control.VifList: self._vif_list,
             control.VifShow: self._vif_show,
             control.VifCreate: self._vif_create,
+            control.VifSet: self._vif_set,
             control.VifDelete: self._vif_delete,
             control.VifLocate: self._vif_locate,
             control.VifTrace: self._vif_trace,
@@ -225,15 +229,16 @@ class Requests:
         live = await self._creation.create(request, client)
         return (await self._vif_infos([live]))[0]
 
+    async def _vif_set(self, request: control.VifSet, client: Client) -> control.VifInfo:
+        live = await self._alteration.alter(request, client)
+        return (await self._vif_infos([live]))[0]
+
     async def _vif_delete(self, request: control.VifDelete, client: Client) -> control.Deleted:
         async with self._vifs.changing:
             live = self._vifs.get(request.name)
             self._check_may_delete(request.name, client)
-            if live is not None and live.vif.static:
-                where = self._config.origin.locate(("vif", str(request.name)))
-                raise ControlError(
-                    ErrorCode.CONFLICT, f'vif "{request.name}" is defined in {where}'
-                )
+            if live is not None:
+                check_dynamic(self._config, live.vif)
             try:
                 if live is not None:
                     await self._vifs.delete(live)

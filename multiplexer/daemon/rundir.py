@@ -122,12 +122,14 @@ class RunDirectory:
     def open_vif(self, vif_id: str, uid: int, kinds: Sequence[str]) -> list[socket.socket]:
         """Return listening sockets of *vif_id* for *uid*, in the order of *kinds*.
 
-        Those that are there already, the same and for the same, are returned
-        again, with whoever waits in their queues.  They stay ours: the caller
-        duplicates what it gives away.
+        Those that are there already are returned again, with whoever waits in
+        their queues; if they are another's, they become *uid*'s.  They stay ours:
+        the caller duplicates what it gives away.
         """
         old = self._vifs.get(vif_id)
-        if old is not None and (old.uid, [*old.listeners]) == (uid, [*kinds]):
+        if old is not None and [*old.listeners] == [*kinds]:
+            if old.uid != uid:
+                self._give(vif_id, old, uid)
             return [*old.listeners.values()]
         self.close_vif(vif_id)
         with contextlib.ExitStack() as undo:
@@ -153,6 +155,20 @@ class RunDirectory:
         os.close(directory)
         self._vifs[vif_id] = VifSockets(uid, listeners)
         return [*listeners.values()]
+
+    def _give(self, vif_id: str, sockets: VifSockets, uid: int) -> None:
+        """Make *uid* the owner of all of a vif's sockets, or of none."""
+        with contextlib.ExitStack() as undo:
+            directory = os.open(f"vif/{vif_id}", OPEN_DIRECTORY, dir_fd=self._fd)
+            undo.callback(os.close, directory)
+            for kind in sockets.listeners:
+                os.chown(kind, uid, -1, dir_fd=directory, follow_symlinks=False)
+                undo.callback(
+                    os.chown, kind, sockets.uid, -1, dir_fd=directory, follow_symlinks=False
+                )
+            undo.pop_all()
+        os.close(directory)
+        self._vifs[vif_id] = VifSockets(uid, sockets.listeners)
 
     def close_vif(self, vif_id: str) -> None:
         """Remove the sockets of *vif_id* and their directory, if there are any."""

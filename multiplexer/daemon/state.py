@@ -159,23 +159,22 @@ class State:
         Raises:
             StateError: if the disk, or an id or name that is there already, does not let it.
         """
-        self._write(
-            "INSERT INTO vif VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                vif.id,
-                str(vif.name),
-                vif.owner_uid,
-                vif.owner_name,
-                vif.network,
-                str(vif.mac),
-                json.dumps([str(address) for address in vif.addresses]),
-                json.dumps([str(prefix) for prefix in vif.prefixes]),
-                json.dumps(_limits_to_json(vif.limits)),
-                json.dumps(_trust_to_json(vif.trust)),
-                int(vif.ephemeral),
-                vif.grant,
-            ),
+        self._write("INSERT INTO vif VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", _row_of(vif))
+
+    def update(self, vif: Vif) -> None:
+        """Keep *vif* in the place of what its id has stood for.
+
+        Raises:
+            StateError: if the disk does not let it, or there is none of that id.
+        """
+        changed = self._write(
+            "UPDATE vif SET (id, name, owner_uid, owner_name, network, mac, addresses, prefixes,"
+            " limits, trust, ephemeral, grant_name) = (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            " WHERE id = ?",
+            (*_row_of(vif), vif.id),
         )
+        if changed != 1:
+            raise StateError(f"{self._path}: there is no vif {vif.name} to change")
 
     def remove(self, vif_id: str) -> None:
         """Forget the vif of that id; none is fine.
@@ -214,10 +213,11 @@ class State:
         except sqlite3.Error as error:
             raise _explain(self._path, error) from error
 
-    def _write(self, statement: str, values: tuple[Any, ...]) -> None:
+    def _write(self, statement: str, values: tuple[Any, ...]) -> int:
+        """Return how many rows *statement* changed."""
         # Without a transaction of its own each statement is one, durable when it returns.
         try:
-            self._connection.execute(statement, values)
+            return self._connection.execute(statement, values).rowcount
         except sqlite3.Error as error:
             raise _explain(self._path, error) from error
 
@@ -239,6 +239,23 @@ class State:
             )
         except (ValueError, TypeError) as error:
             raise StateError(f"{self._path}: damaged: vif {row['name']!r}: {error}") from error
+
+
+def _row_of(vif: Vif) -> tuple[Any, ...]:
+    return (
+        vif.id,
+        str(vif.name),
+        vif.owner_uid,
+        vif.owner_name,
+        vif.network,
+        str(vif.mac),
+        json.dumps([str(address) for address in vif.addresses]),
+        json.dumps([str(prefix) for prefix in vif.prefixes]),
+        json.dumps(_limits_to_json(vif.limits)),
+        json.dumps(_trust_to_json(vif.trust)),
+        int(vif.ephemeral),
+        vif.grant,
+    )
 
 
 def _limits_to_json(limits: OwnLimits) -> dict[str, int]:

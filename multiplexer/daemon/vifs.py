@@ -5,7 +5,8 @@ A vif is made in an order in which every step can be undone: the engine knows
 it, the broker makes its sockets, the database has it, its clients are served.
 Before the database has it, it is a draft, which has all that it claims.
 It goes the other way round: once the database has forgotten it, it is gone,
-whatever happens after.
+whatever happens after.  A change goes the way of making, and each step can be
+undone up to the database, which has either all of it or nothing.
 """
 
 import bisect
@@ -13,6 +14,7 @@ import contextlib
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 import attrs
@@ -54,7 +56,8 @@ class LiveVif:
 
     *farewell* is what its client hears when it or the daemon ends.  Cancelling
     *serving* sends the clients away, and *served* is set when they are gone;
-    *steps* then undo all that was done to make it.
+    *steps* then undo all that was done to make it.  *rebound* is set, and made
+    anew, when *binding* changes.
     """
 
     vif: Vif
@@ -64,11 +67,20 @@ class LiveVif:
     farewell: Goodbye = STOPPING
     serving: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     served: trio.Event = attrs.field(factory=trio.Event)
+    rebound: trio.Event = attrs.field(factory=trio.Event)
     steps: contextlib.AsyncExitStack = attrs.field(factory=contextlib.AsyncExitStack)
 
     @property
     def name(self) -> VifName:
         return self.vif.name
+
+    def rebind(self, vif: Vif, binding: Binding) -> None:
+        """Be *vif* from now on, and let its client know what that changes for its stack."""
+        self.vif = vif
+        if binding != self.binding:
+            self.binding = binding
+            self.rebound.set()
+            self.rebound = trio.Event()
 
     @contextlib.contextmanager
     def held_by(self, holder: Holder) -> Iterator[None]:
@@ -226,6 +238,64 @@ class Vifs:
             async with self.changing:
                 await draft.live.steps.aclose()
 
+    async def change(self, live: LiveVif, vif: Vif) -> None:
+        """Make *vif*, which was checked against all others, of what *live* is.
+
+        A client that is attached goes on with the new binding, unless the owner changes.
+
+        Raises:
+            RequestFailed: if broker or engine refuse; it is then as it was.
+            StateError: if it cannot be kept; the same.
+        """
+        assert self.changing.locked()
+        async with contextlib.AsyncExitStack() as undo:
+            listeners = await self._amend(live, vif, undo)
+            await trio.to_thread.run_sync(self._state.update, vif)
+            undo.pop_all()
+        live.rebind(vif, bind(self._config.network(vif.network), vif))
+        if listeners:
+            await self._hand_over(live, dict(zip(KINDS, listeners, strict=True)))
+
+    async def _amend(
+        self, live: LiveVif, vif: Vif, undo: contextlib.AsyncExitStack
+    ) -> list[socket.socket]:
+        """Tell engine and broker of the change; return listeners for the owner, if that is new."""
+        network = self._config.network(vif.network)
+        await self._engine.set_vif(live.port, compile_vif(self._config, vif))
+        undo.push_async_callback(
+            self._engine.set_vif, live.port, compile_vif(self._config, live.vif)
+        )
+        if vif.mac != live.vif.mac:
+            undo.push_async_callback(self._update_memberships, network.uplink)
+            await self._update_memberships(network.uplink, {live.port: vif})
+        if vif.owner_uid == live.vif.owner_uid and vif.owner_name == live.vif.owner_name:
+            return []
+        undo.push_async_callback(self._reopen_sockets, live.vif)
+        listeners = await self._broker.open_vif_sockets(vif.id, vif.owner_uid, KINDS)
+        for listener in listeners:
+            undo.enter_context(listener)
+        return listeners
+
+    async def _reopen_sockets(self, vif: Vif) -> None:
+        """Give the sockets of *vif* back to its owner; who serves them has its own copy."""
+        for listener in await self._broker.open_vif_sockets(vif.id, vif.owner_uid, KINDS):
+            listener.close()
+
+    async def _hand_over(self, live: LiveVif, listeners: Mapping[str, socket.socket]) -> None:
+        """Send the former owner's clients away, and serve the new owner's."""
+        self._owners = Counter(each.vif.owner_uid for each in self._by_name.values())
+        live.farewell = Goodbye(
+            GoodbyeCode.OWNER_CHANGED, f"vif {live.name} belongs to somebody else now"
+        )
+        with trio.CancelScope(shield=True):
+            live.serving.cancel()
+            await live.served.wait()
+        live.farewell = STOPPING
+        live.serving, live.served = trio.CancelScope(), trio.Event()
+        for listener in listeners.values():
+            live.steps.enter_context(listener)
+        self._nursery.start_soon(self._serve_one, live, listeners)
+
     async def delete(self, live: LiveVif) -> None:
         """Unmake a vif and let its client go; it is free for others when this returns.
 
@@ -294,8 +364,14 @@ class Vifs:
                 return port
         raise RequestFailed(f"there are {MAX_VIFS} vifs, and can be no more")
 
-    async def _update_memberships(self, uplink: str | None) -> None:
-        """Let the NIC of *uplink*, if it is one, receive for the vifs that are bridged to it."""
-        macs = memberships(self._config, [live.vif for live in self._by_port.values()])
+    async def _update_memberships(
+        self, uplink: str | None, instead: Mapping[int, Vif] = MappingProxyType({})
+    ) -> None:
+        """Let the NIC of *uplink*, if it is one, receive for the vifs that are bridged to it.
+
+        *instead* are vifs that are about to be at these ports.
+        """
+        vifs = [instead.get(port, live.vif) for port, live in self._by_port.items()]
+        macs = memberships(self._config, vifs)
         if uplink is not None and uplink in macs:
             await self._broker.set_memberships(uplink, macs[uplink])

@@ -57,6 +57,7 @@ __all__ = [
     "TraceReceiver",
     "TraceStep",
     "Traces",
+    "TrustChange",
     "TrustInfo",
     "UplinkInfo",
     "UplinkList",
@@ -67,6 +68,7 @@ __all__ = [
     "VifInfo",
     "VifList",
     "VifLocate",
+    "VifSet",
     "VifShow",
     "VifTrace",
     "Vifs",
@@ -451,6 +453,54 @@ class VifCreate(Request[VifInfo]):
 
 
 @attrs.frozen
+class TrustChange:
+    """What becomes of a vif's trust: as `TrustInfo`, and null stays as it is."""
+
+    roles: tuple[str, ...] | None = None
+    ethertypes: tuple[int, ...] | None = None
+    link_local: str | None = None
+    trusted_tap: bool | None = None
+
+
+def _if_any(check: Any) -> Any:
+    return attrs.validators.optional(check)
+
+
+@attrs.frozen
+class VifSet(Request[VifInfo]):
+    """Change the vif *name*, all of it or nothing; what is null stays as it is.
+
+    *addresses* and *prefixes* replace what it has; of that, or of what they
+    are, those to remove go and then those to add come.  *defaults* are names of
+    `mac`, `link_local` and the limits, each of which is as if it had never
+    been given.
+    """
+
+    name: VifName
+    owner: str | None = None
+    addresses: tuple[IPInterface, ...] | None = attrs.field(
+        default=None, validator=_if_any(_at_most(MAX_ADDRESSES))
+    )
+    prefixes: tuple[IPNetwork, ...] | None = attrs.field(
+        default=None, validator=_if_any(_at_most(MAX_PREFIXES))
+    )
+    remove_addresses: tuple[IPInterface, ...] = attrs.field(
+        default=(), validator=_at_most(MAX_ADDRESSES)
+    )
+    remove_prefixes: tuple[IPNetwork, ...] = attrs.field(
+        default=(), validator=_at_most(MAX_PREFIXES)
+    )
+    add_addresses: tuple[IPInterface, ...] = attrs.field(
+        default=(), validator=_at_most(MAX_ADDRESSES)
+    )
+    add_prefixes: tuple[IPNetwork, ...] = attrs.field(default=(), validator=_at_most(MAX_PREFIXES))
+    mac: MacAddress | None = None
+    limits: OwnLimitsInfo = OwnLimitsInfo()
+    trust: TrustChange = TrustChange()
+    defaults: tuple[str, ...] = ()
+
+
+@attrs.frozen
 class VifDelete(Request[Deleted]):
     """Remove the vif *name*, and whoever is attached to it."""
 
@@ -492,6 +542,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "vif.list": Operation(VifList, Vifs),
     "vif.show": Operation(VifShow, VifInfo),
     "vif.create": Operation(VifCreate, VifInfo),
+    "vif.set": Operation(VifSet, VifInfo),
     "vif.delete": Operation(VifDelete, Deleted),
     "vif.locate": Operation(VifLocate, Located),
     "vif.trace": Operation(VifTrace, Traces),

@@ -22,10 +22,12 @@ from pfinet_proto.control import (
     NetworkList,
     Networks,
     NetworkShow,
+    OwnLimitsInfo,
     Reply,
     Request,
     Result,
     Status,
+    TrustChange,
     UplinkList,
     Uplinks,
     UplinkShow,
@@ -33,6 +35,7 @@ from pfinet_proto.control import (
     VifDelete,
     VifList,
     Vifs,
+    VifSet,
     VifShow,
     decode_request_untrusted,
     encode_reply,
@@ -116,6 +119,36 @@ def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDaem
                 (ip_network("fd00:5::/64"),),
                 MacAddress.parse("52:54:00:00:00:01"),
                 "lan",
+            ),
+            VIF,
+        ),
+        (
+            "vif set one --owner bob --mac default --frames-per-s 5 --bytes-per-s default"
+            " --role router --ethertype none --link-local default --no-trusted-tap",
+            VifSet(
+                ONE,
+                owner="bob",
+                limits=OwnLimitsInfo(frames_per_s=5),
+                trust=TrustChange(roles=("router",), ethertypes=(), trusted_tap=False),
+                defaults=("mac", "bytes_per_s", "link_local"),
+            ),
+            VIF,
+        ),
+        (
+            "vif set one --address 10.0.1.5/24 --prefix none --add-address 10.0.1.6/24"
+            " --add-prefix fd00:5::/64 --remove-address 10.0.1.7/24 --remove-prefix fd00:6::/64"
+            " --mac 52:54:00:00:00:01 --trusted-tap --link-local eui64 --copies-per-s 0",
+            VifSet(
+                ONE,
+                addresses=(ip_interface("10.0.1.5/24"),),
+                prefixes=(),
+                add_addresses=(ip_interface("10.0.1.6/24"),),
+                add_prefixes=(ip_network("fd00:5::/64"),),
+                remove_addresses=(ip_interface("10.0.1.7/24"),),
+                remove_prefixes=(ip_network("fd00:6::/64"),),
+                mac=MacAddress.parse("52:54:00:00:00:01"),
+                limits=OwnLimitsInfo(copies_per_s=0),
+                trust=TrustChange(link_local="eui64", trusted_tap=True),
             ),
             VIF,
         ),
@@ -229,6 +262,9 @@ def test_a_daemon_that_says_nothing_is_not_waited_for(tmp_path: Path) -> None:
         ("vif create one --owner a --address 10.0.1.500/24", "10.0.1.500"),
         ("vif create one --owner a --prefix fd00::5/64", "has host bits set"),
         ("vif create one --owner a --mac 52:54", "'52:54' is not a MAC address"),
+        ("vif set one --frames-per-s many", "'many' is no rate"),
+        ("vif set one --role none --role king", "invalid choice: 'king'"),
+        ("vif set one --add-address none", "'none' has no prefix length"),
         ("vif shave one", "invalid choice: 'shave'"),
     ],
 )
@@ -239,5 +275,20 @@ def test_wrong_usage_asks_nothing(
         main(line.split())
 
     assert exit_.value.code == 2
+    assert message in capsys.readouterr().err
+    assert daemon.asked == []
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("vif set one", "nothing to set is given"),
+        ("vif set one --role none --role router", "--role none stands alone"),
+    ],
+)
+def test_a_change_of_nothing_or_against_itself_asks_nothing(
+    daemon: FakeDaemon, line: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(line.split()) == 1
     assert message in capsys.readouterr().err
     assert daemon.asked == []

@@ -84,14 +84,15 @@ def system(names: dict[str, int] = NAMES, hosts: tuple[str, ...] = ("10.77.0.9",
 class Sibling:
     """One end of a channel that answers by `react` and remembers what it was asked.
 
-    *refusals* has the error to answer a type of request with; what is in
-    *withheld* is not answered until `release`.
+    *refusals* has the error to answer a type of request with, and *once* those
+    for the next of it only; what is in *withheld* is not answered until `release`.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = trio.socket.from_stdlib_socket(sock)
         self.heard: list[channel.Message] = []
         self.refusals: dict[type[Any], str] = {}
+        self.once: dict[type[Any], str] = {}
         self.withheld: set[type[Any]] = set()
         self._held: list[channel.Message] = []
         self._heard_more = trio.Event()
@@ -112,6 +113,10 @@ class Sibling:
 
     async def answer(self, message: channel.Message, fds: list[int]) -> None:
         raise NotImplementedError
+
+    def refusal(self, message: channel.Message) -> str | None:
+        """Return the error to answer *message* with."""
+        return self.once.pop(type(message), None) or self.refusals.get(type(message))
 
     async def release(self) -> None:
         """Answer what was withheld."""
@@ -136,6 +141,7 @@ class FakeBroker(Sibling):
         super().__init__(sock)
         self._run_dir = run_dir
         self.uids: dict[str, int] = {}
+        self._open: dict[str, list[socket.socket]] = {}
 
     async def start(self, text: str, nic_mac: MacAddress | None = NIC_MAC) -> None:
         features = channel.Features(passrights=True)
@@ -152,28 +158,35 @@ class FakeBroker(Sibling):
         assert isinstance(
             message, channel.OpenVifSockets | channel.CloseVifSockets | channel.SetMemberships
         )
-        refusal = self.refusals.get(type(message))
+        refusal = self.refusal(message)
         done = channel.Done(message.request, refusal)
         if isinstance(message, channel.OpenVifSockets) and refusal is None:
-            with self._listeners(message) as listeners:
-                await channel_trio.send(self.sock, done, [sock.fileno() for sock in listeners])
+            listeners = self._listeners(message)
+            await channel_trio.send(self.sock, done, [sock.fileno() for sock in listeners])
             return
         if isinstance(message, channel.CloseVifSockets) and refusal is None:
             shutil.rmtree(self._run_dir / "vif" / message.vif_id)
-            del self.uids[message.vif_id]
+            self._close(message.vif_id)
         await channel_trio.send(self.sock, done)
 
-    @contextmanager
-    def _listeners(self, message: channel.OpenVifSockets) -> Iterator[list[socket.socket]]:
-        folder = self._run_dir / "vif" / message.vif_id
-        folder.mkdir(parents=True)
+    def _listeners(self, message: channel.OpenVifSockets) -> list[socket.socket]:
         self.uids[message.vif_id] = message.uid
-        listeners = [listen(folder / kind, KINDS[kind]) for kind in message.kinds]
-        try:
-            yield listeners
-        finally:
-            for listener in listeners:
-                listener.close()
+        if message.vif_id not in self._open:
+            folder = self._run_dir / "vif" / message.vif_id
+            folder.mkdir(parents=True)
+            self._open[message.vif_id] = [
+                listen(folder / kind, KINDS[kind]) for kind in message.kinds
+            ]
+        return self._open[message.vif_id]
+
+    def _close(self, vif_id: str) -> None:
+        del self.uids[vif_id]
+        for listener in self._open.pop(vif_id):
+            listener.close()
+
+    def close(self) -> None:
+        for vif_id in tuple(self._open):
+            self._close(vif_id)
 
     @property
     def sockets(self) -> set[str]:
@@ -200,7 +213,7 @@ class FakeEngine(Sibling):
             reply = channel.CountersReply(message.request, message.first, rows, conflicts)
             await channel_trio.send(self.sock, reply)
             return
-        refusal = self.refusals.get(type(message))
+        refusal = self.refusal(message)
         if isinstance(message, channel.Attach):
             data = socket.socket(fileno=fds[0])
             if refusal is None:
@@ -263,9 +276,7 @@ class Attacher:
     """A connection to a vif's `attach` socket."""
 
     sock: trio.socket.SocketType
-    machine: AttachMachine = attrs.field(
-        factory=lambda: AttachMachine(Role.CLIENT)
-    )
+    machine: AttachMachine = attrs.field(factory=lambda: AttachMachine(Role.CLIENT))
 
     async def say(self, message: attaching.Message) -> None:
         await self.sock.send(self.machine.send(message))
@@ -405,6 +416,7 @@ async def siblings(place: Place, users: System | None = None) -> AsyncIterator[R
     finally:
         for sock in (broker_ours, broker_theirs, engine_ours, engine_theirs, listener):
             sock.close()
+        broker.close()
         engine.close()
         shutil.rmtree(place.run_dir)
 

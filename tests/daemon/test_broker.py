@@ -689,11 +689,15 @@ def test_asking_again_for_the_same_sockets_gives_the_same(place: Place) -> None:
         inode = path.stat().st_ino
         second = puppet.open_vif()
         same = path.stat().st_ino == inode
+        queued = connected(path, OWNER_UID)
         third = puppet.open_vif(uid=OWNER_UID + 1)
+        stays = path.stat().st_ino == inode
+    queued.close()
 
     assert same
+    assert stays
     assert first.sockets == second.sockets == third.sockets
-    assert path.stat().st_uid == OWNER_UID + 1
+    assert set(modes_below(path.parent).values()) == {f"srw------- {OWNER_UID + 1}:0"}
 
 
 def test_closing_removes_them_and_may_be_asked_twice(place: Place) -> None:

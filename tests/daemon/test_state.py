@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from ipaddress import ip_interface, ip_network
 from pathlib import Path
 
+import attrs
 import pytest
 
 from multiplexer.daemon.state import SCHEMA_VERSION, State, StateError
@@ -65,6 +66,25 @@ def test_a_removed_vif_is_gone_and_its_name_free(path: Path) -> None:
     with opened(path) as state:
         assert state.vifs() == ()
         state.add(ALICE)
+
+
+def test_a_changed_vif_is_the_new_one_whole(path: Path) -> None:
+    other = attrs.evolve(
+        BOB, id=ALICE.id, name=ALICE.name, owner_uid=20003, owner_name="carol", ephemeral=True
+    )
+    with opened(path) as state:
+        state.add(ALICE)
+        state.update(other)
+
+    with opened(path) as state:
+        assert state.vifs() == (other,)
+
+
+def test_a_vif_that_is_not_there_cannot_be_changed(path: Path) -> None:
+    with opened(path) as state:
+        with pytest.raises(StateError, match="no vif alice to change"):
+            state.update(ALICE)
+        assert state.vifs() == ()
 
 
 def test_a_name_is_kept_once(path: Path) -> None:

@@ -138,8 +138,19 @@ creations = st.builds(
 )
 
 
-@given(creations, ids)
-def test_a_request_survives_its_encoding(request: control.VifCreate, request_id: int) -> None:
+changes = st.builds(
+    control.VifSet,
+    name=strategies.vif_names,
+    addresses=st.none() | strategies.tuples_of(strategies.interfaces, control.MAX_ADDRESSES),
+    add_prefixes=strategies.tuples_of(strategies.networks, control.MAX_PREFIXES),
+    mac=st.none() | strategies.macs,
+)
+
+
+@given(creations | changes, ids)
+def test_a_request_survives_its_encoding(
+    request: control.VifCreate | control.VifSet, request_id: int
+) -> None:
     record = control.encode_request(request, request_id)
 
     (body,) = control.FrameDecoder(control.MAX_REQUEST_BYTES).feed(record)

@@ -1,0 +1,153 @@
+"""A running network is changed, and who is not meant loses nothing."""
+
+import select
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from pfinet_client.attachment import Attachment, connect_attach
+from pfinet_proto.attach import Goodbye, GoodbyeCode, Hello, Update
+from tests.support.lan import OWNERS, Lan, Member
+from tests.support.plain import StreamClient, acting_as
+from tests.support.waiting import eventually
+
+from .attacks import lawful
+
+CAROL, DAVE = 20011, 20012
+BATCH = 20
+
+
+class Transfer(threading.Thread):
+    """Datagrams from trudy to bob, a batch after the other, until it is told to end."""
+
+    def __init__(self, lan: Lan) -> None:
+        super().__init__()
+        self._lan = lan
+        # Here, since the uid to connect as is the whole process's for the moment.
+        self._client = StreamClient(lan.lab.socket_of("trudy", "stream"), OWNERS["trudy"])
+        self._ending = threading.Event()
+        self.turning = threading.Event()
+        self.lost: int | None = None
+
+    def run(self) -> None:
+        lost = sent = 0
+        with self._client as client:
+            last_round = False
+            while not last_round:
+                last_round = self._ending.is_set()
+                marks = [f"<datagram {sent + n}>".encode() for n in range(BATCH)]
+                client.send(self._frame(mark) for mark in marks)
+                sent += BATCH
+                frames = self._lan.listeners["bob"].frames_until(marks[-1])
+                lost += sum(not any(mark in frame for frame in frames) for mark in marks)
+                self.turning.set()
+        self.lost = lost
+
+    def _frame(self, mark: bytes) -> bytes:
+        bob = self._lan.members["bob"]
+        frame = lawful(self._lan.members["trudy"], bob, mark)
+        frame.dst = bob.mac  # broadcasts have a limit
+        return bytes(frame)
+
+    def end(self) -> None:
+        """End after a whole batch more."""
+        self._ending.set()
+        self.join()
+
+
+@contextmanager
+def nothing_lost(lan: Lan) -> Iterator[None]:
+    """Have a transfer go on, and not one frame of it be lost."""
+    transfer = Transfer(lan)
+    transfer.start()
+    try:
+        assert transfer.turning.wait(20)
+        yield
+    finally:
+        transfer.end()
+    assert transfer.lost == 0
+
+
+@pytest.fixture
+def carol(lan: Lan) -> Iterator[str]:
+    """A vif of the uid CAROL."""
+    lan.lab.multiplexerctl(
+        *("vif", "create", "carol", "--owner", str(CAROL), "--address", "10.77.0.50/24")
+    )
+    yield "carol"
+    lan.lab.multiplexerctl("vif", "delete", "carol")
+
+
+def attached(lan: Lan, vif: str, uid: int) -> Attachment:
+    path = str(lan.lab.socket_of(vif, "attach"))
+    with acting_as(uid):
+        return connect_attach(path, Hello(), 20)
+
+
+def last_word(attachment: Attachment) -> Update | Goodbye | None:
+    """Return the next message of the daemon, and detach."""
+    select.select([attachment.sock], [], [], 20)
+    message = attachment.receive_nowait()
+    attachment.close()
+    return message
+
+
+def test_a_changed_address_holds_at_once_for_the_same_client(lan: Lan, carol: str) -> None:
+    mac = lan.vif(carol)["mac"]
+    before, after = (Member(mac, f"10.77.0.{last}", "fd77::50") for last in (50, 51))
+    bob = lan.members["bob"]
+    with nothing_lost(lan), StreamClient(lan.lab.socket_of(carol, "stream"), CAROL) as client:
+        client.send([bytes(lawful(before, bob, b"<before>"))])
+        eventually(lambda: lan.vif(carol)["counters"]["rx_frames"] == 1, "the first frame is in")
+        lan.lab.multiplexerctl("vif", "set", carol, "--address", "10.77.0.51/24")
+        client.send([bytes(lawful(before, bob, b"<old>")), bytes(lawful(after, bob, b"<new>"))])
+        eventually(lambda: lan.vif(carol)["counters"]["rx_frames"] == 3, "all frames are in")
+        shown = lan.vif(carol)
+
+    assert shown["counters"]["drops"] == {"ipv4_src": 1}
+    assert shown["attached"]["uid"] == CAROL
+
+
+def test_a_client_of_the_attach_socket_is_told_its_new_addresses(lan: Lan, carol: str) -> None:
+    attachment = attached(lan, carol, CAROL)
+    lan.lab.multiplexerctl("vif", "set", carol, "--add-address", "fd77::50/64")
+    eventually(lambda: attachment.receive_nowait is not None, "told")
+    message = last_word(attachment)
+
+    assert isinstance(message, Update)
+    assert [str(address) for address in message.binding.addresses] == [
+        "10.77.0.50/24",
+        "fd77::50/64",
+    ]
+
+
+def test_another_owner_takes_over_and_the_former_ones_client_ends(lan: Lan, carol: str) -> None:
+    path = lan.lab.socket_of(carol, "stream")
+    attachment = attached(lan, carol, CAROL)
+    with nothing_lost(lan):
+        lan.lab.multiplexerctl("vif", "set", carol, "--owner", str(DAVE))
+    goodbye = last_word(attachment)
+
+    assert isinstance(goodbye, Goodbye)
+    assert goodbye.code is GoodbyeCode.OWNER_CHANGED
+    with pytest.raises(PermissionError):
+        StreamClient(path, CAROL)
+    frame = lawful(
+        Member(lan.vif(carol)["mac"], "10.77.0.50", "fd77::50"), lan.members["bob"], b"<dave>"
+    )
+    with StreamClient(path, DAVE) as client:
+        client.send([bytes(frame)])
+        lan.listeners["bob"].frames_until(b"<dave>")
+
+
+def test_a_mac_that_is_set_is_one_that_the_nic_hears_for(lan: Lan, carol: str) -> None:
+    mac = "52:54:00:77:00:50"
+    lan.lab.multiplexerctl("vif", "set", carol, "--mac", mac)
+    me = Member(mac, "10.77.0.50", "fd77::50")
+    with StreamClient(lan.lab.socket_of(carol, "stream"), CAROL) as client:
+        client.send([bytes(lawful(me, lan.members["outside"], b"<out>"))])
+        lan.listeners["outside"].frames_until(b"<out>")
+
+    assert lan.vif(carol)["counters"]["drops"] == {}

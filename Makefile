@@ -3,7 +3,8 @@
 #   make demo    the main job, in namespaces of its own
 #   make test    every test
 #   make lint    ruff, mypy --strict, C warnings, manual pages
-#   make bench-tcp   TCP between two stacks, beside vde_switch
+#   make bench   the peers and ourselves on the same work, side by side: bench/README.md;
+#                make bench WORK=frames_60,tcp_1 does a part
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -18,16 +19,18 @@ BIN := $(VENV)/bin
 RUN_PACKAGES := gcc libseccomp-dev python3-dev python3-venv iproute2
 DEMO_PACKAGES := iputils-ping curl
 TEST_PACKAGES := iperf3 tcpdump ethtool mandoc uidmap libasan8 libubsan1 procps slirp4netns socat
-BENCH_PACKAGES := iperf3 vde2
+BENCH_PACKAGES := iperf3 vde2 libvdeplug-dev openvswitch-switch ethtool procps
+
+WORK ?= all
 
 SOURCES := pyproject.toml setup.py $(shell find multiplexer pfinet_client proto \
 	-name '*.py' -o -name '*.[ch]' | grep -v '/_dp.c$$\|/_pump.c$$' | LC_ALL=C sort)
-C_SOURCES := $(shell find multiplexer pfinet_client -name '*.c' ! -name '_*')
+C_SOURCES := $(shell find multiplexer pfinet_client bench -name '*.c' ! -name '_*')
 C_WARNINGS := -std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra -Wconversion -Wshadow \
 	-Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror \
 	-Iproto/include -Imultiplexer/datapath
 
-.PHONY: all demo test lint bench-tcp clean
+.PHONY: all demo test lint bench clean
 all: $(VENV)/.installed
 
 # $(call need,PACKAGES): install what is missing, and ask the network only then.
@@ -68,15 +71,15 @@ test: $(VENV)/.tools
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.tools
-	$(call need,mandoc)
+	$(call need,mandoc libvdeplug-dev)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	@for c in $(C_SOURCES); do echo "$$c"; gcc $(C_WARNINGS) -c "$$c" -o /dev/null; done
 	mandoc -T lint -W warning man/*
 
-bench-tcp: $(VENV)/.installed
+bench: $(VENV)/.tools
 	$(call need,$(DEMO_PACKAGES) $(BENCH_PACKAGES))
-	$(BIN)/python -m bench.tcp_vs_vde
+	$(BIN)/python -m bench --work $(WORK)
 
 clean:
 	rm -rf $(VENV) build *.egg-info

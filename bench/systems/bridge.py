@@ -1,0 +1,69 @@
+"""The Linux bridge: with a veth pair to each stack, and with a tap of each."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from ipaddress import IPv4Address
+
+from pfinet_proto.values import MacAddress
+from tests.support.lab import Lab
+
+from ..frames import HostAddress
+from ..traffic.program import Traffic, line
+from .networks import bring_up, ip, let_bridges_switch_alone, make_host, packet_end
+from .system import RawEnd, System
+
+
+@contextmanager
+def bridge_veth(lab: Lab, _traffic: Traffic) -> Iterator[System]:
+    """Run two namespaces on a bridge in a third."""
+    with ExitStack() as until_end:
+        switch = make_host(lab, "bridge", until_end)
+        let_bridges_switch_alone(switch)
+        here = switch.namespace.path.name
+        ip(f"-n {here} link add br0 type bridge", f"-n {here} link set br0 up")
+        raw, stacks = [], []
+        for number, address in enumerate(("10.81.0.1", "10.81.0.2")):
+            host = make_host(lab, f"veth{number}", until_end)
+            there = host.namespace.path.name
+            ip(
+                f"link add port{number} netns {here} type veth peer name eth0 netns {there}",
+                f"-n {here} link set port{number} master br0 up",
+            )
+            stacks.append(bring_up(host, "eth0", address))
+            raw.append(packet_end(host, "eth0", address))
+        yield System("bridge_veth", (raw[0], raw[1]), (stacks[0], stacks[1]))
+
+
+@contextmanager
+def bridge_tap(lab: Lab, traffic: Traffic) -> Iterator[System]:
+    """Run a bridge with two taps for raw ends, and two with stacks behind them.
+
+    A stack behind a tap is what a virtual machine is: its own interface, and a
+    program that carries frames between that and the tap.
+    """
+    with ExitStack() as until_end:
+        switch = make_host(lab, "taps", until_end)
+        let_bridges_switch_alone(switch)
+        here = switch.namespace.path.name
+        ip(f"-n {here} link add br0 type bridge", f"-n {here} link set br0 up")
+        raw, stacks = [], []
+        for number, address in enumerate(("10.82.0.1", "10.82.0.2")):
+            ip(
+                f"-n {here} tuntap add raw{number} mode tap",
+                f"-n {here} link set raw{number} master br0 up",
+            )
+            mac = MacAddress(bytes((2, 0, 0, 0, 0x82, number)))
+            raw.append(RawEnd(switch, f"tap:raw{number}", HostAddress(mac, IPv4Address(address))))
+            host = make_host(lab, f"tap{number}", until_end)
+            pump = switch.popen(
+                *(str(traffic.path), "pump", f"port{number}", f"inner{number}"),
+                stdout=subprocess.PIPE,
+            )
+            line(pump)
+            ip(
+                f"-n {here} link set port{number} master br0 up",
+                f"-n {here} link set inner{number} netns {host.namespace.path.name}",
+            )
+            stacks.append(bring_up(host, f"inner{number}", address))
+        yield System("bridge_tap", (raw[0], raw[1]), (stacks[0], stacks[1]))

@@ -1,0 +1,158 @@
+"""A daemon of ours with very many vifs, each of a user of its own, all attached."""
+
+import os
+import resource
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+from pfinet_proto.values import MacAddress
+from tests.support.lab import CONFIG, Daemon, Lab
+from tests.support.plain import LENGTH, connected
+from tests.support.waiting import eventually
+
+from ..frames import IPV4, HostAddress, udp_frame
+from .system import RawEnd, System
+
+FIRST_UID: Final = 30000
+SMALL_NET, WIDE_NET = "10.77.0.0/24", "10.77.0.0/16"
+FIRST_ADDRESS: Final = IPv4Address("10.77.4.1")
+
+VIF: Final = """
+[vif.{name}]
+owner = "{uid}"
+network = "lan"
+addresses = ["{address}/16", "fd77::{number:x}:1/64"]
+"""
+
+
+@attrs.frozen
+class Member:
+    """One vif of the crowd and its owner."""
+
+    name: str
+    uid: int
+    address: HostAddress
+    stream: Path
+
+
+@attrs.frozen
+class Crowd:
+    """The running daemon; *start_s* is from its start until the last vif was attached."""
+
+    lab: Lab
+    daemon: Daemon
+    members: Sequence[Member]
+    clients: dict[str, socket.socket]
+    start_s: float
+
+    def frames_checked(self) -> int:
+        """Return how many frames from all vifs the daemon has checked."""
+        return sum(int(vif["counters"]["rx_frames"]) for vif in self.vifs())
+
+    def vifs(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.lab.query("vif", "list")["vifs"]
+        return found
+
+    def memory_mib(self) -> float:
+        """Return the memory of all processes of the daemon, what they share counted once (PSS)."""
+        total_kib = 0
+        for pid in self.daemon.processes().values():
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+            total_kib += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+        return total_kib / 1024
+
+    def cpu_s(self) -> float:
+        """Return the processor time of all processes of the daemon, ended threads included."""
+        ticks = 0
+        for pid in self.daemon.processes().values():
+            # After the name, which may hold anything (proc_pid_stat(5)).
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def say_something(self) -> None:
+        """Have each client send one frame to the next, which proves that it is attached."""
+        following = [*self.members[1:], self.members[0]]
+        for member, neighbour in zip(self.members, following, strict=True):
+            frame = udp_frame(member.address, neighbour.address, 60, IPV4)
+            self.clients[member.name].sendall(LENGTH.pack(len(frame)) + frame)
+        eventually(
+            lambda: self.frames_checked() >= len(self.members), "each client's frame was checked"
+        )
+
+    def leave(self, member: Member) -> None:
+        """End the attachment of *member*, so that another client can have the vif."""
+        self.clients.pop(member.name).close()
+        eventually(
+            lambda: self.lab.query("vif", "show", member.name)["attached"] is None,
+            f"{member.name} is free",
+        )
+
+    @contextmanager
+    def as_system(self) -> Iterator[System]:
+        """Give the vifs of the first two members as raw ends, all others still attached."""
+        pair = self.members[:2]
+        for member in pair:
+            self.leave(member)
+        first, second = (
+            RawEnd(self.lab.host, f"stream:{member.stream}:{member.uid}", member.address)
+            for member in pair
+        )
+        yield System("multiplexer_stream", (first, second), None, IPV4, self.frames_checked)
+
+
+@contextmanager
+def crowd(size: int, name: str) -> Iterator[Crowd]:
+    """Start a daemon with *size* vifs in its file, and attach to all of them."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    with ExitStack() as until_end:
+        lab = until_end.enter_context(Lab(name))
+        lab.config.write_text(configuration(lab, size))
+        start_s = time.monotonic()
+        daemon = until_end.enter_context(lab.daemon())
+        clients = {}
+        for folder in (lab.run_dir / "vif").iterdir():
+            stream = folder / "stream"
+            uid = stream.stat().st_uid
+            clients[f"v{uid - FIRST_UID}"] = until_end.enter_context(connected(stream, uid))
+        eventually(lambda: lab.ask("status")["attached"] == size, "all vifs are attached")
+        took_s = time.monotonic() - start_s
+        members = [member_of(lab, vif) for vif in lab.query("vif", "list")["vifs"]]
+        yield Crowd(lab, daemon, members, clients, took_s)
+
+
+def configuration(lab: Lab, size: int) -> str:
+    """Return a configuration with *size* vifs."""
+    text = CONFIG.format(
+        run_dir=lab.run_dir, state_dir=lab.root / "state", mode="switch", mtu=1500
+    )
+    text = text.replace(SMALL_NET, WIDE_NET)
+    text = text.replace("20001-20089", f"{FIRST_UID}-{FIRST_UID + size}")
+    for number in range(size):
+        text += VIF.format(
+            name=f"v{number}",
+            uid=FIRST_UID + number,
+            address=FIRST_ADDRESS + number + number // 250 * 6,
+            number=number + 1,
+        )
+    return text
+
+
+def member_of(lab: Lab, vif: dict[str, Any]) -> Member:
+    """Return the member that *vif*, as the daemon shows it, is."""
+    return Member(
+        vif["name"],
+        vif["owner_uid"],
+        HostAddress(
+            MacAddress.parse(vif["mac"]), IPv4Address(vif["addresses"][0].partition("/")[0])
+        ),
+        lab.run_dir / "vif" / vif["id"] / "stream",
+    )

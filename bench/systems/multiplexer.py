@@ -1,0 +1,65 @@
+"""Ourselves: one daemon, with raw clients on two vifs, and `pfinet run` on two others."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from ipaddress import IPv4Address
+from typing import Final
+
+from pfinet_proto.values import MacAddress
+from tests.support.lab import Lab
+
+from ..frames import IPV4, HostAddress
+from ..traffic.program import Traffic
+from .system import RawEnd, StackEnd, System
+
+OWNERS: Final = {"raw0": 20001, "raw1": 20002, "run0": 20003, "run1": 20004}
+FIRST_ADDRESS: Final = 11
+
+
+def checked_by(lab: Lab, *vifs: str) -> Callable[[], int]:
+    """Return what returns how many frames from *vifs* the daemon has checked so far."""
+
+    def read() -> int:
+        shown = [lab.query("vif", "show", vif) for vif in vifs]
+        return sum(int(vif["counters"]["rx_frames"]) for vif in shown)
+
+    return read
+
+
+def address_of(vif: str) -> str:
+    return f"10.77.0.{FIRST_ADDRESS + list(OWNERS).index(vif)}"
+
+
+def stream_end(lab: Lab, vif: str) -> RawEnd:
+    """Return the end that a raw client of *vif* is."""
+    what = f"stream:{lab.socket_of(vif, 'stream')}:{OWNERS[vif]}"
+    mac = MacAddress.parse(lab.query("vif", "show", vif)["mac"])
+    return RawEnd(lab.host, what, HostAddress(mac, IPv4Address(address_of(vif))))
+
+
+@contextmanager
+def multiplexer_stream(lab: Lab, _traffic: Traffic) -> Iterator[System]:
+    """Give the ends of two vifs; the lab's daemon runs."""
+    yield System(
+        "multiplexer_stream",
+        raw=(stream_end(lab, "raw0"), stream_end(lab, "raw1")),
+        ethertype=IPV4,
+        checked=checked_by(lab, "raw0", "raw1"),
+    )
+
+
+@contextmanager
+def multiplexer_run(lab: Lab, _traffic: Traffic) -> Iterator[System]:
+    """Run two `pfinet run` on two vifs; the lab's daemon runs."""
+    with (
+        lab.user(OWNERS["run0"]).stack("run0") as first,
+        lab.user(OWNERS["run1"]).stack("run1") as second,
+    ):
+        yield System(
+            "multiplexer_run",
+            stacks=(
+                StackEnd(first, address_of("run0")),
+                StackEnd(second, address_of("run1")),
+            ),
+            checked=checked_by(lab, "run0", "run1"),
+        )

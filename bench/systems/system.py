@@ -1,0 +1,42 @@
+"""What a system under measurement is: two ends, or two stacks, that reach each other."""
+
+from collections.abc import Callable
+
+import attrs
+
+from tests.support.lab import Host
+from tests.support.programs import Place
+
+from ..frames import EXPERIMENTAL, HostAddress
+
+
+@attrs.frozen
+class RawEnd:
+    """Where frames are put in and come out; *what* is for the program `traffic`."""
+
+    place: Host
+    what: str
+    address: HostAddress
+
+
+@attrs.frozen
+class StackEnd:
+    """A kernel's stack, in which programs run."""
+
+    place: Place
+    address: str
+
+
+@attrs.frozen
+class System:
+    """One of the contenders, running.
+
+    *checked* returns how many frames the system's own counters say that it
+    checked so far; None: it does not check.
+    """
+
+    name: str
+    raw: tuple[RawEnd, RawEnd] | None = None
+    stacks: tuple[StackEnd, StackEnd] | None = None
+    ethertype: int = EXPERIMENTAL
+    checked: Callable[[], int] | None = None

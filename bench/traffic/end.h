@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * end.h - One end of a system under measurement, whatever carries its frames
+ *
+ * The commands know nothing else of a system, so all of them are asked the
+ * same.  An end takes and gives whole frames by the fastest plain method that its
+ * kind has; a failure that is not the system's answer ends the program.
+ */
+#ifndef BENCH_END_H
+#define BENCH_END_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdnoreturn.h>
+
+/* Frames handed over at once, where the kind can. */
+#define END_BATCH 128
+#define END_MAX_FRAME 1514
+
+struct frame {
+	size_t len;
+	uint8_t bytes[END_MAX_FRAME];
+};
+
+struct end {
+	int fd;
+	void *state;
+	/* How long a counter may sleep, with room for what comes meanwhile; 0: not at all. */
+	unsigned int nap_us;
+
+	/* Sends the prepared frame @count times, 1 to END_BATCH; returns how many went. */
+	unsigned int (*send)(struct end *end, unsigned int count);
+
+	/* Takes what has come, without waiting; how many of the frames were @wanted. */
+	unsigned int (*receive)(struct end *end, const struct frame *wanted);
+};
+
+/**
+ * end_open() - Open an end by its description
+ * @what:	KIND:REST, where the kinds are packet:INTERFACE, tap:INTERFACE,
+ *		vde:DIRECTORY, stream:SOCKET:UID, udp:LOCAL:REMOTE
+ * @outgoing:	What the end will send; kept
+ */
+struct end end_open(const char *what, const struct frame *outgoing);
+
+void packet_open(struct end *end, char *rest, const struct frame *outgoing);
+void tap_open(struct end *end, char *rest, const struct frame *outgoing);
+void vde_open_end(struct end *end, char *rest, const struct frame *outgoing);
+void stream_open(struct end *end, char *rest, const struct frame *outgoing);
+void udp_open(struct end *end, char *rest, const struct frame *outgoing);
+
+/** end_take() - recvmmsg() for kinds whose socket gives one frame per message */
+unsigned int end_take(struct end *end, const struct frame *wanted);
+
+/** end_wait_writable() - Wait until @fd takes more, since what it had is full */
+void end_wait_writable(int fd);
+
+/** is_wanted() - Whether received bytes are the frame: its length, and its first 64 bytes */
+int is_wanted(const uint8_t *bytes, size_t len, const struct frame *wanted);
+
+/** run_pump() - Join two taps that it makes: outer, inner; for ever */
+noreturn void run_pump(char **args);
+
+/** fail() - Say what failed, with errno, and exit */
+noreturn void fail(const char *what);
+
+#endif

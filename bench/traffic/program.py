@@ -1,0 +1,99 @@
+"""The C program beside this file: built once, and run at the ends of a system."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from tests.support.lab import end
+from tests.support.netns import CommandFailed, run
+
+from ..systems.system import RawEnd, StackEnd
+
+HERE: Final = Path(__file__).parent
+WIRE_HEADER: Final = HERE.parent.parent / "proto/include"
+
+#: The sender goes on for as long as the counter warms up and counts, and a little more.
+MARGIN_S: Final = 0.5
+RTT_TIMES: Final = 3000
+
+
+@attrs.frozen
+class Counted:
+    """What a receiver counted."""
+
+    frames: int
+    seconds: float
+
+
+@attrs.frozen
+class Traffic:
+    """The built program."""
+
+    path: Path
+
+    @classmethod
+    def build(cls, folder: Path) -> "Traffic":
+        """Compile it into *folder*."""
+        program = folder / "traffic"
+        sources = sorted(str(source) for source in HERE.glob("*.c"))
+        flags = ["-std=c11", "-D_GNU_SOURCE", "-O2", f"-I{WIRE_HEADER}"]
+        run(["gcc", *flags, *sources, "-o", str(program), "-lvdeplug"])
+        return cls(program)
+
+    @contextmanager
+    def running(self, end_: RawEnd | StackEnd, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """Run it at an end for a while, from when that is open."""
+        process = end_.place.popen(
+            str(self.path), *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        try:
+            line(process)
+            yield process
+        finally:
+            end(process)
+
+    def count(self, source: RawEnd, target: RawEnd, frame: bytes, seconds: float) -> Counted:
+        """Send *frame* as fast as the source can, and count what arrives in *seconds*."""
+        count = ("count", target.what, frame.hex(), str(seconds))
+        send = ("send", source.what, frame.hex(), str(seconds + MARGIN_S))
+        with self.running(target, *count) as counter, self.running(source, *send) as sender:
+            frames, took_s = line(counter).split()
+            line(sender)
+        return Counted(int(frames), float(took_s))
+
+    def rtt_us(
+        self,
+        source: tuple[RawEnd | StackEnd, str],
+        target: tuple[RawEnd | StackEnd, str],
+        frames: tuple[bytes, bytes],
+    ) -> float:
+        """Return the median time from one frame to its answer, in microseconds.
+
+        *frames* are the question and the answer; each end comes with how to open it.
+        """
+        question, answer = (frame.hex() for frame in frames)
+        with (
+            self.running(target[0], "answer", target[1], answer, question),
+            self.running(
+                *(source[0], "ask", source[1], question, answer, str(RTT_TIMES))
+            ) as asker,
+        ):
+            return float(line(asker).split()[0])
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    """Return the next line that *process* says.
+
+    Raises:
+        CommandFailed: if it ends instead; the text holds why.
+    """
+    assert process.stdout is not None
+    said = process.stdout.readline()
+    if not said:
+        _, error = process.communicate(timeout=20)
+        raise CommandFailed(f"{process.args!r}: exit status {process.returncode}\n{error}")
+    return said

@@ -1,0 +1,1 @@
+"""The works, one file for each kind of end that they are done at."""

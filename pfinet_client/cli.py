@@ -5,7 +5,8 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, NoReturn, TypeVar
@@ -26,6 +27,7 @@ from pfinet_proto.attach import Hello, Offload, Transport
 from pfinet_proto.control import (
     ControlError,
     Request,
+    VifBorrow,
     VifDelete,
     VifInfo,
     VifList,
@@ -86,7 +88,9 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="subcommand", metavar="SUBCOMMAND", required=True)
 
     start = commands.add_parser("run", help="run a command on a stack of its own")
-    start.add_argument("--vif", metavar="NAME", help="default: your only one")
+    which = start.add_mutually_exclusive_group()
+    which.add_argument("--vif", metavar="NAME", help="default: your only one")
+    which.add_argument("--network", metavar="NETWORK", help="make a vif there for as long")
     start.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
     start.set_defaults(action=_run)
 
@@ -164,14 +168,29 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    name = None if arguments.vif is None else VifName.parse(arguments.vif)
-    hello = Hello(offload=OFFLOAD, transports=(Transport.STREAM,), client="pfinet run")
-    status = run(Entrance(name, arguments.control, hello), _command(arguments))
+    with _vif(arguments) as name:
+        hello = Hello(offload=OFFLOAD, transports=(Transport.STREAM,), client="pfinet run")
+        status = run(Entrance(name, arguments.control, hello), _command(arguments))
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         die_by(number)
         return _FROM_SIGNAL + number
     return os.WEXITSTATUS(status)
+
+
+@contextmanager
+def _vif(arguments: argparse.Namespace) -> Iterator[VifName | None]:
+    """Yield the name of the vif to run on: one that is given, or one that is made for it."""
+    if arguments.network is None:
+        yield None if arguments.vif is None else VifName.parse(arguments.vif)
+        return
+    borrowed = _ask(arguments, VifBorrow(arguments.network)).name
+    try:
+        yield borrowed
+    finally:
+        # A daemon that does not hear of it deletes the vif by itself, a little later.
+        with suppress(ControlError, BadMessage, RemoteProtocolError, OSError):
+            _ask(arguments, VifDelete(borrowed))
 
 
 def _exec(arguments: argparse.Namespace) -> int:

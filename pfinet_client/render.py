@@ -45,7 +45,8 @@ def _bound(vif: VifInfo) -> str:
 
 def _maker(vif: VifInfo) -> str:
     if vif.grant is not None:
-        return f"you, by grant {vif.grant}"
+        passing = ", until its client leaves" if vif.ephemeral else ""
+        return f"you, by grant {vif.grant}{passing}"
     return "the configuration file" if vif.source == "static" else "the administrator"
 
 

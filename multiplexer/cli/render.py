@@ -351,7 +351,8 @@ def _limits(limits: control.LimitsInfo) -> Iterable[tuple[str, str]]:
 
 def _maker(vif: control.VifInfo) -> str:
     if vif.grant is not None:
-        return f"by its owner, by grant {vif.grant}"
+        passing = ", until its client leaves" if vif.ephemeral else ""
+        return f"by its owner, by grant {vif.grant}{passing}"
     made = {"static": "by the configuration file", "dynamic": "by an administrator"}
     return made.get(vif.source, vif.source)
 

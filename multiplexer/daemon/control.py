@@ -40,7 +40,7 @@ from multiplexer.daemon.listening import ConnectionLimits, serve_listener
 from multiplexer.daemon.peer import Peer
 from multiplexer.daemon.requests import About, Requests
 from multiplexer.daemon.state import State, StateError
-from multiplexer.daemon.vifs import Aside, LiveVif, Vifs
+from multiplexer.daemon.vifs import USUAL_PATIENCE, Aside, LiveVif, Patience, Vifs
 from multiplexer.datapath.engine import MEANINGS, VERDICTS
 from multiplexer.model import Config, ConfigError, UplinkKind
 from multiplexer.policy import compile_network
@@ -161,11 +161,18 @@ async def _receive(
 class Control:
     """The process between its start and its end."""
 
-    def __init__(self, boot: ControlBoot, log: Log, system: System = THIS_SYSTEM) -> None:
+    def __init__(
+        self,
+        boot: ControlBoot,
+        log: Log,
+        system: System = THIS_SYSTEM,
+        patience: Patience = USUAL_PATIENCE,
+    ) -> None:
         self._boot = boot
         self._log = log
         self._client_log = ClientLog(log)
         self._system = system
+        self._patience = patience
         self._broker = BrokerClient(trio.socket.from_stdlib_socket(boot.broker))
         self._engine = EngineClient(trio.socket.from_stdlib_socket(boot.engine))
         self._serving = trio.CancelScope()
@@ -209,6 +216,8 @@ class Control:
             self._broker,
             self._engine,
             partial(_serve_vif, attach, self._client_log),
+            self._log,
+            self._patience,
         )
         about = About(
             PROGRAM_VERSION,

@@ -19,7 +19,7 @@ from multiplexer.daemon.authorize import HostFacts
 from multiplexer.daemon.broker_client import BrokerClient
 from multiplexer.daemon.calls import RequestFailed
 from multiplexer.daemon.clientlog import ClientLog
-from multiplexer.daemon.grants import check_granted_vif
+from multiplexer.daemon.grants import borrowed_name, check_granted_vif
 from multiplexer.daemon.host import Client, Host
 from multiplexer.daemon.state import StateError
 from multiplexer.daemon.vifs import LiveVif, Vifs
@@ -72,8 +72,26 @@ class Creation:
 
         return await self._make(judge_administrator, client, "vif.create", name, owner)
 
+    async def borrow(self, request: control.VifBorrow, client: Client) -> LiveVif:
+        """Make an ephemeral vif for *client*, by a grant, with a name that nobody has.
+
+        Raises:
+            ControlError: if it may not be, or cannot.
+        """
+        caller = client.caller
+        vif_id = secrets.token_hex(ID_BYTES)
+
+        def judge(existing: Sequence[Vif], facts: HostFacts) -> Vif:
+            taken = {*(vif.name for vif in existing), *self.vifs.aside}
+            name = borrowed_name(request.network, caller.uid, taken)
+            wanted = control.VifCreate(name, network=request.network)
+            vif = check_granted_vif(self.config, existing, wanted, caller, facts, vif_id)
+            return attrs.evolve(vif, ephemeral=True)
+
+        return await self._make(judge, client, "vif.borrow", None)
+
     async def _make(
-        self, judge: Judge, client: Client, operation: str, name: VifName, *owners: str
+        self, judge: Judge, client: Client, operation: str, name: VifName | None, *owners: str
     ) -> LiveVif:
         nic_macs = {**self.nic_macs, **self.broker.nic_macs()}
         try:
@@ -92,7 +110,7 @@ class Creation:
                 )
             raise ControlError(ErrorCode(refused.code), refused.message) from refused
         except (RequestFailed, StateError) as error:
-            self.log.error(f"vif {name} is not made: {error}")
+            self.log.error(f"{operation} {name or ''} for {client.peer} failed: {error}")
             raise ControlError(ErrorCode.UNAVAILABLE, str(error)) from error
         self._audit(live.vif, client)
         return live
@@ -114,6 +132,7 @@ class Creation:
             "mac": vif.mac,
             "bound": ",".join(map(str, (*vif.addresses, *vif.prefixes))),
             "grant": vif.grant,
+            "ephemeral": "yes" if vif.ephemeral else None,
         }
         if vif.grant is None:
             self.log.audit("vif-created", **fields, by=client.peer)

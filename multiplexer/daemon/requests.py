@@ -103,6 +103,7 @@ class Requests:
             control.VifShow: self._vif_show,
             control.VifCreate: self._vif_create,
             control.VifSet: self._vif_set,
+            control.VifBorrow: self._vif_borrow,
             control.VifDelete: self._vif_delete,
             control.VifLocate: self._vif_locate,
             control.VifTrace: self._vif_trace,
@@ -233,6 +234,10 @@ class Requests:
         live = await self._alteration.alter(request, client)
         return (await self._vif_infos([live]))[0]
 
+    async def _vif_borrow(self, request: control.VifBorrow, client: Client) -> control.VifInfo:
+        live = await self._creation.borrow(request, client)
+        return (await self._vif_infos([live]))[0]
+
     async def _vif_delete(self, request: control.VifDelete, client: Client) -> control.Deleted:
         async with self._vifs.changing:
             live = self._vifs.get(request.name)
@@ -257,6 +262,8 @@ class Requests:
         own = [live for live in self._vifs if authorize.may_use(live.vif, client.caller)]
         if request.name is not None:
             own = [live for live in own if live.name == request.name]
+        else:
+            own = [live for live in own if not live.vif.ephemeral]
         if not own and request.name is not None:
             raise ControlError(
                 ErrorCode.NOT_FOUND, f'uid {client.peer.uid} owns no vif "{request.name}"'
@@ -345,6 +352,7 @@ class Requests:
             limits=_limits_info(vif.limits.over(self._config.network(vif.network).limits)),
             trust=_trust_info(vif.trust),
             grant=vif.grant,
+            ephemeral=vif.ephemeral,
             attached=attached,
             counters=read_row(counts.rows[live.port], self._about.verdicts),
             conflicts=tuple(

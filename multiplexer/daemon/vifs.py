@@ -20,10 +20,11 @@ from typing import Final
 import attrs
 import trio
 
+from multiplexer.daemon.audit import Log
 from multiplexer.daemon.broker_client import BrokerClient
 from multiplexer.daemon.calls import RequestFailed
 from multiplexer.daemon.engine_client import EngineClient
-from multiplexer.daemon.state import State
+from multiplexer.daemon.state import State, StateError
 from multiplexer.model import FIRST_VIF_PORT, MAX_PORTS, MAX_VIFS, Config, Network, Vif
 from multiplexer.policy import compile_vif, memberships
 from pfinet_proto.attach import Binding, Goodbye, GoodbyeCode
@@ -54,7 +55,8 @@ class Holder:
 class LiveVif:
     """A vif, and what of it changes while the daemon runs.
 
-    *farewell* is what its client hears when it or the daemon ends.  Cancelling
+    *holder_changed* is set, and made anew, when somebody takes the vif or lets go of
+    it.  *farewell* is what its client hears when it or the daemon ends.  Cancelling
     *serving* sends the clients away, and *served* is set when they are gone;
     *steps* then undo all that was done to make it.  *rebound* is set, and made
     anew, when *binding* changes.
@@ -65,6 +67,7 @@ class LiveVif:
     binding: Binding
     holder: Holder | None = None
     farewell: Goodbye = STOPPING
+    holder_changed: trio.Event = attrs.field(factory=trio.Event)
     serving: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     served: trio.Event = attrs.field(factory=trio.Event)
     rebound: trio.Event = attrs.field(factory=trio.Event)
@@ -93,11 +96,45 @@ class LiveVif:
             raise VifTaken(
                 f"vif {self.name} is taken by uid {self.holder.uid}, pid {self.holder.pid}"
             )
-        self.holder = holder
+        self._set_holder(holder)
         try:
             yield
         finally:
-            self.holder = None
+            self._set_holder(None)
+
+    def _set_holder(self, holder: Holder | None) -> None:
+        self.holder = holder
+        self.holder_changed.set()
+        self.holder_changed = trio.Event()
+
+    async def wait_unused(self, first_s: float, then_s: float) -> None:
+        """Return when nobody has held it for *first_s*, or *then_s* once somebody had."""
+        patience_s = first_s
+        while True:
+            with trio.move_on_after(patience_s) as waiting:
+                while self.holder is None:
+                    await self.holder_changed.wait()
+            if waiting.cancelled_caught:
+                return
+            while self.holder is not None:
+                await self.holder_changed.wait()
+            patience_s = then_s
+
+
+@attrs.frozen
+class Patience:
+    """How long an ephemeral vif waits for a client before it is deleted.
+
+    After a start of the daemon all clients have to find their way back; after the
+    others it is one client, which also may lose the daemon for a moment.
+    """
+
+    after_start_s: float = 60.0
+    after_making_s: float = 10.0
+    after_detach_s: float = 5.0
+
+
+USUAL_PATIENCE: Final = Patience()
 
 
 @attrs.frozen
@@ -147,6 +184,8 @@ class Vifs:
         broker: BrokerClient,
         engine: EngineClient,
         serve: ServeVif,
+        log: Log,
+        patience: Patience,
     ) -> None:
         self.changing = trio.Lock()
         self._config = config
@@ -154,6 +193,8 @@ class Vifs:
         self._broker = broker
         self._engine = engine
         self._serve = serve
+        self._log = log
+        self._patience = patience
         #: Those that are served.
         self._by_name: dict[VifName, LiveVif] = {}
         #: Those that the engine may know of: some are just being made, or just going.
@@ -201,7 +242,7 @@ class Vifs:
         """
         async with trio.open_nursery() as self._nursery:
             for vif in vifs:
-                self._start(*await self._set_up(vif))
+                self._start(*await self._set_up(vif), self._patience.after_start_s)
             for uplink in self._config.uplinks:
                 await self._update_memberships(uplink.name)
             task_status.started()
@@ -229,7 +270,7 @@ class Vifs:
         """
         assert self.changing.locked()
         await trio.to_thread.run_sync(self._state.add, draft.live.vif)
-        self._start(draft.live, draft.listeners)
+        self._start(draft.live, draft.listeners, self._patience.after_making_s)
         return draft.live
 
     async def drop(self, draft: Draft) -> None:
@@ -340,11 +381,15 @@ class Vifs:
             live.steps = steps.pop_all()
         return live, dict(zip(KINDS, listeners, strict=True))
 
-    def _start(self, live: LiveVif, listeners: Mapping[str, socket.socket]) -> None:
+    def _start(
+        self, live: LiveVif, listeners: Mapping[str, socket.socket], patience_s: float
+    ) -> None:
         self._by_name[live.name] = live
         bisect.insort(self._sorted, live, key=lambda each: each.name)
         self._owners[live.vif.owner_uid] += 1
         self._nursery.start_soon(self._serve_one, live, listeners)
+        if live.vif.ephemeral:
+            self._nursery.start_soon(self._expire, live, patience_s)
 
     async def _serve_one(self, live: LiveVif, listeners: Mapping[str, socket.socket]) -> None:
         try:
@@ -352,6 +397,20 @@ class Vifs:
                 await self._serve(live, listeners)
         finally:
             live.served.set()
+
+    async def _expire(self, live: LiveVif, patience_s: float) -> None:
+        """Delete an ephemeral vif when nobody has used it for a while."""
+        while self._by_name.get(live.name) is live:
+            await live.wait_unused(patience_s, self._patience.after_detach_s)
+            patience_s = self._patience.after_detach_s
+            async with self.changing:
+                if live.holder is None and self._by_name.get(live.name) is live:
+                    try:
+                        await self.delete(live)
+                    except (RequestFailed, StateError) as error:
+                        self._log.error(f"deleting vif {live.name}: {error}")
+                    else:
+                        self._log.audit("vif-deleted", name=live.name, why="nobody used it")
 
     def _free_port(self) -> int:
         """Return the lowest port that no vif has.

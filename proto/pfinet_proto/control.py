@@ -63,6 +63,7 @@ __all__ = [
     "UplinkList",
     "UplinkShow",
     "Uplinks",
+    "VifBorrow",
     "VifCreate",
     "VifDelete",
     "VifInfo",
@@ -282,7 +283,8 @@ class VifInfo(Result):
 
     *source* is `static` (from the configuration file) or `dynamic` (created
     on request).  *limits* are those that hold, its own and its network's; None
-    if an older daemon does not tell.  *grant* is the one by which its owner made it.
+    if an older daemon does not tell.  *grant* is the one by which its owner made it;
+    an *ephemeral* vif goes soon after its client.
     """
 
     name: VifName
@@ -300,6 +302,7 @@ class VifInfo(Result):
     limits: LimitsInfo | None = None
     trust: TrustInfo = TrustInfo()
     grant: str | None = None
+    ephemeral: bool = False
 
 
 @attrs.frozen
@@ -501,6 +504,16 @@ class VifSet(Request[VifInfo]):
 
 
 @attrs.frozen
+class VifBorrow(Request[VifInfo]):
+    """Make an ephemeral vif in *network* for the caller, by a grant.
+
+    The daemon names it and chooses its addresses.  It goes soon after its client.
+    """
+
+    network: str
+
+
+@attrs.frozen
 class VifDelete(Request[Deleted]):
     """Remove the vif *name*, and whoever is attached to it."""
 
@@ -543,6 +556,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "vif.show": Operation(VifShow, VifInfo),
     "vif.create": Operation(VifCreate, VifInfo),
     "vif.set": Operation(VifSet, VifInfo),
+    "vif.borrow": Operation(VifBorrow, VifInfo),
     "vif.delete": Operation(VifDelete, Deleted),
     "vif.locate": Operation(VifLocate, Located),
     "vif.trace": Operation(VifTrace, Traces),

@@ -193,7 +193,7 @@ def test_every_result_is_shown() -> None:
     }
 
     assert {OPERATIONS[name].result for name in asked} == shown
-    assert set(OPERATIONS) - asked == {"vif.locate"}
+    assert set(OPERATIONS) - asked == {"vif.borrow", "vif.locate"}
 
 
 @pytest.mark.parametrize("result", RESULTS, ids=[type(result).__name__ for result in RESULTS])

@@ -44,6 +44,7 @@ from pfinet_proto.control import (
     Located,
     Reply,
     Result,
+    VifBorrow,
     VifCreate,
     VifDelete,
     VifInfo,
@@ -108,6 +109,7 @@ class FakeDaemon:
         self.changed = threading.Condition()
         """Notified after each change of a port."""
         self.created: list[VifCreate] = []
+        self.borrowed: list[str] = []
         self.ports = {str(each.vif): Port(each, owner) for each, owner in bindings}
         self.directory = Path(mkdtemp(dir="/run", prefix="fake-daemon-"))
         self.directory.chmod(0o755)
@@ -171,6 +173,9 @@ class FakeDaemon:
                 return self._info(self.ports[str(name)])
             case VifCreate():
                 return self._create(request, uid)
+            case VifBorrow(network):
+                self.borrowed.append(network)
+                return self._create(VifCreate(VifName("borrowed"), network=network), uid)
             case VifDelete(name) if str(name) in self.ports:
                 del self.ports[str(name)]
                 return Deleted()

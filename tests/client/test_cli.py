@@ -101,6 +101,28 @@ def test_delete_takes_a_vif_away_without_a_word(alice: ClientUser) -> None:
     assert alice.pfinet("delete", "mine").stderr == "pfinet: no vif mine\n"
 
 
+def test_run_on_a_network_has_a_vif_for_as_long_as_the_command_runs(alice: ClientUser) -> None:
+    done = alice.pfinet("run", "--network", "lab", "sh", "-c", "echo $PFINET_VIF; exit 7")
+
+    assert (done.returncode, done.stdout, done.stderr) == (7, "borrowed\n", "")
+    assert alice.daemon.borrowed == ["lab"]
+    assert "borrowed" not in alice.daemon.ports
+
+
+def test_a_borrowed_vif_goes_too_where_the_command_was_killed(alice: ClientUser) -> None:
+    done = alice.pfinet("run", "--network", "lab", "sh", "-c", "kill -9 $$")
+
+    assert done.returncode == -9
+    assert "borrowed" not in alice.daemon.ports
+
+
+def test_a_vif_is_named_or_borrowed_and_not_both(alice: ClientUser) -> None:
+    done = alice.pfinet("run", "--vif", "lab1", "--network", "lab", "true")
+
+    assert done.returncode == 125
+    assert "argument --network: not allowed with argument --vif" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("option", "message"),
     [

@@ -24,6 +24,7 @@ from multiplexer.daemon.audit import Log
 from multiplexer.daemon.control import Control, ControlBoot
 from multiplexer.daemon.host import System
 from multiplexer.daemon.rundir import KINDS, refuse_fds
+from multiplexer.daemon.vifs import USUAL_PATIENCE, Patience
 from multiplexer.datapath.engine import VERDICTS
 from pfinet_proto import attach as attaching
 from pfinet_proto import control as asking
@@ -392,7 +393,9 @@ def no_room() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def siblings(place: Place, users: System | None = None) -> AsyncIterator[Running]:
+async def siblings(
+    place: Place, users: System | None = None, patience: Patience = USUAL_PATIENCE
+) -> AsyncIterator[Running]:
     """Make control, with siblings that serve it; who enters runs control."""
     place.run_dir.mkdir()
     (place.run_dir / "vif").mkdir()
@@ -405,7 +408,7 @@ async def siblings(place: Place, users: System | None = None) -> AsyncIterator[R
     engine = FakeEngine(engine_theirs)
     try:
         log = Log("control", text, journal=True)
-        made = Control(boot, log, users if users is not None else system())
+        made = Control(boot, log, users if users is not None else system(), patience)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(broker.run)
             nursery.start_soon(engine.run)
@@ -427,9 +430,10 @@ async def running(
     extra: str = "",
     users: System | None = None,
     nic_mac: MacAddress | None = NIC_MAC,
+    patience: Patience = USUAL_PATIENCE,
 ) -> AsyncIterator[Running]:
     """Run control until the context ends, and then stop it as the broker does."""
-    async with siblings(place, users) as made:
+    async with siblings(place, users, patience) as made:
         await made.broker.start(place.config(extra), nic_mac)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(made.control.run)

@@ -167,9 +167,20 @@ class User:
     @contextmanager
     def stack(self, vif: str, *command: str) -> Iterator["Stack"]:
         """Run `pfinet run` for a while, with *command* (or a mere wait) in it."""
-        script = 'echo $$; exec "$@"'
+        with self._stack(("--vif", vif), *command) as stack:
+            yield stack
+
+    @contextmanager
+    def borrowed_stack(self, network: str, *command: str) -> Iterator["Stack"]:
+        """As `stack`, on a vif that is made for it in *network*."""
+        with self._stack(("--network", network), *command) as stack:
+            yield stack
+
+    @contextmanager
+    def _stack(self, where: tuple[str, str], *command: str) -> Iterator["Stack"]:
+        script = 'echo $$ $PFINET_VIF; exec "$@"'
         process = self.popen(
-            *interpreter().module("pfinet_client", "run", "--vif", vif, "--"),
+            *interpreter().module("pfinet_client", "run", *where, "--"),
             *("sh", "-c", script, "sh", *(command or ("cat",))),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -180,8 +191,10 @@ class User:
             line = process.stdout.readline()
             if not line:
                 _, error = process.communicate(timeout=STOP_TIMEOUT_S)
-                raise CommandFailed(f"pfinet run --vif {vif}: {process.returncode}\n{error}")
-            yield Stack(self, vif, process, int(line))
+                words = " ".join(where)
+                raise CommandFailed(f"pfinet run {words}: {process.returncode}\n{error}")
+            pid, vif = line.split()
+            yield Stack(self, vif, process, int(pid))
         finally:
             end(process)
 

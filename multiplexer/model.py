@@ -5,10 +5,9 @@
 compiles both to the datapath's tables.  Each value checks on construction what
 it can say of itself alone; what takes a look at others is checked by those two.
 
-Numbers that the datapath uses are positions in the file: a network's id is its
-index among the networks, an uplink's port its index among those of kind nic.
-Vifs come and go, so their ports, from FIRST_VIF_PORT on, are dealt out while
-the daemon runs.
+A Config says which numbers the datapath uses for its networks and uplinks
+(`multiplexer.numbering`).  Vifs come and go, so their ports, from FIRST_VIF_PORT
+on, are dealt out while the daemon runs.
 """
 
 import enum
@@ -23,6 +22,8 @@ from typing import Final, Literal, TypeAlias, TypeVar, cast
 import attrs
 
 from pfinet_proto.values import IPAddress, IPInterface, IPNetwork, MacAddress, VifName
+
+from .numbering import Numbering
 
 IPVersion: TypeAlias = Literal[4, 6]
 
@@ -367,7 +368,8 @@ class Config:
     """The whole file, checked.
 
     *warnings* are legal, and probably not what the administrator meant; each
-    reads as a line of ConfigError.
+    reads as a line of ConfigError.  *numbering* is that of a start, but for a file
+    that is read while the daemon runs: `renumbered`.
     """
 
     daemon: Daemon = Daemon()
@@ -377,6 +379,11 @@ class Config:
     grants: tuple[Grant, ...] = ()
     warnings: tuple[str, ...] = ()
     origin: Origin = attrs.field(default=Origin(), eq=False, repr=False)
+    numbering: Numbering = attrs.field(
+        default=attrs.Factory(lambda self: _first_numbering(self), takes_self=True),
+        eq=False,
+        repr=False,
+    )
 
     def uplink(self, name: str) -> Uplink:
         """Return the uplink of that name; KeyError if there is none."""
@@ -414,17 +421,31 @@ def has_uplink_port(network: Network, uplink: Uplink) -> bool:
     )
 
 
+def _first_numbering(config: Config) -> Numbering:
+    return Numbering.first(
+        (network.name for network in config.networks),
+        (uplink.name for uplink in config.uplinks if uplink.kind is UplinkKind.NIC),
+    )
+
+
+def renumbered(config: Config, before: Numbering) -> Config:
+    """Return *config* with the numbers of *before* for what was there already.
+
+    Raises:
+        NumbersExhausted: if what goes and what comes are too many at once.
+    """
+    numbering = before.following(_first_numbering(config), MAX_NETWORKS, MAX_NIC_UPLINKS)
+    return attrs.evolve(config, numbering=numbering)
+
+
 def port_of_uplink(config: Config, name: str) -> int:
     """Return the datapath's port of a nic uplink; KeyError if there is none of that name."""
-    nics = [uplink.name for uplink in config.uplinks if uplink.kind is UplinkKind.NIC]
-    if name not in nics:
-        raise KeyError(name)
-    return nics.index(name)
+    return config.numbering.nics[name]
 
 
 def id_of_network(config: Config, name: str) -> int:
     """Return the datapath's id of a network; KeyError if there is none of that name."""
-    return config.networks.index(config.network(name))
+    return config.numbering.networks[name]
 
 
 def stable_mac(nic_mac: MacAddress | None, of: VifName | str) -> MacAddress:

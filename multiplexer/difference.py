@@ -116,7 +116,7 @@ def _show(value: Any) -> str:
     if isinstance(value, enum.Enum):
         return str(value.value)
     if isinstance(value, range):
-        return f"{value.start}-{value.stop - 1}"
+        return f"{value.start}-{value.stop - 1}" if len(value) > 1 else str(value.start)
     if isinstance(value, frozenset):
         return _show(tuple(sorted(map(_show, value))))
     if isinstance(value, tuple):

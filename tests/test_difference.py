@@ -69,7 +69,7 @@ def replaced(*pairs: str) -> Callable[[str], str]:
             replaced('admins = ["ada", "@wheel"]\n', "", '"3000"', '"3000-3005"'),
             [
                 "daemon.admins: ada, @wheel -> none",
-                "daemon.owner_uids: 1000-1999, 3000-3000 -> 1000-1999, 3000-3005",
+                "daemon.owner_uids: 1000-1999, 3000 -> 1000-1999, 3000-3005",
             ],
         ),
         (replaced('"eth0"', '"eth1"'), ["uplink.wire.interface: eth0 -> eth1"]),
@@ -83,7 +83,10 @@ def replaced(*pairs: str) -> Callable[[str], str]:
         ),
         (
             replaced(
-                "frames_per_s = 7", "frames_per_s = 8, copies_per_s = 0", '"10.0.1.2-', '"10.0.1.3-'
+                "frames_per_s = 7",
+                "frames_per_s = 8, copies_per_s = 0",
+                '"10.0.1.2-',
+                '"10.0.1.3-',
             ),
             [
                 "network.lan.reserved: 10.0.1.2-10.0.1.9 -> 10.0.1.3-10.0.1.9",

@@ -127,17 +127,24 @@ class Engine:
         """Write one row of `multiplexer.policy.forwarding`."""
         _check(lib.dp_table_set_network(self._table, row, len(row)), "network row")
 
+    def clear_network(self, network: int) -> None:
+        """Forget a network that no vif is in."""
+        _check(lib.dp_table_clear_network(self._table, network), f"network {network}")
+
     def set_vif(self, port: int, row: bytes) -> None:
         """Write one row of `multiplexer.policy.ingress`."""
         _check(lib.dp_table_set_vif(self._table, port, row, len(row)), f"vif row of port {port}")
 
     def clear_vif(self, port: int) -> None:
         """Forget a vif, its attachment and its counters."""
+        self._end_attachment(port)
+        _check(lib.dp_table_clear(self._table, port), f"port {port}")
+
+    def _end_attachment(self, port: int) -> None:
         if port < MAX_PORTS:
             attached = self._loop.ports[port]
             if attached.transport != ffi.NULL:
                 self.detach(port, attached.generation)
-        _check(lib.dp_table_clear(self._table, port), f"port {port}")
 
     def attach(
         self, port: int, generation: int, transport: str, fd: int, offload: int, vnet: bool
@@ -168,6 +175,11 @@ class Engine:
     def add_uplink(self, port: int) -> None:
         """Make *port* an uplink, with nothing attached yet."""
         _check(lib.dp_table_set_uplink(self._table, port), f"uplink at port {port}")
+
+    def clear_uplink(self, port: int) -> None:
+        """Forget an uplink, its packet socket and its counters; its network goes on without."""
+        self._end_attachment(port)
+        _check(lib.dp_table_clear_uplink(self._table, port), f"uplink at port {port}")
 
     def attach_uplink(self, port: int, generation: int, fd: int) -> None:
         """Let frames flow between an uplink and a packet socket, which the loop then owns."""

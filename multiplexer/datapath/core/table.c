@@ -249,6 +249,32 @@ int dp_table_set_network(struct dp_table *table, const uint8_t *row, size_t len)
 	return 0;
 }
 
+int dp_table_clear_network(struct dp_table *table, uint16_t id)
+{
+	struct dp_network *network;
+
+	if (id >= DP_MAX_NETWORKS || !table->networks[id].used)
+		return -EINVAL;
+	network = &table->networks[id];
+	if (network->first != DP_NO_PORT)
+		return -EBUSY;
+	if (network->uplink != DP_NO_PORT)
+		table->ports[network->uplink].network = DP_NO_PORT;
+	memset(network, 0, sizeof(*network));
+	network->uplink = DP_NO_PORT;
+	network->first = DP_NO_PORT;
+	return 0;
+}
+
+/* Whether a stranger's claim that was noted is about what @p is bound to now. */
+static bool conflict_stands(const struct dp_port *p)
+{
+	const struct dp_conflict *conflict = &p->conflict;
+
+	return conflict->family == 4 ? dp_binding_has_ipv4(&p->bind, conflict->addr)
+				     : dp_binding_has_ipv6(&p->bind, conflict->addr);
+}
+
 int dp_table_set_vif(struct dp_table *table, uint16_t port, const uint8_t *row, size_t len)
 {
 	struct dp_binding bind;
@@ -285,6 +311,8 @@ int dp_table_set_vif(struct dp_table *table, uint16_t port, const uint8_t *row, 
 	p->bind = bind;
 	index_binding(table, port);
 	join(table, port);
+	if (!conflict_stands(p))
+		memset(&p->conflict, 0, sizeof(p->conflict));
 	dp_bucket_set(&p->frames, le64(row + 16));
 	dp_bucket_set(&p->bytes, le64(row + 24));
 	dp_bucket_set(&p->broadcasts, le64(row + 32));
@@ -297,6 +325,21 @@ int dp_table_set_uplink(struct dp_table *table, uint16_t port)
 	if (port >= DP_MAX_PORTS || table->ports[port].kind == DP_PORT_VIF)
 		return -EINVAL;
 	table->ports[port].kind = DP_PORT_UPLINK;
+	return 0;
+}
+
+int dp_table_clear_uplink(struct dp_table *table, uint16_t port)
+{
+	struct dp_port *p;
+
+	if (port >= DP_MAX_PORTS || table->ports[port].kind != DP_PORT_UPLINK)
+		return -EINVAL;
+	p = &table->ports[port];
+	if (p->network != DP_NO_PORT)
+		table->networks[p->network].uplink = DP_NO_PORT;
+	memset(p, 0, sizeof(*p));
+	p->network = DP_NO_PORT;
+	p->next = DP_NO_PORT;
 	return 0;
 }
 

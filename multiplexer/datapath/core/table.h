@@ -117,13 +117,20 @@ void dp_table_init(struct dp_table *table, uint64_t seed);
 int dp_table_set_network(struct dp_table *table, const uint8_t *row, size_t len);
 
 /**
+ * dp_table_clear_network() - Forget a network
+ * Return: 0, or -EINVAL where @id is none, -EBUSY where vifs are in it
+ */
+int dp_table_clear_network(struct dp_table *table, uint16_t id);
+
+/**
  * dp_table_set_vif() - Make a vif, or change its binding and limits
  * @table:	Table
  * @port:	Its port
  * @row:	Its row, packed by multiplexer.policy.ingress, little-endian
  * @len:	Bytes at @row, DP_VIF_ROW_LEN
  *
- * Counters and the port's state stay as they are.  On failure nothing changes.
+ * Counters and the port's state stay as they are, and so does a conflict over what
+ * is still bound.  On failure nothing changes.
  *
  * Return: 0, or -EINVAL where the row does not fit, -EEXIST where another vif
  * holds its MAC or one of its prefixes, -ENOSPC where the index is full
@@ -135,6 +142,12 @@ int dp_table_set_vif(struct dp_table *table, uint16_t port, const uint8_t *row, 
  * Return: 0, or -EINVAL where @port is out of range or a vif's
  */
 int dp_table_set_uplink(struct dp_table *table, uint16_t port);
+
+/**
+ * dp_table_clear_uplink() - Forget an uplink and its counters; its network goes on without
+ * Return: 0, or -EINVAL where @port is no uplink
+ */
+int dp_table_clear_uplink(struct dp_table *table, uint16_t port);
 
 /**
  * dp_table_clear() - Forget a vif, its binding and its counters

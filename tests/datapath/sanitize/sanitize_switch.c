@@ -99,6 +99,17 @@ static void vif_row(uint8_t row[DP_VIF_ROW_LEN], size_t n)
 		put_le16(row + 32, 50); /* broadcasts a second */
 }
 
+static void make_networks(struct dp_table *table)
+{
+	uint8_t row[DP_NETWORK_ROW_LEN];
+
+	REQUIRE(dp_table_set_uplink(table, UPLINK) == 0);
+	network_row(row, 0, DP_MODE_SWITCH, true);
+	REQUIRE(dp_table_set_network(table, row, DP_NETWORK_ROW_LEN) == 0);
+	network_row(row, 1, DP_MODE_HUB, false);
+	REQUIRE(dp_table_set_network(table, row, DP_NETWORK_ROW_LEN) == 0);
+}
+
 static struct dp_table *make_table(void)
 {
 	uint8_t row[DP_VIF_ROW_LEN];
@@ -106,11 +117,7 @@ static struct dp_table *make_table(void)
 
 	REQUIRE(table);
 	dp_table_init(table, next_random());
-	REQUIRE(dp_table_set_uplink(table, UPLINK) == 0);
-	network_row(row, 0, DP_MODE_SWITCH, true);
-	REQUIRE(dp_table_set_network(table, row, DP_NETWORK_ROW_LEN) == 0);
-	network_row(row, 1, DP_MODE_HUB, false);
-	REQUIRE(dp_table_set_network(table, row, DP_NETWORK_ROW_LEN) == 0);
+	make_networks(table);
 	for (uint16_t n = 0; n < N_VIFS; n++) {
 		vif_row(row, n);
 		REQUIRE(dp_table_set_vif(table, FIRST_VIF + n, row, DP_VIF_ROW_LEN) == 0);
@@ -560,6 +567,10 @@ static void try_row(struct dp_table *table)
 	if (below(10) == 0)
 		dp_table_clear(table, (uint16_t)(below(4) ? FIRST_VIF + below(2 * N_VIFS)
 							  : next_random()));
+	if (below(50) == 0)
+		dp_table_clear_network(table, (uint16_t)(below(4) ? below(3) : next_random()));
+	if (below(50) == 0 && dp_table_clear_uplink(table, UPLINK) == 0)
+		REQUIRE(dp_table_set_uplink(table, UPLINK) == 0);
 	if (below(10) == 0)
 		dp_table_set_up(table, (uint16_t)(below(4) ? FIRST_VIF + n : next_random()),
 				below(2));
@@ -585,8 +596,12 @@ static void try_network_row(struct dp_table *table)
 /* Clear all: when every vif is gone, so is every key, member and count of one. */
 static void clear_table(struct dp_table *table)
 {
+	for (uint16_t id = 0; id < DP_MAX_NETWORKS; id++)
+		REQUIRE(dp_table_clear_network(table, id) == 0 || !table->networks[id].used ||
+			table->networks[id].first != DP_NO_PORT);
 	for (uint16_t port = 0; port < DP_MAX_PORTS; port++)
-		dp_table_clear(table, port);
+		if (dp_table_clear(table, port) != 0)
+			dp_table_clear_uplink(table, port);
 	REQUIRE(table->index.n_keys == 0);
 	for (size_t i = 0; i < DP_INDEX_SIZE; i++)
 		REQUIRE(table->index.keys[i].kind == 0);
@@ -596,6 +611,13 @@ static void clear_table(struct dp_table *table)
 		REQUIRE(table->index.n_len6[i] == 0);
 	for (size_t i = 0; i < DP_MAX_NETWORKS; i++)
 		REQUIRE(table->networks[i].first == DP_NO_PORT && table->networks[i].n_up == 0);
+	for (uint16_t id = 0; id < DP_MAX_NETWORKS; id++) {
+		dp_table_clear_network(table, id);
+		REQUIRE(!table->networks[id].used && table->networks[id].uplink == DP_NO_PORT);
+	}
+	for (size_t i = 0; i < DP_MAX_PORTS; i++)
+		REQUIRE(table->ports[i].kind == DP_PORT_FREE &&
+			table->ports[i].network == DP_NO_PORT);
 }
 
 int main(void)
@@ -614,8 +636,10 @@ int main(void)
 		struct dp_decision decision;
 		uint8_t *data;
 
-		if (i % 500 == 0)
+		if (i % 500 == 0) {
 			clear_table(table);
+			make_networks(table);
+		}
 		try_row(table);
 		if (below(20) == 0)
 			try_network_row(table);

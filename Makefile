@@ -18,7 +18,8 @@ BIN := $(VENV)/bin
 
 RUN_PACKAGES := gcc libseccomp-dev python3-dev python3-venv iproute2
 DEMO_PACKAGES := iputils-ping curl
-TEST_PACKAGES := iperf3 tcpdump ethtool mandoc uidmap libasan8 libubsan1 procps slirp4netns socat
+TEST_PACKAGES := iperf3 tcpdump ethtool mandoc uidmap libasan8 libubsan1 procps slirp4netns socat \
+	qemu-system-x86 busybox-static cpio
 BENCH_PACKAGES := iperf3 vde2 libvdeplug-dev openvswitch-switch ethtool procps
 
 WORK ?= all
@@ -52,7 +53,7 @@ $(VENV)/.python: Makefile
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.python $(SOURCES)
-	rm -rf build
+	rm -rf build/lib.* build/temp.* build/bdist.*
 	$(UMASK) $(BIN)/pip install -q --disable-pip-version-check --no-build-isolation .
 	cp build/lib.*/multiplexer/datapath/_dp.*.so multiplexer/datapath/
 	cp build/lib.*/pfinet_client/_pump.*.so pfinet_client/
@@ -66,7 +67,16 @@ demo: $(VENV)/.installed
 	$(call need,$(DEMO_PACKAGES))
 	$(BIN)/python -m demo
 
-test: $(VENV)/.tools
+# A kernel for tests' virtual machines: unpacked, not installed, so the machine boots as before.
+build/guest:
+	rm -rf $@ $@.new && mkdir -p $@.new
+	apt-get update -qq
+	cd $@.new && apt-get download -qq -o APT::Sandbox::User=root "$$(apt-cache depends linux-image-cloud-amd64 | \
+		sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p')"
+	dpkg-deb -x $@.new/*.deb $@.new && rm $@.new/*.deb
+	mv $@.new $@
+
+test: $(VENV)/.tools build/guest
 	$(call need,$(DEMO_PACKAGES) $(TEST_PACKAGES))
 	$(BIN)/python -m pytest
 

@@ -162,6 +162,7 @@ def _status(status: control.StatusInfo) -> Iterable[Section]:
             ("networks", str(status.networks)),
             ("uplinks", str(status.uplinks)),
             ("vifs", f"{status.vifs}, {status.attached} attached"),
+            ("restarts", f"{status.control_restarts} of control, {status.engine_restarts} of all"),
         )
     )
 

@@ -6,16 +6,34 @@ interface hears for more than the vifs of a host can need.
 """
 
 import re
-from collections.abc import Callable, Collection
+import socket
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 from multiplexer.daemon import channel
 from multiplexer.daemon.rundir import KINDS
 from multiplexer.model import MAX_VIFS, Config, UplinkKind
+from pfinet_proto.attach import COOKIE_LEN
 from pfinet_proto.values import MacAddress
 
 #: The most addresses that an interface hears for; above it, hash-filtering NICs gain nothing.
 MAX_MEMBERS: Final = 4096
+
+_HANDSHAKE: Final = (socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+#: The sockets that are kept of an attachment, by the way in and its transport.
+KEPT_SOCKETS: Final[Mapping[tuple[str, str], tuple[tuple[int, int], ...]]] = MappingProxyType(
+    {
+        ("attach", "stream"): (_HANDSHAKE,),
+        ("attach", "tap"): (_HANDSHAKE,),
+        ("stream", "stream"): (),
+        ("bess", "bess"): (),
+    }
+)
+
+#: Of a socket's type, what is not a flag.
+_TYPE: Final = 0xF
 
 _VIF_ID: Final = re.compile(r"[0-9a-f]{32}")
 
@@ -60,6 +78,34 @@ class Admission:
         """Raise `Refused` unless *vif_id*, which becomes a directory's name, is 32 digits."""
         if not _VIF_ID.fullmatch(vif_id):
             raise Refused(f"vif id is {vif_id!r}, not 32 lower-case hexadecimal digits")
+
+    def check_keep(
+        self,
+        kept: channel.Kept,
+        sockets: Sequence[socket.socket],
+        owner: int | None,
+        kept_ids: Collection[str],
+    ) -> None:
+        """Raise `Refused` unless an attachment may be kept beside those of *kept_ids*.
+
+        *owner* is whose the vif's sockets are, None if it has none.
+        """
+        self.check_id(kept.vif_id)
+        if owner is None:
+            raise Refused(f"vif {kept.vif_id} has no sockets to attach by")
+        session = kept.session
+        if session.uid != owner:
+            raise Refused(f"vif {kept.vif_id} is uid {owner}'s, not uid {session.uid}'s")
+        if kept.vif_id in kept_ids:
+            raise Refused(f"vif {kept.vif_id} has an attachment already")
+        wanted = KEPT_SOCKETS.get((session.way, session.transport))
+        if wanted is None:
+            raise Refused(f"nobody attaches by {session.way!r} with {session.transport!r}")
+        found = tuple((sock.family, sock.type & _TYPE) for sock in sockets)
+        if found != wanted:
+            raise Refused(f"{len(found)} descriptors are not those of an attachment")
+        if session.cookie is not None and len(session.cookie) != COOKIE_LEN:
+            raise Refused(f"cookie is {len(session.cookie)} bytes, not {COOKIE_LEN}")
 
     def check_members(self, request: channel.SetMemberships) -> None:
         """Raise `Refused` unless the uplink is a NIC of the file, and each MAC is a station's."""

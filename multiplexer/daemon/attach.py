@@ -4,35 +4,36 @@ Two checks say who may: the socket belongs to the vif's owner alone, and the
 kernel's word on the peer's uid must be the owner's too.  Root passes the first
 and not the second, so it does not use what is somebody else's by accident.
 
-A vif has at most one client.  It is taken before the engine hears of the
-client and is free again when the engine has confirmed that it holds nothing of
-it.  However an attachment ends, it ends in that order, also where the vif is
-deleted or the daemon stops: both cancel the task that holds the attachment.
+A vif has at most one client, which `multiplexer.daemon.joining` takes in and
+lets go.  A client that shows the cookie of the one that is there is the same,
+back on another connection, and takes its place.
 """
 
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 
 import attrs
 import trio
 
 from multiplexer.daemon import channel
+from multiplexer.daemon.broker_client import Inherited
 from multiplexer.daemon.calls import RequestFailed
 from multiplexer.daemon.clientlog import ClientLog
-from multiplexer.daemon.engine_client import Account, Attachment, EngineClient
+from multiplexer.daemon.holder import VifTaken
+from multiplexer.daemon.joining import Joined, Joining
 from multiplexer.daemon.peer import Peer
 from multiplexer.daemon.rundir import refuse_fds
-from multiplexer.daemon.vifs import Holder, LiveVif, VifTaken
+from multiplexer.daemon.talk import Silent, Spoken, Talk, bounded, say_last
+from multiplexer.daemon.vifs import LiveVif
 from pfinet_proto.attach import (
     COOKIE_LEN,
     MAX_MESSAGE_BYTES,
-    MAX_TEXT_BYTES,
     NO_OFFLOAD,
     VERSION,
-    Binding,
     Goodbye,
     GoodbyeCode,
     Hello,
@@ -40,17 +41,12 @@ from pfinet_proto.attach import (
     Refused,
     RefusedCode,
     Transport,
-    Update,
     Welcome,
 )
 from pfinet_proto.attach_machine import AttachMachine, Role, State
 from pfinet_proto.errors import BadMessage, RemoteProtocolError
 
 HANDSHAKE_TIMEOUT_S: Final = 10.0
-
-#: After the handshake a client has nothing to say, so what it says is read this
-#: slowly: its own queue fills, and it waits.
-PACE_S: Final = 0.1
 
 #: Asked for; the kernel gives up to net.core.wmem_max.
 DATA_BUFFER_BYTES: Final = 4 * 1024 * 1024
@@ -73,14 +69,12 @@ class _Refusal(Exception):
 class AttachService:
     """Serves the clients of every vif.
 
-    *why_not_owner* tells why a peer may not use a vif; None: it may.  What clients
-    of one owner do not read takes *queue_bytes* at most.
+    *why_not_owner* tells why a peer may not use a vif; None: it may.
     """
 
-    engine: EngineClient
+    joining: Joining
     log: ClientLog
     why_not_owner: WhyNotOwner
-    queue_bytes: int
 
     async def serve_bare(
         self, transport: str, live: LiveVif, connection: socket.socket, peer: Peer
@@ -92,14 +86,11 @@ class AttachService:
         """
         try:
             await self._check_owner(live, peer)
-            async with self._joined(live, connection, peer, transport) as attachment:
+            session = _session(transport, transport, peer)
+            async with self._joined(live, session, connection, []) as joined:
                 connection.close()
                 self.log.audit("attached", peer, vif=live.name, kind=transport)
-                try:
-                    await attachment.ended.wait()
-                finally:
-                    why = attachment.why or live.farewell.text
-                    self.log.audit("detached", peer, vif=live.name, why=why)
+                await self._stay(live, joined, peer, Silent(joined.attachment))
         except _Refusal as refusal:
             self._audit_refusal(live, transport, peer, refusal)
 
@@ -118,12 +109,40 @@ class AttachService:
                 await self._serve_hello(live, connection, machine, peer, hello)
         except _Refusal as refusal:
             self._audit_refusal(live, "attach", peer, refusal)
-            _say_last(connection, machine, Refused(refusal.code, _bounded(str(refusal))))
+            say_last(connection, machine, Refused(refusal.code, bounded(str(refusal))))
         except (BadMessage, RemoteProtocolError) as error:
             if machine.state is State.GREETING:
-                refused = Refused(RefusedCode.MALFORMED, _bounded(str(error)))
-                _say_last(connection, machine, refused)
+                refused = Refused(RefusedCode.MALFORMED, bounded(str(error)))
+                say_last(connection, machine, refused)
             raise
+
+    async def resume(
+        self,
+        live: LiveVif,
+        inherited: Inherited,
+        peer: Peer,
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Hold an attachment of an earlier control, as if there had been none before us.
+
+        Raises:
+            BadMessage: if the client sends what is no message.
+            RemoteProtocolError: if it sends one out of turn.
+        """
+        with contextlib.closing(inherited):
+            async with self.joining.resumed(live, inherited.kept) as joined:
+                task_status.started()
+                talk: Talk = Silent(joined.attachment)
+                for connection in inherited.sockets:
+                    machine = AttachMachine.attached(Role.DAEMON)
+                    talk = Spoken(live, joined.attachment, connection, machine, told=None)
+                why = await self.why_not_owner(live, peer)
+                if why is None:
+                    await self._stay(live, joined, peer, talk)
+                else:  # control died when it was just given to somebody else
+                    talk.say_last(Goodbye(GoodbyeCode.OWNER_CHANGED, bounded(why)))
+                    self.log.audit("detached", peer, vif=live.name, why=why)
 
     async def _serve_hello(
         self,
@@ -134,17 +153,18 @@ class AttachService:
         hello: Hello,
     ) -> None:
         offload = _agree(hello)
+        await self._take_over(live, peer, hello)
+        cookie = os.urandom(COOKIE_LEN)
+        session = _session("attach", "stream", peer, offload, cookie)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with ours, theirs:
             refuse_fds(ours)
             theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, DATA_BUFFER_BYTES)
-            async with self._joined(live, ours, peer, "stream", offload) as attachment:
+            async with self._joined(live, session, ours, [connection]) as joined:
                 ours.close()
-                welcome = Welcome(
-                    VERSION, Transport.STREAM, offload, os.urandom(COOKIE_LEN), live.binding
-                )
+                welcome = Welcome(VERSION, Transport.STREAM, offload, cookie, live.binding)
                 with trio.move_on_after(HANDSHAKE_TIMEOUT_S) as sending:
-                    await _client(connection).sendmsg(
+                    await trio.socket.from_stdlib_socket(connection).sendmsg(
                         [machine.send(welcome)], channel.rights([theirs.fileno()])
                     )
                 if sending.cancelled_caught:
@@ -158,15 +178,33 @@ class AttachService:
                     offload=int(offload),
                     client=hello.client or None,
                 )
-                why = "given up"
+                talk = Spoken(live, joined.attachment, connection, machine, welcome.binding)
+                await self._stay(live, joined, peer, talk)
+
+    async def _take_over(self, live: LiveVif, peer: Peer, hello: Hello) -> None:
+        """Let the holder of the vif go, if *hello* shows its cookie, and wait until it is gone."""
+        holder = live.holder
+        if holder is None or not holder.is_of(peer.uid, hello.cookie):
+            return
+        text = f"vif {live.name} is taken over by pid {peer.pid}"
+        holder.send_away(Goodbye(GoodbyeCode.TAKEN_OVER, text))
+        with trio.move_on_after(HANDSHAKE_TIMEOUT_S):
+            await holder.gone.wait()
+
+    async def _stay(self, live: LiveVif, joined: Joined, peer: Peer, talk: Talk) -> None:
+        """Wait until the attachment ends, and note why it did."""
+        why = "given up"
+        try:
+            with joined.holder.staying:
                 try:
-                    why = await _hold(live, connection, machine, attachment, welcome.binding)
+                    why = await talk.wait_end()
                 except* trio.Cancelled:
-                    why = live.farewell.text
-                    _say_last(connection, machine, live.farewell)
+                    farewell = joined.holder.farewell or live.farewell
+                    why = farewell.text
+                    talk.say_last(farewell)
                     raise
-                finally:
-                    self.log.audit("detached", peer, vif=live.name, why=why)
+        finally:
+            self.log.audit("detached", peer, vif=live.name, why=why)
 
     async def _check_owner(self, live: LiveVif, peer: Peer) -> None:
         why = await self.why_not_owner(live, peer)
@@ -177,28 +215,14 @@ class AttachService:
     async def _joined(
         self,
         live: LiveVif,
+        session: channel.Session,
         data: socket.socket,
-        peer: Peer,
-        transport: str,
-        offload: Offload = NO_OFFLOAD,
-    ) -> AsyncIterator[Attachment]:
-        """Take the vif and have the engine serve *data*, until the end of the context."""
+        kept: Sequence[socket.socket],
+    ) -> AsyncIterator[Joined]:
         data.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, DATA_BUFFER_BYTES)
-        holder = Holder(peer.uid, peer.pid, transport, int(offload), trio.current_time())
         try:
-            with live.held_by(holder):
-                attachment = await self.engine.attach(
-                    live.port,
-                    data.fileno(),
-                    transport,
-                    Account(live.vif.owner_uid, self.queue_bytes),
-                    offload=int(offload),
-                    vnet=bool(offload),
-                )
-                try:
-                    yield attachment
-                finally:
-                    await self.engine.detach(attachment)
+            async with self.joining.joined(live, session, data, kept) as joined:
+                yield joined
         except VifTaken as taken:
             raise _Refusal(RefusedCode.TAKEN, str(taken)) from taken
         except RequestFailed as failure:
@@ -208,14 +232,29 @@ class AttachService:
         self.log.audit("refused", peer, vif=live.name, kind=kind, why=refusal)
 
 
-def _client(connection: socket.socket) -> trio.socket.SocketType:
-    return trio.socket.from_stdlib_socket(connection)
+def _session(
+    way: str,
+    transport: str,
+    peer: Peer,
+    offload: Offload = NO_OFFLOAD,
+    cookie: bytes | None = None,
+) -> channel.Session:
+    return channel.Session(
+        way=way,
+        transport=transport,
+        offload=int(offload),
+        uid=peer.uid,
+        gid=peer.gid,
+        pid=peer.pid,
+        since_ns=time.monotonic_ns(),
+        cookie=cookie,
+    )
 
 
 async def _receive_hello(connection: socket.socket, machine: AttachMachine) -> Hello | None:
     """Return the client's first message; None if it leaves or takes too long."""
     with trio.move_on_after(HANDSHAKE_TIMEOUT_S):
-        data = await _client(connection).recv(MAX_MESSAGE_BYTES + 1)
+        data = await trio.socket.from_stdlib_socket(connection).recv(MAX_MESSAGE_BYTES + 1)
         if not data:
             return None
         hello = machine.receive_untrusted(data)
@@ -236,65 +275,3 @@ def _agree(hello: Hello) -> Offload:
     offload = hello.offload & OFFLOADS
     # A segment's checksum is computed by whoever cuts it (virtio 1.2, 5.1.3.1).
     return offload if Offload.CSUM in offload else NO_OFFLOAD
-
-
-async def _hold(
-    live: LiveVif,
-    connection: socket.socket,
-    machine: AttachMachine,
-    attachment: Attachment,
-    told: Binding,
-) -> str:
-    """Wait until the client or the engine ends the attachment, and return why it did.
-
-    Meanwhile the client, which knows the binding *told*, is told of each other one.
-
-    Raises:
-        BadMessage: if the client sends what is no message.
-        RemoteProtocolError: if it sends one out of turn.
-    """
-    why = "closed by the client"
-    async with trio.open_nursery() as nursery:
-
-        async def watch_engine() -> None:
-            nonlocal why
-            await attachment.ended.wait()
-            why = attachment.why or why
-            _say_last(connection, machine, Goodbye(GoodbyeCode.BAD_STREAM, _bounded(why)))
-            nursery.cancel_scope.cancel()
-
-        nursery.start_soon(watch_engine)
-        nursery.start_soon(tell_updates, live, connection, machine, told)
-        while data := await _client(connection).recv(MAX_MESSAGE_BYTES + 1):
-            machine.receive_untrusted(data)
-            await trio.sleep(PACE_S)
-        nursery.cancel_scope.cancel()
-    return why
-
-
-async def tell_updates(
-    live: LiveVif, connection: socket.socket, machine: AttachMachine, told: Binding
-) -> None:
-    """Tell the client of each new binding; who is slow to read gets the last one only."""
-    while True:
-        changed = live.rebound
-        if live.binding != told:
-            told = live.binding
-            await _client(connection).send(machine.send(Update(told)))
-        await changed.wait()
-
-
-def _say_last(
-    connection: socket.socket, machine: AttachMachine, message: Refused | Goodbye
-) -> None:
-    """Send the message that ends the handshake, if the client has room for it."""
-    if machine.state is State.CLOSED:
-        return
-    with contextlib.suppress(OSError):
-        connection.send(machine.send(message), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-
-
-def _bounded(text: str) -> str:
-    """Return *text* as ASCII that is printable and not too long for a message."""
-    printable = "".join(character if character.isprintable() else "?" for character in text)
-    return printable.encode("ascii", "replace")[:MAX_TEXT_BYTES].decode("ascii")

@@ -10,8 +10,9 @@ run-time directory with its lock, the uplinks, the state directory, the control
 socket; then the capabilities that will not be needed again are given up, and
 control and engine are started.  What fails undoes all before it.
 
-If control or engine dies, the other is stopped too, and both start afresh on
-the same listening sockets: clients find the daemon where it was.
+If control dies, another takes its place, and frames flow on.  If the engine
+dies, both start afresh.  Either way the listening sockets are the same:
+clients find the daemon where it was.
 """
 
 import argparse
@@ -20,9 +21,12 @@ import os
 import resource
 import stat
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Final
+
+import attrs
 
 from multiplexer.config import parse_config
 from multiplexer.daemon import audit, channel, notify, privileges, process, supervisor
@@ -39,6 +43,10 @@ NEEDED: Final = privileges.bits("cap_chown", "cap_kill", "cap_setgid", "cap_setp
 NEEDED_BY_NIC: Final = privileges.bits("cap_net_admin", "cap_net_raw")
 #: Kept if it is there: roles that run from a checkout are imported from a home directory.
 USEFUL: Final = privileges.bits("cap_dac_read_search")
+
+
+#: More than any number that a start is told.
+MOST: Final = 2**63
 
 
 class StartError(Exception):
@@ -109,9 +117,19 @@ def load(path: str) -> tuple[channel.Start, Config]:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError([f"{path}:{line}: not UTF-8: {error.reason}"]) from None
-    start = channel.Start(text, path, channel.Features(has_passrights()))
+    start = channel.Start(
+        text,
+        path,
+        channel.Features(has_passrights()),
+        time.monotonic_ns(),
+        channel.Restarts(),
+        inherited=0,
+    )
+    longest = attrs.evolve(
+        start, restarts=channel.Restarts(MOST, MOST), inherited=MOST, started_ns=MOST
+    )
     try:
-        channel.encode(start)
+        channel.encode(longest)
     except ValueError:
         raise ConfigError([f"{path}: longer than {channel.MAX_MESSAGE_BYTES} bytes"]) from None
     return start, parse_config(text, path)

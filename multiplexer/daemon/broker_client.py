@@ -3,11 +3,24 @@
 import socket
 from collections.abc import Iterable, Sequence
 
+import attrs
 import trio
 
 from multiplexer.daemon import channel, channel_trio
 from multiplexer.daemon.calls import SiblingCalls
 from pfinet_proto.values import MacAddress
+
+
+@attrs.frozen
+class Inherited:
+    """An attachment of an earlier control, and the connection of a client that has one."""
+
+    kept: channel.Kept
+    sockets: tuple[socket.socket, ...]
+
+    def close(self) -> None:
+        for sock in self.sockets:
+            sock.close()
 
 
 class BrokerClient:
@@ -18,6 +31,8 @@ class BrokerClient:
         self._calls = SiblingCalls(sock, "broker")
         self._uplinks: dict[str, channel.UplinkState] = {}
         self._uplink_known = trio.Event()
+        self._inherited: list[Inherited] = []
+        self._inherited_more = trio.Event()
 
     async def receive_start(self) -> channel.Start:
         """Return the first message on the channel, before `run`.
@@ -47,6 +62,11 @@ class BrokerClient:
                         self._uplinks[message.uplink] = message
                         self._uplink_known.set()
                         self._uplink_known = trio.Event()
+                    case channel.Inherited():
+                        sockets = channel.as_sockets(fds)
+                        self._inherited.append(Inherited(message.kept, tuple(sockets)))
+                        self._inherited_more.set()
+                        self._inherited_more = trio.Event()
                     case _:
                         raise channel.SiblingError(f"broker sends {type(message).__name__}")
         finally:
@@ -66,6 +86,12 @@ class BrokerClient:
             while name not in self._uplinks:
                 await self._uplink_known.wait()
 
+    async def wait_inherited(self, count: int) -> list[Inherited]:
+        """Return the *count* attachments that the broker kept of an earlier control."""
+        while len(self._inherited) < count:
+            await self._inherited_more.wait()
+        return self._inherited
+
     async def open_vif_sockets(
         self, vif_id: str, uid: int, kinds: Sequence[str]
     ) -> list[socket.socket]:
@@ -80,7 +106,7 @@ class BrokerClient:
         if len(fds) != len(kinds):
             channel.close_all(fds)
             raise channel.SiblingError(f"broker sends {len(fds)} sockets for {len(kinds)} kinds")
-        return [socket.socket(fileno=fd) for fd in fds]
+        return channel.as_sockets(fds)
 
     async def close_vif_sockets(self, vif_id: str) -> None:
         """Let the broker remove the sockets of a vif.
@@ -89,6 +115,20 @@ class BrokerClient:
             RequestFailed: if it cannot.
         """
         await self._calls.call(lambda number: channel.CloseVifSockets(number, vif_id))
+
+    async def keep(self, kept: channel.Kept, sockets: Sequence[socket.socket]) -> None:
+        """Let the broker have what the next control needs to go on with an attachment.
+
+        Raises:
+            RequestFailed: if the broker refuses.
+        """
+        await self._calls.call(
+            lambda number: channel.Keep(number, kept), [sock.fileno() for sock in sockets]
+        )
+
+    async def forget(self, vif_id: str) -> None:
+        """Let the broker close what it keeps for a vif, if it does."""
+        await self._calls.call(lambda number: channel.Forget(number, vif_id))
 
     async def set_memberships(self, uplink: str, macs: Iterable[MacAddress]) -> None:
         """Let the NIC of *uplink* receive for exactly *macs*.

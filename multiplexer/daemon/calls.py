@@ -14,7 +14,13 @@ import trio
 
 from multiplexer.daemon import channel, channel_trio
 
-Answer = channel.Done | channel.Ack | channel.CountersReply | channel.TraceReply
+Answer = (
+    channel.Done
+    | channel.Ack
+    | channel.CountersReply
+    | channel.PortsReply
+    | channel.TraceReply
+)
 
 
 class RequestFailed(Exception):

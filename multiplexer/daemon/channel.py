@@ -27,6 +27,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import attrs
 
+from multiplexer.daemon import jsonvalues
 from multiplexer.observe.trace import Traced
 from pfinet_proto.values import MacAddress
 
@@ -56,12 +57,62 @@ class Features:
 
 
 @attrs.frozen
+class Restarts:
+    """How often control alone was started again, and how often the engine with it."""
+
+    control: int = 0
+    engine: int = 0
+
+
+@attrs.frozen
 class Start:
-    """The first message to control: the configuration file, already checked."""
+    """The first message to control: the configuration file, already checked.
+
+    *started_ns* is when the daemon was, by CLOCK_MONOTONIC.  As many as
+    *inherited* messages of that type follow.
+    """
 
     config_text: str
     filename: str
     features: Features
+    started_ns: int
+    restarts: Restarts
+    inherited: int
+
+
+@attrs.frozen
+class Session:
+    """A client, and what was agreed with it.
+
+    *way* is the kind of socket that it came by, *since_ns* when it did, by
+    CLOCK_MONOTONIC.  Only who came by `attach` was given a cookie.
+    """
+
+    way: str
+    transport: str
+    offload: int
+    uid: int
+    gid: int
+    pid: int
+    since_ns: int
+    cookie: bytes | None
+
+
+@attrs.frozen
+class Kept:
+    """What the next control has to know of an attachment."""
+
+    vif_id: str
+    port: int
+    generation: int
+    session: Session
+
+
+@attrs.frozen
+class Inherited:
+    """An attachment that an earlier control made, with its descriptors as for `Keep`."""
+
+    kept: Kept
 
 
 @attrs.frozen
@@ -114,6 +165,27 @@ class CloseVifSockets:
 
 
 @attrs.frozen
+class Keep:
+    """Keep an attachment for the next control.
+
+    The connection of a client that came by `attach` rides along, so that it
+    stays open; of a data stream nothing does, since it cannot be resumed by
+    another engine, and its end must be the engine's to show.
+    """
+
+    request: int
+    kept: Kept
+
+
+@attrs.frozen
+class Forget:
+    """Close what is kept for the vif; nothing is fine."""
+
+    request: int
+    vif_id: str
+
+
+@attrs.frozen
 class SetMemberships:
     """All the unicast MACs that the NIC of *uplink* shall receive for us."""
 
@@ -139,6 +211,16 @@ class SetUplink:
     up: bool
 
 
+@attrs.frozen
+class NewControl:
+    """A control process is at the other end of the socket that rides along.
+
+    The channel with its predecessor is closed, with what was not read of it.
+    """
+
+    request: int
+
+
 # control -> engine
 
 
@@ -152,10 +234,11 @@ class SetNetwork:
 
 @attrs.frozen
 class SetVif:
-    """Write the vif row of *port*."""
+    """Write the vif row of *port*, which *vif_id* has until it is cleared."""
 
     request: int
     port: int
+    vif_id: str
     row: bytes
 
 
@@ -212,7 +295,33 @@ class Trace:
     frames: tuple[bytes, ...]
 
 
+@attrs.frozen
+class ReadPorts:
+    """Ask which vifs and attachments ports *first* to *first* + *count* - 1 have."""
+
+    request: int
+    first: int
+    count: int
+
+
 # engine -> control
+
+
+@attrs.frozen
+class Port:
+    """A port that is a vif's, and the generation of what is attached to it."""
+
+    number: int
+    vif_id: str
+    generation: int | None
+
+
+@attrs.frozen
+class PortsReply:
+    """The ports asked for that are a vif's."""
+
+    request: int
+    ports: tuple[Port, ...]
 
 
 @attrs.frozen
@@ -279,18 +388,24 @@ Message = (
     Start
     | UplinkState
     | Done
+    | Inherited
     | OpenVifSockets
     | CloseVifSockets
+    | Keep
+    | Forget
     | SetMemberships
     | SetUplink
+    | NewControl
     | SetNetwork
     | SetVif
     | ClearVif
     | Attach
     | Detach
     | ReadCounters
+    | ReadPorts
     | Trace
     | CountersReply
+    | PortsReply
     | TraceReply
     | Detached
     | Ack
@@ -303,7 +418,14 @@ MESSAGES: Mapping[str, type] = types.MappingProxyType(
 
 #: How many descriptors a message may carry; the others carry none.
 FD_COUNTS: Mapping[type, Collection[int]] = types.MappingProxyType(
-    {SetUplink: (0, 1), Attach: (1,), Done: range(MAX_FDS)}
+    {
+        SetUplink: (0, 1),
+        NewControl: (1,),
+        Attach: (1,),
+        Done: range(MAX_FDS),
+        Keep: range(MAX_FDS),
+        Inherited: range(MAX_FDS),
+    }
 )
 
 
@@ -314,7 +436,7 @@ def encode(message: Message) -> bytes:
         ValueError: if it is longer than MAX_MESSAGE_BYTES.
     """
     name = type(message).__name__
-    tree = {"type": name, **_to_json(message)}
+    tree = {"type": name, **jsonvalues.to_json(message)}
     data = json.dumps(tree, ensure_ascii=False, separators=(",", ":")).encode()
     if len(data) > MAX_MESSAGE_BYTES:
         raise ValueError(f"{name} is {len(data)} bytes, more than {MAX_MESSAGE_BYTES}")
@@ -337,54 +459,11 @@ def decode(data: bytes) -> Message:
     cls = MESSAGES.get(name) if isinstance(name, str) else None
     if cls is None:
         raise SiblingError(f"unknown message type {name!r}")
-    message: Message = _from_json(cls, tree, cls.__name__)
+    try:
+        message: Message = jsonvalues.from_json(cls, tree, cls.__name__)
+    except ValueError as error:
+        raise SiblingError(str(error)) from None
     return message
-
-
-def _to_json(value: typing.Any) -> typing.Any:
-    if attrs.has(type(value)) and not isinstance(value, MacAddress):
-        return {
-            field.name: _to_json(getattr(value, field.name)) for field in attrs.fields(type(value))
-        }
-    if isinstance(value, tuple):
-        return [_to_json(item) for item in value]
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, MacAddress):
-        return str(value)
-    return value
-
-
-def _from_json(wanted: typing.Any, value: typing.Any, where: str) -> typing.Any:
-    """Return *value*, as JSON has it, as a *wanted*; *where* is for the error."""
-    if isinstance(wanted, types.UnionType):  # X | None is the only union here
-        (some,) = (arg for arg in typing.get_args(wanted) if arg is not types.NoneType)
-        return None if value is None else _from_json(some, value, where)
-    if typing.get_origin(wanted) is tuple:
-        if not isinstance(value, list):
-            raise SiblingError(f"{where} is {value!r:.80}, not a list")
-        item = typing.get_args(wanted)[0]
-        return tuple(_from_json(item, part, f"{where}[{i}]") for i, part in enumerate(value))
-    if wanted in (bytes, MacAddress):
-        read = bytes.fromhex if wanted is bytes else MacAddress.parse
-        try:
-            return read(_from_json(str, value, where))
-        except ValueError as error:
-            raise SiblingError(f"{where}: {error}") from None
-    if attrs.has(wanted):
-        if not isinstance(value, dict):
-            raise SiblingError(f"{where} is {value!r:.80}, not an object")
-        hints = typing.get_type_hints(wanted)
-        if value.keys() != hints.keys():
-            raise SiblingError(f"{where} has {sorted(value)}, not {sorted(hints)}")
-        return wanted(
-            **{key: _from_json(hints[key], value[key], f"{where}.{key}") for key in hints}
-        )
-    if type(value) is not wanted:  # not isinstance: a bool is an int
-        raise SiblingError(f"{where} is {value!r:.80}, not {wanted.__name__}")
-    if wanted is int and value < 0:
-        raise SiblingError(f"{where} is {value}, below 0")
-    return value
 
 
 def send(sock: socket.socket, message: Message, fds: Sequence[int] = (), flags: int = 0) -> None:
@@ -456,6 +535,24 @@ def unpack(
         close_all(fds)
         raise
     return message, list(fds)
+
+
+def as_sockets(fds: Collection[int]) -> list[socket.socket]:
+    """Return *fds* as sockets, which then own them.
+
+    Raises:
+        OSError: if one of them is none; all are then closed.
+    """
+    sockets: list[socket.socket] = []
+    try:
+        for fd in fds:
+            sockets.append(socket.socket(fileno=fd))
+    except OSError:
+        for sock in sockets:
+            sock.detach()
+        close_all(fds)
+        raise
+    return sockets
 
 
 def close_all(fds: Collection[int]) -> None:

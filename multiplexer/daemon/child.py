@@ -6,11 +6,26 @@ import socket
 from collections.abc import Sequence
 from typing import Final
 
+import attrs
+
 from multiplexer.daemon import channel
 from multiplexer.daemon.process import Process
+from multiplexer.model import MAX_PORTS
 
-#: More than any burst of ours; a role that lets so many wait does not read any more.
-MAX_OUTBOX: Final = 1024
+#: More than any burst of ours, which is an attachment of every vif; a role that
+#: lets so many wait does not read any more.
+MAX_OUTBOX: Final = 2 * MAX_PORTS
+
+
+@attrs.frozen
+class _Waiting:
+    message: channel.Message
+    sockets: tuple[socket.socket, ...]
+    given: socket.socket | None = None
+
+    def close(self) -> None:
+        if self.given is not None:
+            self.given.close()
 
 
 class Child:
@@ -24,8 +39,7 @@ class Child:
         self.process = process
         self.sock = sock
         self.ready = False
-        self._outbox: collections.deque[tuple[channel.Message, tuple[socket.socket, ...]]]
-        self._outbox = collections.deque()
+        self._outbox: collections.deque[_Waiting] = collections.deque()
 
     @property
     def name(self) -> str:
@@ -43,26 +57,35 @@ class Child:
             SiblingError: if too much waits already.
             SiblingGone: if the role is dead.
         """
+        self._put(_Waiting(message, tuple(sockets)))
+
+    def give(self, message: channel.Message, given: socket.socket) -> None:
+        """Send *message* with *given*, which is closed here once it is sent; as `say`."""
+        self._put(_Waiting(message, (given,), given))
+
+    def _put(self, waiting: _Waiting) -> None:
         if len(self._outbox) >= MAX_OUTBOX:
             raise channel.SiblingError(f"{self.name} has not read its last {MAX_OUTBOX} messages")
-        self._outbox.append((message, tuple(sockets)))
+        self._outbox.append(waiting)
         self.flush()
 
     def flush(self) -> None:
         """Send what waits, as far as there is room."""
         while self._outbox:
-            message, sockets = self._outbox[0]
-            fds = [sock.fileno() for sock in sockets if sock.fileno() >= 0]
-            if len(fds) == len(sockets):  # else closed since: the message is out of date
+            waiting = self._outbox[0]
+            fds = [sock.fileno() for sock in waiting.sockets if sock.fileno() >= 0]
+            if len(fds) == len(waiting.sockets):  # else closed since: the message is out of date
                 try:
-                    channel.send(self.sock, message, fds, socket.MSG_DONTWAIT)
+                    channel.send(self.sock, waiting.message, fds, socket.MSG_DONTWAIT)
                 except BlockingIOError:
                     return
-            self._outbox.popleft()
+            self._outbox.popleft().close()
 
     def receive(self) -> tuple[channel.Message, list[int]]:
         """Return the next message; BlockingIOError if there is none."""
         return channel.receive(self.sock, socket.MSG_DONTWAIT)
 
     def close(self) -> None:
+        for waiting in self._outbox:
+            waiting.close()
         self.sock.close()

@@ -17,7 +17,7 @@ import signal
 import socket
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -30,13 +30,15 @@ from multiplexer.daemon import authorize, channel
 from multiplexer.daemon.alteration import Alteration
 from multiplexer.daemon.attach import AttachService
 from multiplexer.daemon.audit import Log, open_log
-from multiplexer.daemon.broker_client import BrokerClient
+from multiplexer.daemon.broker_client import BrokerClient, Inherited
 from multiplexer.daemon.calls import RequestFailed
 from multiplexer.daemon.clientlog import ClientLog
 from multiplexer.daemon.creation import ID_BYTES, Creation
 from multiplexer.daemon.engine_client import EngineClient
 from multiplexer.daemon.host import THIS_SYSTEM, Client, Host, System
-from multiplexer.daemon.listening import ConnectionLimits, serve_listener
+from multiplexer.daemon.joining import Joining
+from multiplexer.daemon.legacy import Settlement, clear_away, settle
+from multiplexer.daemon.listening import ConnectionLimits, serve_alone, serve_listener
 from multiplexer.daemon.peer import Peer
 from multiplexer.daemon.requests import About, Requests
 from multiplexer.daemon.state import State, StateError
@@ -198,17 +200,16 @@ class Control:
                 readers.start_soon(self._broker.run)
                 readers.start_soon(self._engine.run)
                 with self._serving:
-                    await self._serve(config, state, start.features)
+                    await self._serve(config, state, start)
                 readers.cancel_scope.cancel()
 
-    async def _serve(self, config: Config, state: State, features: channel.Features) -> None:
+    async def _serve(self, config: Config, state: State, start: channel.Start) -> None:
         host = Host(config, self._system)
         nic_macs = await self._recall_nic_macs(config, state)
         attach = AttachService(
-            self._engine,
+            Joining(self._engine, self._broker, config.daemon.queue_mib_per_user * MIB),
             self._client_log,
             partial(_why_not_owner, host),
-            config.daemon.queue_mib_per_user * MIB,
         )
         vifs = Vifs(
             config,
@@ -221,8 +222,9 @@ class Control:
         )
         about = About(
             PROGRAM_VERSION,
-            features.passrights,
-            trio.current_time(),
+            start.features.passrights,
+            start.started_ns,
+            start.restarts,
             VERDICTS,
             dict(zip(VERDICTS, MEANINGS, strict=True)),
         )
@@ -248,8 +250,10 @@ class Control:
             self._log.warning(f"vif {vif.name} of an earlier run is set aside: {refusal.message}")
         for network in config.networks:
             await self._engine.set_network(compile_network(config, network))
+        every = [*static, *stored]
+        settlement = await self._settle({vif.id for vif in every}, start.inherited)
         async with trio.open_nursery() as nursery:
-            await nursery.start(vifs.run, [*static, *stored])
+            await nursery.start(vifs.run, every, settlement)
             limits = ConnectionLimits(
                 *CONTROL_LIMITS, is_known=lambda uid: uid == 0 or vifs.has_owner(uid)
             )
@@ -257,6 +261,16 @@ class Control:
                 serve_listener, self._boot.listener, limits, service.serve, self._client_log
             )
             await self._broker.ready()
+
+    async def _settle(self, vif_ids: Collection[str], inherited: int) -> Settlement:
+        """Clear away what an earlier control did not complete, and return what goes on."""
+        ports = await self._engine.read_ports()
+        settlement = settle(vif_ids, ports, await self._broker.wait_inherited(inherited))
+        await clear_away(settlement, self._broker, self._engine)
+        if ports:
+            over = len(settlement.lost) + len(settlement.orphaned)
+            self._log.info(f"took over {len(settlement.resumed)} attachments, {over} have ended")
+        return settlement
 
     async def _recall_nic_macs(self, config: Config, state: State) -> Mapping[str, MacAddress]:
         """Return the MAC of each nic uplink, of an earlier run where its NIC was not seen yet."""
@@ -271,7 +285,11 @@ class Control:
 
 
 async def _serve_vif(
-    attach: AttachService, log: ClientLog, live: LiveVif, listeners: Mapping[str, socket.socket]
+    attach: AttachService,
+    log: ClientLog,
+    live: LiveVif,
+    listeners: Mapping[str, socket.socket],
+    inherited: Inherited | None,
 ) -> None:
     services: Mapping[str, Callable[[LiveVif, socket.socket, Peer], Awaitable[None]]] = {
         "attach": attach.serve_attach,
@@ -280,9 +298,25 @@ async def _serve_vif(
     }
     limits = ConnectionLimits(*VIF_LIMITS)
     async with trio.open_nursery() as nursery:
+        if inherited is not None:  # and it has the vif before anybody is let in
+            await nursery.start(_resume, attach, log, live, inherited)
         for kind, listener in listeners.items():
             serve = partial(services[kind], live)
             nursery.start_soon(serve_listener, listener, limits, serve, log)
+
+
+async def _resume(
+    attach: AttachService,
+    log: ClientLog,
+    live: LiveVif,
+    inherited: Inherited,
+    *,
+    task_status: trio.TaskStatus[None],
+) -> None:
+    session = inherited.kept.session
+    peer = Peer(session.pid, session.uid, session.gid)
+    resume = partial(attach.resume, live, inherited, peer, task_status=task_status)
+    await serve_alone(resume, peer, log)
 
 
 async def _why_not_owner(host: Host, live: LiveVif, peer: Peer) -> str | None:

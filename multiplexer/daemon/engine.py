@@ -3,12 +3,18 @@
 It has no names, paths or privileges.  After set-up it enters the sandbox, and
 then there is only `Engine.run` and a few lines for each command.  A command
 that does not fit is answered with an error; a sibling that breaks the protocol
-or goes away ends the process, and the broker starts a new one.
+ends the process, and so does the end of the broker.
+
+Control may go: frames flow on by the rules that there are, until the broker
+says that there is a new one.  What a control asked for and did not live to see
+done is not done; its successor asks which ports there are, and goes on.
 """
 
+import contextlib
 import errno
 import os
 import socket
+from collections.abc import Iterator
 
 import attrs
 
@@ -22,33 +28,66 @@ FROM_CONTROL = 2
 
 @attrs.frozen
 class EngineBoot:
-    """What the engine process starts with: its two channels."""
+    """What the engine process starts with: its channel with the broker."""
 
     broker: socket.socket
-    control: socket.socket
 
 
 class EngineProcess:
-    """One engine and its two masters."""
+    """One engine and its two masters, of which control may be away."""
 
-    def __init__(self, engine: Engine, boot: EngineBoot) -> None:
+    def __init__(self, engine: Engine, broker: socket.socket) -> None:
         self._engine = engine
-        self._boot = boot
+        self._broker = broker
+        self._control: socket.socket | None = None
+        #: Whose each vif's port is.
+        self._vif_ids: dict[int, str] = {}
         #: The last generation given to each uplink's packet socket.
         self._uplinks: dict[int, int] = {}
 
     def serve(self) -> None:
-        """Move frames and obey until a sibling goes away."""
-        while True:
-            reason = self._engine.run()
-            if reason == FROM_BROKER:
-                self._obey(self._boot.broker)
-            elif reason == FROM_CONTROL:
-                self._obey(self._boot.control)
-            elif reason == DETACHED:
-                self._tell_ended()
-            else:
-                assert reason == SIGNAL
+        """Move frames and obey until the broker goes away.
+
+        Raises:
+            SiblingGone: when it has.
+            SiblingError: if broker or control sends what it must not.
+        """
+        try:
+            while True:
+                self._serve_once()
+        finally:
+            self._drop_control()
+
+    def _serve_once(self) -> None:
+        reason = self._engine.run()
+        if reason == FROM_BROKER:
+            self._obey(self._broker)
+        elif reason == FROM_CONTROL and self._control is not None:
+            with self._while_control_lives():
+                self._obey(self._control)
+        elif reason == DETACHED:
+            self._tell_ended()
+        else:
+            assert reason == SIGNAL
+
+    @contextlib.contextmanager
+    def _while_control_lives(self) -> Iterator[None]:
+        try:
+            yield
+        except channel.SiblingGone:
+            self._drop_control()
+
+    def _drop_control(self) -> None:
+        if self._control is not None:
+            self._engine.unwatch(self._control.fileno())
+            self._control.close()
+            self._control = None
+
+    def _take_control(self, fd: int) -> None:
+        self._drop_control()
+        # What is not given here Python asks the kernel for, which the sandbox forbids.
+        self._control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fileno=fd)
+        self._engine.watch(fd, FROM_CONTROL)
 
     def _tell_ended(self) -> None:
         for ended in self._engine.ended():
@@ -57,14 +96,18 @@ class EngineProcess:
             why = os.strerror(ended.error) if ended.error else "closed by the client"
             if ended.error == errno.EPROTO:
                 why = "record length out of range"
-            channel.send(
-                self._boot.control, channel.Detached(ended.port, ended.generation, why)
-            )
+            if self._control is not None:  # else its successor sees that nothing is there
+                with self._while_control_lives():
+                    told = channel.Detached(ended.port, ended.generation, why)
+                    channel.send(self._control, told)
 
     def _obey(self, sock: socket.socket) -> None:
         message, fds = channel.receive(sock)
         if isinstance(message, channel.ReadCounters):
             channel.send(sock, self._read_counters(message))
+            return
+        if isinstance(message, channel.ReadPorts):
+            channel.send(sock, self._read_ports(message))
             return
         if isinstance(message, channel.Trace):
             traced = tuple(self._engine.trace(message.port, frame) for frame in message.frames)
@@ -90,8 +133,10 @@ class EngineProcess:
                 engine.set_network(row)
             case channel.SetVif(port=port, row=row):
                 engine.set_vif(port, row)
+                self._vif_ids[port] = message.vif_id
             case channel.ClearVif(port=port):
                 engine.clear_vif(port)
+                self._vif_ids.pop(port, None)
             case channel.Attach():
                 engine.attach(
                     message.port,
@@ -107,6 +152,8 @@ class EngineProcess:
                 engine.detach(port, generation)
             case channel.SetUplink():
                 self._set_uplink(message, fds)
+            case channel.NewControl():
+                self._take_control(fds.pop())
             case _:
                 raise channel.SiblingError(f"{type(message).__name__} is not for the engine")
 
@@ -122,6 +169,14 @@ class EngineProcess:
             self._engine.attach_uplink(port, self._uplinks[port], fds[0])
             fds.clear()
         self._engine.set_up(port, message.present and message.up)
+
+    def _read_ports(self, message: channel.ReadPorts) -> channel.PortsReply:
+        ports = tuple(
+            channel.Port(port, self._vif_ids[port], self._engine.attached(port))
+            for port in range(message.first, message.first + message.count)
+            if port in self._vif_ids
+        )
+        return channel.PortsReply(message.request, ports)
 
     def _read_counters(self, message: channel.ReadCounters) -> channel.CountersReply:
         ports = range(message.first, min(message.first + message.count, MAX_PORTS))
@@ -143,19 +198,16 @@ class EngineProcess:
                         conflict.count,
                     )
                 )
-        return channel.CountersReply(
-            message.request, message.first, tuple(rows), tuple(conflicts)
-        )
+        return channel.CountersReply(message.request, message.first, tuple(rows), tuple(conflicts))
 
 
 def main(boot: EngineBoot) -> None:
     """Run the engine process until it is no longer wanted."""
     engine = Engine()
     engine.watch(boot.broker.fileno(), FROM_BROKER)
-    engine.watch(boot.control.fileno(), FROM_CONTROL)
     engine.enter_sandbox()
     channel.send(boot.broker, channel.Ready())
     try:
-        EngineProcess(engine, boot).serve()
+        EngineProcess(engine, boot.broker).serve()
     except channel.SiblingGone:
         return

@@ -1,7 +1,6 @@
 """Control's side of its channel with the engine."""
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import attrs
@@ -9,6 +8,7 @@ import trio
 
 from multiplexer.daemon import channel, channel_trio
 from multiplexer.daemon.calls import RequestFailed, SiblingCalls
+from multiplexer.model import FIRST_VIF_PORT, MAX_PORTS
 from multiplexer.observe.trace import Traced
 
 #: Frames traced at once, so that the reply fits a datagram though each goes to all vifs:
@@ -18,6 +18,9 @@ FRAMES_AT_ONCE = 2
 #: Rows asked for at once, so that the reply fits a datagram whatever they count:
 #: some 40 numbers of at most 21 characters each, 128 times, in 200 KiB.
 COUNTERS_AT_ONCE = 128
+
+#: The same: some 100 characters each.
+PORTS_AT_ONCE = 1024
 
 
 @attrs.define(eq=False)
@@ -44,7 +47,7 @@ class EngineClient:
     def __init__(self, sock: trio.socket.SocketType) -> None:
         self._sock = sock
         self._calls = SiblingCalls(sock, "engine")
-        self._generations = itertools.count(1)
+        self._last_generation = 0
         self._attachments: dict[tuple[int, int], Attachment] = {}
 
     async def run(self) -> None:
@@ -60,12 +63,23 @@ class EngineClient:
                 match message:
                     case channel.Ack() | channel.CountersReply() | channel.TraceReply():
                         self._calls.answer(message)
+                    case channel.PortsReply():
+                        self._note_attached(message.ports)
+                        self._calls.answer(message)
                     case channel.Detached():
                         self._note_end(message)
                     case _:
                         raise channel.SiblingError(f"engine sends {type(message).__name__}")
         finally:
             self._calls.close()
+
+    def _note_attached(self, ports: Iterable[channel.Port]) -> None:
+        # At once: the next message may say that one of them has ended.
+        for port in ports:
+            if port.generation is not None:
+                key = (port.number, port.generation)
+                self._attachments.setdefault(key, Attachment(*key))
+                self._last_generation = max(self._last_generation, port.generation)
 
     def _note_end(self, message: channel.Detached) -> None:
         attachment = self._attachments.get((message.port, message.generation))
@@ -81,9 +95,9 @@ class EngineClient:
         """
         await self._calls.call(lambda number: channel.SetNetwork(number, row))
 
-    async def set_vif(self, port: int, row: bytes) -> None:
+    async def set_vif(self, port: int, vif_id: str, row: bytes) -> None:
         """Write a row of `multiplexer.policy.ingress`."""
-        await self._calls.call(lambda number: channel.SetVif(number, port, row))
+        await self._calls.call(lambda number: channel.SetVif(number, port, vif_id, row))
 
     async def clear_vif(self, port: int) -> None:
         """Forget the vif of *port* with its counters."""
@@ -100,7 +114,8 @@ class EngineClient:
         vnet: bool = False,
     ) -> Attachment:
         """Join *fd*, on which *transport* is spoken, to *port*; the caller closes its own copy."""
-        attachment = Attachment(port, next(self._generations))
+        self._last_generation += 1
+        attachment = Attachment(port, self._last_generation)
         self._attachments[port, attachment.generation] = attachment
         try:
             await self._calls.call(
@@ -130,6 +145,26 @@ class EngineClient:
         except RequestFailed as failure:
             # What the engine may still hold of the client must not be given to another.
             raise channel.SiblingError(f"cannot detach from port {port}: {failure}") from failure
+
+    async def read_ports(self) -> list[channel.Port]:
+        """Return the ports that are a vif's; what is attached to one is an `attachment` now.
+
+        Before the first `attach`, which then continues the numbers of those.
+        """
+        ports: list[channel.Port] = []
+        for first in range(FIRST_VIF_PORT, MAX_PORTS, PORTS_AT_ONCE):
+            count = min(PORTS_AT_ONCE, MAX_PORTS - first)
+            answer, _ = await self._calls.call(
+                partial(channel.ReadPorts, first=first, count=count)
+            )
+            if not isinstance(answer, channel.PortsReply):
+                raise channel.SiblingError(f"engine answers ReadPorts with {answer!r:.80}")
+            ports += answer.ports
+        return ports
+
+    def attachment(self, port: int, generation: int) -> Attachment:
+        """Return an attachment that the engine has told of; KeyError if it never has."""
+        return self._attachments[port, generation]
 
     async def read_counters(self, first: int, count: int) -> channel.CountersReply:
         """Return the counters of *count* ports, COUNTERS_AT_ONCE at most, from *first* on."""

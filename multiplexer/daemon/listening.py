@@ -11,6 +11,7 @@ import socket
 import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import Final
 
 import attrs
@@ -103,18 +104,23 @@ async def _serve_connection(
             if not admitted:
                 log.audit("refused", peer, why="too many connections")
                 return
-            try:
-                await serve(connection, peer)
-            except* (BadMessage, RemoteProtocolError) as errors:
-                log.audit("dropped", peer, why=_first(errors))
-            except* (OSError, trio.BrokenResourceError, channel.SiblingGone):
-                # The client is gone, or we all are: whoever reads the channel knows.
-                pass
-            except* channel.SiblingError:
-                raise
-            except* Exception as errors:
-                # A fault of ours that one client found must not end the others'.
-                log.error(f"serving {peer}:\n{''.join(traceback.format_exception(errors))}")
+            await serve_alone(partial(serve, connection, peer), peer, log)
+
+
+async def serve_alone(serve: Callable[[], Awaitable[None]], peer: Peer, log: ClientLog) -> None:
+    """Serve the client *peer*, and let nothing that goes wrong with it reach others."""
+    try:
+        await serve()
+    except* (BadMessage, RemoteProtocolError) as errors:
+        log.audit("dropped", peer, why=_first(errors))
+    except* (OSError, trio.BrokenResourceError, channel.SiblingGone):
+        # The client is gone, or we all are: whoever reads the channel knows.
+        pass
+    except* channel.SiblingError:
+        raise
+    except* Exception as errors:
+        # A fault of ours that one client found must not end the others'.
+        log.error(f"serving {peer}:\n{''.join(traceback.format_exception(errors))}")
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

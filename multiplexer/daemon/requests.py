@@ -10,13 +10,13 @@ which would be refused there.
 """
 
 import os
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any
 
 import attrs
-import trio
 
 from multiplexer.daemon import authorize, channel
 from multiplexer.daemon.alteration import Alteration, check_dynamic
@@ -49,14 +49,16 @@ from pfinet_proto.values import VifName
 
 @attrs.frozen
 class About:
-    """What does not change while control runs; *started_s* is trio's time.
+    """What does not change while control runs.
 
-    *verdicts* are the engine's, by number, and *meanings* what each says.
+    *started_ns* is when the daemon was, by CLOCK_MONOTONIC.  *verdicts* are the
+    engine's, by number, and *meanings* what each says.
     """
 
     version: str
     passrights: bool
-    started_s: float
+    started_ns: int
+    restarts: channel.Restarts
     verdicts: Sequence[str]
     meanings: Mapping[str, str]
 
@@ -120,7 +122,7 @@ class Requests:
     async def _status(self, _: control.Status, client: Client) -> control.StatusInfo:
         return control.StatusInfo(
             version=self._about.version,
-            uptime_s=int(trio.current_time() - self._about.started_s),
+            uptime_s=_seconds_since(self._about.started_ns),
             config=self._config.origin.filename,
             kernel=os.uname().release,
             passrights=self._about.passrights,
@@ -128,6 +130,8 @@ class Requests:
             uplinks=len(self._config.uplinks),
             vifs=len(self._vifs),
             attached=sum(live.holder is not None for live in self._vifs),
+            control_restarts=self._about.restarts.control,
+            engine_restarts=self._about.restarts.engine,
         )
 
     # Networks and uplinks
@@ -332,12 +336,13 @@ class Requests:
         vif, holder = live.vif, live.holder
         attached = None
         if holder is not None:
+            session = holder.session
             attached = control.Holder(
-                holder.uid,
-                holder.pid,
-                holder.transport,
-                holder.offload,
-                int(trio.current_time() - holder.since_s),
+                session.uid,
+                session.pid,
+                session.transport,
+                session.offload,
+                _seconds_since(session.since_ns),
             )
         return control.VifInfo(
             name=vif.name,
@@ -375,6 +380,10 @@ class Requests:
             rows.update(zip(run, reply.rows, strict=True))
             conflicts.extend(reply.conflicts)
         return _Counts(rows, conflicts)
+
+
+def _seconds_since(monotonic_ns: int) -> int:
+    return (time.monotonic_ns() - monotonic_ns) // 1_000_000_000
 
 
 def _runs(ports: Iterable[int], longest: int) -> Iterable[range]:

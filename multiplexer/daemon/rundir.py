@@ -177,6 +177,11 @@ class RunDirectory:
             sockets.close()
             shutil.rmtree(f"vif/{vif_id}", dir_fd=self._fd)
 
+    def owner_of(self, vif_id: str) -> int | None:
+        """Return the uid whose the sockets of *vif_id* are; None if it has none."""
+        sockets = self._vifs.get(vif_id)
+        return None if sockets is None else sockets.uid
+
     @property
     def vif_ids(self) -> frozenset[str]:
         """The vifs that have sockets."""

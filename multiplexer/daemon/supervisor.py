@@ -1,5 +1,8 @@
 """The broker's loop: two processes, what control asks, and the uplinks' state.
 
+If control dies, the next one takes over from what the store has, and the
+engine and the uplinks are not touched.  If the engine dies, all starts afresh.
+
 One turn waits for signals, the ends of the two processes, their messages and
 the kernel's word that an interface has changed.  Nothing else ever waits, but
 for the end of a process that was told to end.
@@ -11,7 +14,6 @@ import selectors
 import signal
 import socket
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -22,10 +24,13 @@ import attrs
 from multiplexer.daemon import audit, channel, notify, process
 from multiplexer.daemon.admission import Admission, Refused
 from multiplexer.daemon.child import Child
+from multiplexer.daemon.errands import REQUESTS, Errands, Request
+from multiplexer.daemon.fdstore import FdStore
 from multiplexer.daemon.privileges import Identity
+from multiplexer.daemon.restarts import RestartBudget, counted, may_take_over
 from multiplexer.daemon.rundir import RunDirectory
 from multiplexer.model import Config, port_of_uplink
-from multiplexer.uplinks.nic import LinkWatch, NicUplink, Refresh
+from multiplexer.uplinks.nic import LinkWatch, NicUplink
 
 #: How long a process may take to end when it is asked to.
 GRACE_S: Final = 3.0
@@ -36,11 +41,25 @@ ASKED_ENDS: Final = ("exit status 0", "signal SIGTERM")
 #: How long one may take to follow the other.
 FOLLOW_S: Final = 0.2
 
+#: How control ends if it sees the engine's end.
+FOLLOWING: Final = "exit status 0"
+
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
+OnMessage = Callable[[channel.Message, list[int]], None]
+
+
 class ChildFailed(Exception):
-    """Control or engine has ended, or is of no use any more."""
+    """Control or engine has ended, or is of no use any more.
+
+    *engine_goes_on* if the engine is not concerned, and the next control may
+    take over.
+    """
+
+    def __init__(self, why: str, *, engine_goes_on: bool) -> None:
+        super().__init__(why)
+        self.engine_goes_on = engine_goes_on
 
 
 @attrs.frozen
@@ -51,22 +70,6 @@ class Roles:
     engine: process.Role
     control_identity: Identity
     engine_identity: Identity
-
-
-class RestartBudget:
-    """At most *limit* restarts in any *period_s*."""
-
-    def __init__(self, limit: int = 5, period_s: float = 60) -> None:
-        self.limit = limit
-        self.period_s = period_s
-        self._times: deque[float] = deque(maxlen=limit)
-
-    def spend(self, now_s: float) -> bool:
-        """Return whether one more is within the budget, and count it if so."""
-        if len(self._times) == self.limit and now_s - self._times[0] < self.period_s:
-            return False
-        self._times.append(now_s)
-        return True
 
 
 @contextmanager
@@ -104,21 +107,20 @@ class Supervisor:
         self._start = start
         self._config = config
         self._roles = roles
-        self._run_directory = run_directory
         self._listener = listener
         self._nics = nics
         self._links = links
         self._signals = signals
         self._log = log
         self._notifier = notifier
-        self._admission = Admission(config, _user_name)
+        self._store = FdStore()
+        self._errands = Errands(Admission(config, _user_name), run_directory, self._store, nics)
         self._budget = RestartBudget()
+        self._restarts = channel.Restarts()
         self._requests = itertools.count(1)
         self._selector = selectors.DefaultSelector()
         self._control: Child | None = None
         self._engine: Child | None = None
-        #: Vifs whose sockets are an earlier control's, and not asked for since.
-        self._unclaimed: frozenset[str] = frozenset()
         self._stop_signal: int | None = None
 
     def run(self) -> int:
@@ -129,8 +131,7 @@ class Supervisor:
         try:
             while self._stop_signal is None:
                 try:
-                    if not self._children:
-                        self._start_children()
+                    self._start_children()
                     self._turn()
                     if not is_running and self._is_ready():
                         is_running = True
@@ -141,13 +142,14 @@ class Supervisor:
                     if not is_running:
                         self._log.error("start-up failed")
                         return 1
-                    if not self._prepare_restart():
+                    if not self._prepare_restart(failure):
                         return 1
             self._log.info(f"stopping on {signal.Signals(self._stop_signal).name}")
             return 0
         finally:
             self._notifier.tell(STOPPING=1)
             self._stop_children()
+            self._store.clear()
             self._selector.close()
 
     def _watch(self, source: socket.socket | int, react: Callable[[], None]) -> None:
@@ -183,7 +185,10 @@ class Supervisor:
             refresh = nic.refresh(self._links.socket)
             if refresh.changed:
                 self._log_uplink(nic)
-                self._tell_uplink(nic, refresh)
+                if self._control is not None:
+                    self._describe_uplink(self._control, nic)
+                if self._engine is not None:
+                    self._give_uplink(self._engine, nic, is_new=refresh.socket_is_new)
 
     def _log_uplink(self, nic: NicUplink) -> None:
         name = f'uplink "{nic.name}"'
@@ -194,48 +199,59 @@ class Supervisor:
         else:
             self._log.info(f'{name}: interface "{nic.interface}" is {"up" if nic.up else "down"}')
 
-    def _tell_uplink(self, nic: NicUplink, refresh: Refresh) -> None:
+    def _describe_uplink(self, control: Child, nic: NicUplink) -> None:
         last = nic.last
         mac, mtu = (last.mac, last.mtu) if last is not None else (None, None)
         state = channel.UplinkState(nic.name, nic.present, nic.up, mac, mtu, nic.error)
+        self._say(control, state)
+
+    def _give_uplink(self, engine: Child, nic: NicUplink, *, is_new: bool) -> None:
         port = port_of_uplink(self._config, nic.name)
         order = channel.SetUplink(next(self._requests), port, nic.present, nic.up)
-        is_new = refresh.socket_is_new and nic.socket is not None
-        for child in self._children:
-            if child is self._engine:
-                self._say(child, order, [nic.socket] if is_new and nic.socket else [])
-            else:
-                self._say(child, state)
+        self._say(engine, order, [nic.socket] if is_new and nic.socket is not None else [])
 
     # Children
 
     def _start_children(self) -> None:
-        """Start both, and tell them what there is."""
-        to_control, control_broker = _pair()
-        to_engine, engine_broker = _pair()
-        control_engine, engine_control = _pair()
-        with control_broker, engine_broker, control_engine, engine_control:
-            engine = process.Process.start(
-                self._roles.engine,
-                self._roles.engine_identity,
-                {"broker": engine_broker, "control": engine_control},
+        """Start those that do not run, and tell them what there is."""
+        if self._engine is None:
+            self._engine = self._start_engine()
+            for nic in self._nics:
+                self._give_uplink(self._engine, nic, is_new=True)
+        if self._control is None:
+            self._control = self._start_control(self._engine)
+            start = attrs.evolve(self._start, restarts=self._restarts, inherited=len(self._store))
+            self._say(self._control, start)
+            for nic in self._nics:
+                self._describe_uplink(self._control, nic)
+            for stored in self._store:
+                self._say(self._control, channel.Inherited(stored.kept), stored.sockets)
+
+    def _start_engine(self) -> Child:
+        ours, theirs = _pair()
+        with theirs:
+            running = process.Process.start(
+                self._roles.engine, self._roles.engine_identity, {"broker": theirs}
             )
-            self._engine = self._adopt(engine, to_engine, self._on_engine)
-            control = process.Process.start(
-                self._roles.control,
-                self._roles.control_identity,
-                {"broker": control_broker, "engine": control_engine, "listener": self._listener},
-            )
-            self._control = self._adopt(control, to_control, self._on_control)
-        self._say(self._control, self._start)
-        for nic in self._nics:
-            self._tell_uplink(nic, Refresh(changed=True, socket_is_new=True))
+        return self._adopt(running, ours, self._on_engine)
+
+    def _start_control(self, engine: Child) -> Child:
+        """Start control, with a channel to *engine*, which drops the last control's."""
+        to_engine, to_control = _pair()
+        with to_engine:
+            order = channel.NewControl(next(self._requests))
+            self._attempt(engine, partial(engine.give, order, to_control))
+            ours, theirs = _pair()
+            with theirs:
+                running = process.Process.start(
+                    self._roles.control,
+                    self._roles.control_identity,
+                    {"broker": theirs, "engine": to_engine, "listener": self._listener},
+                )
+        return self._adopt(running, ours, self._on_control)
 
     def _adopt(
-        self,
-        running: process.Process,
-        sock: socket.socket,
-        on_message: Callable[[channel.Message], None],
+        self, running: process.Process, sock: socket.socket, on_message: OnMessage
     ) -> Child:
         child = Child(running, sock)
         self._watch(running.pidfd, partial(self._on_end, child))
@@ -252,20 +268,26 @@ class Supervisor:
             self._engine = None
 
     def _on_end(self, child: Child) -> None:
+        is_control = child is self._control
         self._disown(child)
-        ends = [f"{child.name} ended with {child.process.reap()}"]
-        # Each ends when the other does, and may be seen to before it: tell of both.
+        end = child.process.reap()
+        ends = [f"{child.name} ended with {end}"]
+        # Control ends when the engine does, and may be seen to before it: tell of both.
+        patience_s = 0 if is_control and end != FOLLOWING else FOLLOW_S
         for other in self._children:
-            if other.process.wait(FOLLOW_S):
+            if other.process.wait(patience_s):
                 self._disown(other)
                 ends.append(f"{other.name} ended with {other.process.reap()}")
-        raise ChildFailed(", ".join(ends))
+        raise ChildFailed(
+            ", ".join(ends),
+            engine_goes_on=self._engine is not None and may_take_over(child.ready, end),
+        )
 
     def _fail(self, child: Child, why: str) -> None:
         self._disown(child)
         child.process.signal(signal.SIGKILL)
         child.process.reap()
-        raise ChildFailed(why)
+        raise ChildFailed(why, engine_goes_on=self._engine is not None and child.ready)
 
     def _say(
         self, child: Child, message: channel.Message, sockets: Sequence[socket.socket] = ()
@@ -283,33 +305,36 @@ class Supervisor:
                 self._fail(child, f"{child.name} closed its channel")
             self._on_end(child)
 
-    def _on_channel(self, child: Child, on_message: Callable[[channel.Message], None]) -> None:
+    def _on_channel(self, child: Child, on_message: OnMessage) -> None:
         if child.events & selectors.EVENT_WRITE:
             self._attempt(child, child.flush)
         else:
             self._attempt(child, partial(self._read, child, on_message))
 
-    def _read(self, child: Child, on_message: Callable[[channel.Message], None]) -> None:
+    def _read(self, child: Child, on_message: OnMessage) -> None:
         try:
             message, fds = child.receive()
         except BlockingIOError:
             return  # what select() saw was room to write, which this turn has used
-        channel.close_all(fds)  # nobody sends the broker any
-        on_message(message)
+        on_message(message, fds)
 
-    def _prepare_restart(self) -> bool:
-        """Make ready to start both children afresh; False if that has been too often."""
-        self._stop_children()
+    def _prepare_restart(self, failure: ChildFailed) -> bool:
+        """Make ready to start what has to be; False if that has been too often."""
+        alone = failure.engine_goes_on
+        if not alone:
+            self._stop_children()
+            self._store.clear()
+            for nic in self._nics:
+                nic.reopen(self._links.socket)
         if not self._budget.spend(time.monotonic()):
             self._log.error(
                 f"giving up: {self._budget.limit} restarts in {self._budget.period_s:.0f} s "
                 "were not enough"
             )
             return False
-        self._unclaimed = self._run_directory.vif_ids
-        for nic in self._nics:
-            nic.reopen(self._links.socket)
-        self._log.info("starting control and engine again")
+        self._errands.begin_anew()
+        self._restarts = counted(self._restarts, engine=not alone)
+        self._log.audit("restarted", role="control" if alone else "engine", why=failure)
         return True
 
     def _stop_children(self) -> None:
@@ -333,69 +358,42 @@ class Supervisor:
 
     # What they say
 
-    def _on_engine(self, message: channel.Message) -> None:
+    def _on_engine(self, message: channel.Message, fds: list[int]) -> None:
         assert self._engine is not None
         match message:
             case channel.Ready():
                 self._engine.ready = True
             case channel.Ack(error=error):
                 if error is not None:
-                    self._log.error(f"engine cannot use an uplink: {error}")
+                    self._log.error(f"engine cannot do as told: {error}")
             case _:
+                channel.close_all(fds)
                 raise channel.SiblingError(f"{type(message).__name__} is not for the broker")
 
-    def _on_control(self, message: channel.Message) -> None:
+    def _on_control(self, message: channel.Message, fds: list[int]) -> None:
         assert self._control is not None
-        match message:
-            case channel.Ready():
-                self._control.ready = True
-                self._forget_unclaimed()
-            case channel.OpenVifSockets():
-                self._grant(message.request, lambda: self._open_vif(message))
-            case channel.CloseVifSockets():
-                self._grant(message.request, lambda: self._close_vif(message))
-            case channel.SetMemberships():
-                self._grant(message.request, lambda: self._set_members(message))
-            case _:
-                raise channel.SiblingError(f"{type(message).__name__} is not for the broker")
+        if isinstance(message, REQUESTS):
+            self._answer(self._control, message, fds)
+        elif isinstance(message, channel.Ready):
+            self._control.ready = True
+            self._errands.end_unclaimed()
+        else:
+            channel.close_all(fds)
+            raise channel.SiblingError(f"{type(message).__name__} is not for the broker")
 
-    def _grant(self, request: int, act: Callable[[], Sequence[socket.socket]]) -> None:
-        """Do what control asks for, and answer."""
-        assert self._control is not None
+    def _answer(self, control: Child, request: Request, fds: list[int]) -> None:
+        """Do what control asks for, and say so."""
         error: str | None = None
         sockets: Sequence[socket.socket] = ()
         try:
-            sockets = act()
+            sockets = self._errands.run(request, fds)
         except Refused as refused:
             error = str(refused)
             self._log.audit("request-refused", by="control", why=error)
         except OSError as failed:
             error = str(failed)
             self._log.error(f"request of control failed: {error}")
-        self._control.say(channel.Done(request, error), sockets)
-
-    def _open_vif(self, request: channel.OpenVifSockets) -> Sequence[socket.socket]:
-        self._admission.check_open(request, self._run_directory.vif_ids)
-        sockets = self._run_directory.open_vif(request.vif_id, request.uid, request.kinds)
-        self._unclaimed -= {request.vif_id}
-        return sockets
-
-    def _close_vif(self, request: channel.CloseVifSockets) -> Sequence[socket.socket]:
-        self._admission.check_id(request.vif_id)
-        self._run_directory.close_vif(request.vif_id)
-        return ()
-
-    def _set_members(self, request: channel.SetMemberships) -> Sequence[socket.socket]:
-        self._admission.check_members(request)
-        nic = next(nic for nic in self._nics if nic.name == request.uplink)
-        nic.set_members(request.macs)
-        return ()
-
-    def _forget_unclaimed(self) -> None:
-        """Remove the sockets of vifs that were deleted while control died."""
-        for vif_id in self._unclaimed:
-            self._run_directory.close_vif(vif_id)
-        self._unclaimed = frozenset()
+        control.say(channel.Done(request.request, error), sockets)
 
 
 def _pair() -> tuple[socket.socket, socket.socket]:

@@ -13,7 +13,7 @@ import bisect
 import contextlib
 import socket
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -21,9 +21,11 @@ import attrs
 import trio
 
 from multiplexer.daemon.audit import Log
-from multiplexer.daemon.broker_client import BrokerClient
+from multiplexer.daemon.broker_client import BrokerClient, Inherited
 from multiplexer.daemon.calls import RequestFailed
 from multiplexer.daemon.engine_client import EngineClient
+from multiplexer.daemon.holder import Holder, VifTaken
+from multiplexer.daemon.legacy import Settlement
 from multiplexer.daemon.state import State, StateError
 from multiplexer.model import FIRST_VIF_PORT, MAX_PORTS, MAX_VIFS, Config, Network, Vif
 from multiplexer.policy import compile_vif, memberships
@@ -34,21 +36,6 @@ from pfinet_proto.values import VifName
 KINDS: Final = ("attach", "stream", "bess")
 
 STOPPING: Final = Goodbye(GoodbyeCode.SHUTTING_DOWN, "the daemon stops")
-
-
-class VifTaken(Exception):
-    """Another client is attached to the vif."""
-
-
-@attrs.frozen
-class Holder:
-    """Who is attached; *since_s* is trio's time."""
-
-    uid: int
-    pid: int
-    transport: str
-    offload: int
-    since_s: float
 
 
 @attrs.define(eq=False)
@@ -94,13 +81,15 @@ class LiveVif:
         """
         if self.holder is not None:
             raise VifTaken(
-                f"vif {self.name} is taken by uid {self.holder.uid}, pid {self.holder.pid}"
+                f"vif {self.name} is taken by uid {self.holder.session.uid},"
+                f" pid {self.holder.session.pid}"
             )
         self._set_holder(holder)
         try:
             yield
         finally:
             self._set_holder(None)
+            holder.gone.set()
 
     def _set_holder(self, holder: Holder | None) -> None:
         self.holder = holder
@@ -153,7 +142,7 @@ class Draft:
     listeners: Mapping[str, socket.socket]
 
 
-ServeVif = Callable[[LiveVif, Mapping[str, socket.socket]], Awaitable[None]]
+ServeVif = Callable[[LiveVif, Mapping[str, socket.socket], Inherited | None], Awaitable[None]]
 
 
 def bind(network: Network, vif: Vif) -> Binding:
@@ -174,7 +163,8 @@ def bind(network: Network, vif: Vif) -> Binding:
 class Vifs:
     """All vifs, by name and by port.
 
-    *serve* is run for each, with its listening sockets by kind, until it goes.
+    *serve* is run for each, with its listening sockets by kind and the attachment
+    that an earlier control left it, until it goes.
     """
 
     def __init__(
@@ -231,18 +221,24 @@ class Vifs:
 
     async def run(
         self,
-        vifs: Sequence[Vif],
+        vifs: Iterable[Vif],
+        settlement: Settlement,
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Bring up *vifs*, then serve them and those that come until cancelled.
 
+        Those that *settlement* has a port for keep it, with its counters.
+
         Raises:
             RequestFailed: if one of them cannot be.
         """
+        ports = settlement.ports
         async with trio.open_nursery() as self._nursery:
-            for vif in vifs:
-                self._start(*await self._set_up(vif), self._patience.after_start_s)
+            patience_s = self._patience.after_start_s
+            for vif in sorted(vifs, key=lambda vif: vif.id not in ports):
+                live, listeners = await self._set_up(vif, ports.get(vif.id))
+                self._start(live, listeners, patience_s, settlement.resumed.get(vif.id))
             for uplink in self._config.uplinks:
                 await self._update_memberships(uplink.name)
             task_status.started()
@@ -302,9 +298,9 @@ class Vifs:
     ) -> list[socket.socket]:
         """Tell engine and broker of the change; return listeners for the owner, if that is new."""
         network = self._config.network(vif.network)
-        await self._engine.set_vif(live.port, compile_vif(self._config, vif))
+        await self._engine.set_vif(live.port, vif.id, compile_vif(self._config, vif))
         undo.push_async_callback(
-            self._engine.set_vif, live.port, compile_vif(self._config, live.vif)
+            self._engine.set_vif, live.port, vif.id, compile_vif(self._config, live.vif)
         )
         if vif.mac != live.vif.mac:
             undo.push_async_callback(self._update_memberships, network.uplink)
@@ -335,7 +331,7 @@ class Vifs:
         live.serving, live.served = trio.CancelScope(), trio.Event()
         for listener in listeners.values():
             live.steps.enter_context(listener)
-        self._nursery.start_soon(self._serve_one, live, listeners)
+        self._nursery.start_soon(self._serve_one, live, listeners, None)
 
     async def delete(self, live: LiveVif) -> None:
         """Unmake a vif and let its client go; it is free for others when this returns.
@@ -364,15 +360,19 @@ class Vifs:
         await trio.to_thread.run_sync(self._state.remove, self.aside[name].vif.id)
         del self.aside[name]
 
-    async def _set_up(self, vif: Vif) -> tuple[LiveVif, Mapping[str, socket.socket]]:
-        """Do for *vif* what can be undone; its *steps* then undo it."""
+    async def _set_up(
+        self, vif: Vif, port: int | None = None
+    ) -> tuple[LiveVif, Mapping[str, socket.socket]]:
+        """Do for *vif* what can be undone, at *port* or one that is free; *steps* undo it."""
         network = self._config.network(vif.network)
-        live = LiveVif(vif, self._free_port(), bind(network, vif))
+        if port is None:
+            port = self._free_port()
+        live = LiveVif(vif, port, bind(network, vif))
         async with contextlib.AsyncExitStack() as steps:
             steps.push_async_callback(self._update_memberships, network.uplink)
             self._by_port[live.port] = live
             steps.callback(self._by_port.pop, live.port)
-            await self._engine.set_vif(live.port, compile_vif(self._config, vif))
+            await self._engine.set_vif(live.port, vif.id, compile_vif(self._config, vif))
             steps.push_async_callback(self._engine.clear_vif, live.port)
             listeners = await self._broker.open_vif_sockets(vif.id, vif.owner_uid, KINDS)
             for listener in listeners:
@@ -382,19 +382,28 @@ class Vifs:
         return live, dict(zip(KINDS, listeners, strict=True))
 
     def _start(
-        self, live: LiveVif, listeners: Mapping[str, socket.socket], patience_s: float
+        self,
+        live: LiveVif,
+        listeners: Mapping[str, socket.socket],
+        patience_s: float,
+        inherited: Inherited | None = None,
     ) -> None:
         self._by_name[live.name] = live
         bisect.insort(self._sorted, live, key=lambda each: each.name)
         self._owners[live.vif.owner_uid] += 1
-        self._nursery.start_soon(self._serve_one, live, listeners)
+        self._nursery.start_soon(self._serve_one, live, listeners, inherited)
         if live.vif.ephemeral:
             self._nursery.start_soon(self._expire, live, patience_s)
 
-    async def _serve_one(self, live: LiveVif, listeners: Mapping[str, socket.socket]) -> None:
+    async def _serve_one(
+        self,
+        live: LiveVif,
+        listeners: Mapping[str, socket.socket],
+        inherited: Inherited | None,
+    ) -> None:
         try:
             with live.serving:
-                await self._serve(live, listeners)
+                await self._serve(live, listeners, inherited)
         finally:
             live.served.set()
 

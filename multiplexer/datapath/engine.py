@@ -110,6 +110,10 @@ class Engine:
         """Let `run` return *tag*, above 0, when *fd* can be read."""
         _check(lib.dp_loop_watch(self._loop, fd, tag), f"watch {fd}")
 
+    def unwatch(self, fd: int) -> None:
+        """Forget a watched descriptor, before it is closed."""
+        _check(lib.dp_loop_unwatch(self._loop, fd), f"unwatch {fd}")
+
     def run(self) -> int:
         """Move frames until there is something to do; return a tag, SIGNAL or DETACHED."""
         reason: int = lib.dp_loop_run(self._loop)
@@ -141,10 +145,9 @@ class Engine:
         _check(lib.dp_table_clear(self._table, port), f"port {port}")
 
     def _end_attachment(self, port: int) -> None:
-        if port < MAX_PORTS:
-            attached = self._loop.ports[port]
-            if attached.transport != ffi.NULL:
-                self.detach(port, attached.generation)
+        generation = self.attached(port) if port < MAX_PORTS else None
+        if generation is not None:
+            self.detach(port, generation)
 
     def attach(
         self, port: int, generation: int, transport: str, fd: int, offload: int, vnet: bool
@@ -160,6 +163,11 @@ class Engine:
     def charge(self, port: int, account: int, most_bytes: int) -> None:
         """Let the memory of what is attached to *port* count to *account*, with *most_bytes*."""
         _check(lib.dp_loop_charge(self._loop, port, account, most_bytes), f"account of {port}")
+
+    def attached(self, port: int) -> int | None:
+        """Return the generation of what is attached to *port*, None if nothing is."""
+        found = self._loop.ports[port]
+        return None if found.transport == ffi.NULL else int(found.generation)
 
     def detach(self, port: int, generation: int) -> None:
         """End an attachment; one that is not there any more is no error."""
@@ -202,9 +210,7 @@ class Engine:
         if not conflict.family:
             return None
         length = 4 if conflict.family == 4 else 16
-        return PortConflict(
-            bytes(conflict.mac), bytes(conflict.addr[0:length]), conflict.count
-        )
+        return PortConflict(bytes(conflict.mac), bytes(conflict.addr[0:length]), conflict.count)
 
     def trace(self, port: int, frame: bytes) -> Traced:
         """Return what would become of *frame* if the vif of *port* sent it now.

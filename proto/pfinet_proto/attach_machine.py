@@ -5,7 +5,7 @@ The transitions are a table, the same for both ends.
 
 import enum
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 from pfinet_proto.attach import (
     Goodbye,
@@ -77,6 +77,13 @@ class AttachMachine:
         self._role = role
         self._hello: Hello | None = None
         self.state = State.GREETING
+
+    @classmethod
+    def attached(cls, role: Role) -> Self:
+        """Return the machine of an attachment that another process brought so far."""
+        machine = cls(role)
+        machine.state = State.ATTACHED
+        return machine
 
     def send(self, message: Message) -> bytes:
         """Return the datagram of *message*, which this end sends now.

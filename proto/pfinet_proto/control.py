@@ -143,7 +143,10 @@ class Deleted(Result):
 
 @attrs.frozen
 class StatusInfo(Result):
-    """What runs, and what it found the kernel able to do."""
+    """What runs, and what it found the kernel able to do.
+
+    *control_restarts* are those that no client noticed, *engine_restarts* the others.
+    """
 
     version: str
     uptime_s: int
@@ -154,6 +157,8 @@ class StatusInfo(Result):
     uplinks: int
     vifs: int
     attached: int
+    control_restarts: int = 0
+    engine_restarts: int = 0
 
 
 @attrs.frozen

@@ -2,7 +2,8 @@
 
 The control puppet hands on what a connection to the control socket says, one
 line for each datagram, and reports there all that it hears.  A message of the
-broker is reported with the type and name of each socket that came with it.
+broker is reported with the type and name of each socket that came with it.  To
+keep an attachment, it takes the next client of the sockets that it got last.
 """
 
 import json
@@ -26,7 +27,6 @@ class ControlBoot:
 @attrs.frozen
 class EngineBoot:
     broker: socket.socket
-    control: socket.socket
 
 
 def main(boot: ControlBoot | EngineBoot) -> None:
@@ -39,11 +39,20 @@ def main(boot: ControlBoot | EngineBoot) -> None:
 def run_engine(boot: EngineBoot) -> None:
     """Say all that the broker says on to control."""
     channel.send(boot.broker, channel.Ready())
+    control: socket.socket | None = None
+    reports: list[bytes] = []
     while True:
         message, fds = channel.receive(boot.broker)
-        boot.control.send(report("engine", message, fds))
-        assert isinstance(message, channel.SetUplink)
+        if isinstance(message, channel.NewControl):
+            control = socket.socket(fileno=fds[0])
+        else:
+            assert isinstance(message, channel.SetUplink)
+            reports.append(report("engine", message, fds))
         channel.send(boot.broker, channel.Ack(message.request))
+        if control is not None:
+            for line in reports:
+                control.send(line)
+            reports.clear()
 
 
 def run_control(boot: ControlBoot) -> None:
@@ -51,12 +60,16 @@ def run_control(boot: ControlBoot) -> None:
     assert isinstance(start, channel.Start)
     if "# control does not start" in start.config_text:
         sys.exit(7)
+    if "# control does not take over" in start.config_text and (
+        start.restarts == channel.Restarts(control=1)
+    ):
+        sys.exit(7)
     control = Control(boot, start)
     for vif_id in re.findall("# control opens ([0-9a-f]+)", start.config_text):
         kinds = ("attach", "stream", "bess")
         channel.send(boot.broker, channel.OpenVifSockets(0, vif_id, 1234, kinds))
         while not isinstance((received := channel.receive(boot.broker))[0], channel.Done):
-            pass
+            control.reports.append(report("broker", *received))
         control.reports.append(report("broker", *received))
     channel.send(boot.broker, channel.Ready())
     control.run()
@@ -67,6 +80,7 @@ class Control:
         self.boot = boot
         self.connection: socket.socket | None = None
         self.reports = [report("broker", start, [])]
+        self.listeners: list[socket.socket] = []
 
     def run(self) -> None:
         self.boot.listener.setblocking(True)
@@ -78,6 +92,8 @@ class Control:
                 if source is self.boot.broker:
                     message, fds = channel.receive(source)
                     self.reports.append(report("broker", message, fds))
+                    if isinstance(message, channel.Done) and fds:
+                        self.listeners = [socket.socket(fileno=fd) for fd in fds]
                 elif source is self.boot.engine:
                     self.reports.append(source.recv(channel.MAX_MESSAGE_BYTES) or sys.exit(0))
                 elif source is self.boot.listener:
@@ -96,7 +112,11 @@ class Control:
         if not lines:
             self.connection = None
         for line in lines.splitlines():
-            self.boot.broker.send(line)
+            if b'"Keep"' in line and b'"way":"attach"' in line:
+                with self.listeners[0].accept()[0] as client:
+                    socket.send_fds(self.boot.broker, [line], [client.fileno()])
+            else:
+                self.boot.broker.send(line)
 
 
 def report(by: str, message: channel.Message, fds: list[int]) -> bytes:

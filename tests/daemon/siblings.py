@@ -10,6 +10,7 @@ import resource
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from ipaddress import ip_address
@@ -19,7 +20,7 @@ from typing import Any, Self, TypeVar
 import attrs
 import trio
 
-from multiplexer.daemon import channel, channel_trio
+from multiplexer.daemon import channel, channel_trio, errands
 from multiplexer.daemon.audit import Log
 from multiplexer.daemon.control import Control, ControlBoot
 from multiplexer.daemon.host import System
@@ -95,7 +96,7 @@ class Sibling:
         self.refusals: dict[type[Any], str] = {}
         self.once: dict[type[Any], str] = {}
         self.withheld: set[type[Any]] = set()
-        self._held: list[channel.Message] = []
+        self._held: list[tuple[channel.Message, list[int]]] = []
         self._heard_more = trio.Event()
 
     async def run(self) -> None:
@@ -106,7 +107,7 @@ class Sibling:
                 return
             self.heard.append(message)
             if type(message) in self.withheld:
-                self._held.append(message)
+                self._held.append((message, fds))
             else:
                 await self.answer(message, fds)
             self._heard_more.set()
@@ -123,7 +124,7 @@ class Sibling:
         """Answer what was withheld."""
         self.withheld.clear()
         while self._held:
-            await self.answer(self._held.pop(0), [])
+            await self.answer(*self._held.pop(0))
 
     def all(self, kind: type[R]) -> list[R]:
         return [message for message in self.heard if isinstance(message, kind)]
@@ -143,11 +144,22 @@ class FakeBroker(Sibling):
         self._run_dir = run_dir
         self.uids: dict[str, int] = {}
         self._open: dict[str, list[socket.socket]] = {}
+        self.kept: dict[str, tuple[channel.Kept, list[socket.socket]]] = {}
 
     async def start(self, text: str, nic_mac: MacAddress | None = NIC_MAC) -> None:
-        features = channel.Features(passrights=True)
-        await channel_trio.send(self.sock, channel.Start(text, "multiplexer.toml", features))
+        start = channel.Start(
+            text,
+            "multiplexer.toml",
+            channel.Features(passrights=True),
+            time.monotonic_ns(),
+            channel.Restarts(),
+            inherited=len(self.kept),
+        )
+        await channel_trio.send(self.sock, start)
         await self.tell_uplink(nic_mac)
+        for kept, sockets in self.kept.values():
+            fds = [sock.fileno() for sock in sockets]
+            await channel_trio.send(self.sock, channel.Inherited(kept), fds)
 
     async def tell_uplink(self, mac: MacAddress | None = NIC_MAC) -> None:
         state = channel.UplinkState("wire", mac is not None, mac is not None, mac, 1500)
@@ -156,9 +168,7 @@ class FakeBroker(Sibling):
     async def answer(self, message: channel.Message, fds: list[int]) -> None:
         if isinstance(message, channel.Ready):
             return
-        assert isinstance(
-            message, channel.OpenVifSockets | channel.CloseVifSockets | channel.SetMemberships
-        )
+        assert isinstance(message, errands.REQUESTS)
         refusal = self.refusal(message)
         done = channel.Done(message.request, refusal)
         if isinstance(message, channel.OpenVifSockets) and refusal is None:
@@ -168,7 +178,21 @@ class FakeBroker(Sibling):
         if isinstance(message, channel.CloseVifSockets) and refusal is None:
             shutil.rmtree(self._run_dir / "vif" / message.vif_id)
             self._close(message.vif_id)
+        if isinstance(message, channel.Keep):
+            sockets = channel.as_sockets(fds)
+            if refusal is None:
+                assert message.kept.vif_id not in self.kept
+                self.kept[message.kept.vif_id] = (message.kept, sockets)
+            else:
+                channel.close_all([sock.detach() for sock in sockets])
+        if isinstance(message, channel.Forget):
+            self.forget(message.vif_id)
         await channel_trio.send(self.sock, done)
+
+    def forget(self, vif_id: str) -> None:
+        if vif_id in self.kept:
+            for sock in self.kept.pop(vif_id)[1]:
+                sock.close()
 
     def _listeners(self, message: channel.OpenVifSockets) -> list[socket.socket]:
         self.uids[message.vif_id] = message.uid
@@ -188,6 +212,8 @@ class FakeBroker(Sibling):
     def close(self) -> None:
         for vif_id in tuple(self._open):
             self._close(vif_id)
+        for vif_id in tuple(self.kept):
+            self.forget(vif_id)
 
     @property
     def sockets(self) -> set[str]:
@@ -202,6 +228,7 @@ class FakeEngine(Sibling):
         super().__init__(sock)
         #: What is attached, by port.
         self.data: dict[int, socket.socket] = {}
+        self.ports: dict[int, channel.Port] = {}
         self.rows: dict[int, tuple[int, ...]] = {}
         self.conflicts: tuple[channel.Conflict, ...] = ()
 
@@ -214,22 +241,39 @@ class FakeEngine(Sibling):
             reply = channel.CountersReply(message.request, message.first, rows, conflicts)
             await channel_trio.send(self.sock, reply)
             return
+        if isinstance(message, channel.ReadPorts):
+            wanted = range(message.first, message.first + message.count)
+            there = tuple(self.ports[port] for port in wanted if port in self.ports)
+            await channel_trio.send(self.sock, channel.PortsReply(message.request, there))
+            return
         refusal = self.refusal(message)
+        if isinstance(message, channel.SetVif) and refusal is None:
+            before = self.ports.get(message.port)
+            generation = before.generation if before is not None else None
+            self.ports[message.port] = channel.Port(message.port, message.vif_id, generation)
         if isinstance(message, channel.Attach):
             data = socket.socket(fileno=fds[0])
             if refusal is None:
                 self.data[message.port] = data
+                self._set_generation(message.port, message.generation)
             else:
                 data.close()
         if isinstance(message, channel.Detach | channel.ClearVif) and message.port in self.data:
             self.data.pop(message.port).close()
+            self._set_generation(message.port, None)
+        if isinstance(message, channel.ClearVif):
+            self.ports.pop(message.port, None)
         request = getattr(message, "request", None)
         assert isinstance(request, int)
         await channel_trio.send(self.sock, channel.Ack(request, refusal))
 
+    def _set_generation(self, port: int, generation: int | None) -> None:
+        self.ports[port] = attrs.evolve(self.ports[port], generation=generation)
+
     async def end_attachment(self, attached: channel.Attach, why: str) -> None:
         """Say that the attachment has ended by itself."""
         self.data.pop(attached.port).close()
+        self._set_generation(attached.port, None)
         await channel_trio.send(
             self.sock, channel.Detached(attached.port, attached.generation, why)
         )

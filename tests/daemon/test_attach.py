@@ -21,6 +21,7 @@ from pfinet_proto.attach import (
     Refused,
     RefusedCode,
     Transport,
+    Welcome,
     encode,
 )
 from pfinet_proto.control import VifCreate, VifDelete, VifShow
@@ -121,6 +122,53 @@ async def test_a_second_client_is_told_who_holds_the_vif(place: Place) -> None:
         assert any("vif=web kind=attach why=" in line for line in daemon.log)
         assert len(daemon.engine.all(channel.Attach)) == 1
         data.close()
+
+
+async def test_the_cookie_of_the_holder_takes_the_vif_over(place: Place) -> None:
+    async with running(place, STATIC) as daemon, daemon.attacher("web", ALICE) as first:
+        welcome, data = await first.attach()
+        with data:
+            async with daemon.attacher("web", ALICE) as second:
+                await second.say(Hello(cookie=welcome.cookie))
+                farewell, _ = await first.hear()
+                again, fds = await second.hear()
+                assert data.recv(1) == b""
+                channel.close_all(fds)
+                assert not await is_free(daemon)
+
+    assert farewell == Goodbye(
+        GoodbyeCode.TAKEN_OVER, f"vif web is taken over by pid {os.getpid()}"
+    )
+    assert isinstance(again, Welcome)
+    assert again.cookie != welcome.cookie
+    kinds = [type(message) for message in daemon.engine.heard]
+    assert kinds.index(channel.Detach) > kinds.index(channel.Attach)
+    assert kinds.count(channel.Attach) == 2
+    assert any('why="vif web is taken over by pid' in line for line in daemon.log)
+
+
+async def test_an_unknown_cookie_is_an_ordinary_hello(place: Place) -> None:
+    async with running(place, STATIC) as daemon, daemon.attacher("web", ALICE) as client:
+        await client.say(Hello(cookie=bytes(16)))
+        welcome, fds = await client.hear()
+        channel.close_all(fds)
+        async with daemon.attacher("web", ALICE) as second:
+            await second.say(Hello(cookie=bytes(16)))
+            message = await refused(second)
+
+    assert isinstance(welcome, Welcome)
+    assert message.code is RefusedCode.TAKEN
+
+
+async def test_a_client_of_the_stream_socket_cannot_be_taken_over(place: Place) -> None:
+    async with running(place, STATIC) as daemon:
+        path = await daemon.vif_directory("web") / "stream"
+        async with daemon.connected(path, ALICE), daemon.attacher("web", ALICE) as second:
+            await daemon.broker.wait_heard(channel.Keep)
+            await second.say(Hello(cookie=bytes(16)))
+            message = await refused(second)
+
+    assert message.code is RefusedCode.TAKEN
 
 
 @pytest.mark.parametrize("uid", [0, BOB])

@@ -23,7 +23,7 @@ import attrs
 import pytest
 
 from multiplexer.daemon import broker, channel, privileges
-from multiplexer.daemon.supervisor import RestartBudget
+from multiplexer.daemon.restarts import RestartBudget
 from pfinet_proto.values import MacAddress
 from tests.support.netns import NetworkNamespace, run
 from tests.support.plain import connected
@@ -33,6 +33,15 @@ OWNER_UID = 1234
 VIF_ID = "0123456789abcdef" * 2
 STATION = MacAddress.parse("52:54:00:00:00:05")
 TIMEOUT_S = 20
+
+KEPT = channel.Kept(
+    VIF_ID,
+    64,
+    3,
+    channel.Session("attach", "stream", 7, OWNER_UID, 100, 4711, 2**62, bytes(range(16))),
+)
+
+Make = Callable[[int], channel.Message]
 
 PLAIN = """
 [network.lab]
@@ -547,28 +556,137 @@ def test_when_the_broker_is_killed_no_role_lives_on(place: Place) -> None:
 # Restarts
 
 
-def kill_role(daemon: Daemon, role: str) -> dict[str, int]:
-    """Kill a role, wait until both are started afresh, and return their pids."""
-    before = daemon.roles()
-    os.kill(before[role], signal.SIGKILL)
-    daemon.wait_log("starting control and engine again")
+def kill_role(daemon: Daemon, role: str) -> None:
+    """Kill a role, and wait until it is noticed."""
+    os.kill(daemon.roles()[role], signal.SIGKILL)
+    daemon.wait_log(f"audit: restarted role={role}")
     assert f"{role} ended with signal SIGKILL" in daemon.log
+
+
+def replace_role(daemon: Daemon, role: str) -> tuple[dict[str, int], dict[str, int]]:
+    """Kill a role, wait until control is started afresh, and return all pids before and after."""
+    before = daemon.roles()
+    kill_role(daemon, role)
     with daemon.puppet() as puppet:
         puppet.next_of(channel.Start)
-    after = daemon.roles()
-    assert not set(before.values()) & set(after.values())
-    return after
+    return before, daemon.roles()
 
 
-@pytest.mark.parametrize("role", ["control", "engine"])
-def test_a_dead_role_takes_the_other_along_and_both_come_back(place: Place, role: str) -> None:
+def test_control_is_started_again_alone(place: Place) -> None:
     daemon = place.start()
     inode = (place.run_dir / "control").stat().st_ino
 
-    after = kill_role(daemon, role)
+    before, after = replace_role(daemon, "control")
+
+    assert after["engine"] == before["engine"]
+    assert after["control"] != before["control"]
+    assert (place.run_dir / "control").stat().st_ino == inode
+
+
+def test_a_dead_engine_takes_control_along_and_both_come_back(place: Place) -> None:
+    daemon = place.start()
+    inode = (place.run_dir / "control").stat().st_ino
+
+    before, after = replace_role(daemon, "engine")
 
     assert sorted(after) == ["control", "engine"]
+    assert not set(before.values()) & set(after.values())
     assert (place.run_dir / "control").stat().st_ino == inode
+
+
+def test_a_control_that_cannot_take_over_takes_the_engine_along(place: Place) -> None:
+    """What it finds in the engine, or is given by the broker, may be why."""
+    place.configure("# control does not take over\n" + PLAIN)
+    daemon = place.start()
+    before = daemon.roles()
+
+    os.kill(before["control"], signal.SIGKILL)
+    daemon.wait_log("control ended with exit status 7")
+    with daemon.puppet() as puppet:
+        start = puppet.next_of(channel.Start).message
+
+    assert isinstance(start, channel.Start)
+    assert start.restarts == channel.Restarts(control=1, engine=1)
+    assert not set(before.values()) & set(daemon.roles().values())
+
+
+@pytest.mark.parametrize("way", ["attach", "stream"])
+def test_what_control_kept_is_given_to_the_next_one_and_its_client_sees_no_end(
+    place: Place, way: str
+) -> None:
+    kept = attrs.evolve(KEPT, session=attrs.evolve(KEPT.session, way=way))
+    place.configure(f"# control opens {VIF_ID}\n{PLAIN}")
+    daemon = place.start()
+    path = place.run_dir / "vif" / VIF_ID / "attach"
+    with daemon.puppet() as puppet:
+        puppet.open_vif()
+        client = connected(path, OWNER_UID, socket.SOCK_SEQPACKET)
+        assert puppet.error_of(lambda request: channel.Keep(request, kept)) is None
+
+    kill_role(daemon, "control")
+    with daemon.puppet() as puppet, client:
+        start = puppet.next_of(channel.Start).message
+        given = puppet.next_of(channel.Inherited)
+        goes_on = not select.select([client], [], [], 0)[0]
+
+    assert isinstance(start, channel.Start)
+    assert (start.inherited, start.restarts) == (1, channel.Restarts(control=1))
+    assert given.message == channel.Inherited(kept)
+    assert given.sockets == [(socket.SOCK_SEQPACKET, str(path))] * (way == "attach")
+    assert goes_on
+
+
+def keep_one(place: Place, puppet: Puppet) -> socket.socket:
+    """Attach a client and have it kept; return its end."""
+    puppet.open_vif()
+    path = place.run_dir / "vif" / VIF_ID / "attach"
+    client = connected(path, OWNER_UID, socket.SOCK_SEQPACKET)
+    assert puppet.error_of(lambda request: channel.Keep(request, KEPT)) is None
+    return client
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda request: channel.Forget(request, VIF_ID),
+        lambda request: channel.CloseVifSockets(request, VIF_ID),
+    ],
+    ids=["forget", "close the sockets"],
+)
+def test_what_is_forgotten_is_closed_and_may_be_kept_anew(place: Place, ask: Make) -> None:
+    daemon = place.start()
+
+    with daemon.puppet() as puppet, keep_one(place, puppet) as client:
+        assert puppet.error_of(ask) is None
+        assert client.recv(1) == b""
+        keep_one(place, puppet).close()
+
+
+def test_a_second_attachment_of_a_vif_is_not_kept(place: Place) -> None:
+    daemon = place.start()
+
+    with daemon.puppet() as puppet, keep_one(place, puppet):
+        path = place.run_dir / "vif" / VIF_ID / "attach"
+        with connected(path, OWNER_UID, socket.SOCK_SEQPACKET) as second:
+            error = puppet.error_of(lambda request: channel.Keep(request, KEPT))
+            assert second.recv(1) == b""
+
+    assert error == f"vif {VIF_ID} has an attachment already"
+
+
+def test_with_the_engine_goes_all_that_was_kept(place: Place) -> None:
+    daemon = place.start()
+
+    with daemon.puppet() as puppet:
+        client = keep_one(place, puppet)
+    kill_role(daemon, "engine")
+    with daemon.puppet() as puppet, client:
+        start = puppet.next_of(channel.Start).message
+        client.settimeout(TIMEOUT_S)
+        assert client.recv(1) == b""
+
+    assert isinstance(start, channel.Start)
+    assert (start.inherited, start.restarts) == (0, channel.Restarts(engine=1))
 
 
 def test_sockets_of_vifs_survive_control_and_those_not_asked_for_again_go(place: Place) -> None:
@@ -581,7 +699,7 @@ def test_sockets_of_vifs_survive_control_and_those_not_asked_for_again_go(place:
     inode = path.stat().st_ino
 
     with connected(path, OWNER_UID) as waiting:
-        kill_role(daemon, "control")
+        replace_role(daemon, "control")
         with daemon.puppet() as puppet:
             puppet.open_vif()
         waits = not select.select([waiting], [], [], 0)[0]
@@ -594,7 +712,7 @@ def test_sockets_of_vifs_survive_control_and_those_not_asked_for_again_go(place:
 def test_it_gives_up_when_restarts_do_not_help(place: Place) -> None:
     daemon = place.start()
     for _ in range(5):
-        kill_role(daemon, "engine")
+        replace_role(daemon, "engine")
 
     os.kill(daemon.roles()["engine"], signal.SIGKILL)
 
@@ -632,7 +750,9 @@ def test_a_control_that_breaks_the_protocol_is_killed_and_replaced(
     with daemon.puppet() as puppet:
         puppet.next_of(channel.Start)
 
-    assert not set(before.values()) & set(daemon.roles().values())
+    after = daemon.roles()
+    assert after["control"] != before["control"]
+    assert after["engine"] == before["engine"]
 
 
 # What control may have
@@ -713,8 +833,6 @@ def test_closing_removes_them_and_may_be_asked_twice(place: Place) -> None:
     assert errors == [None, None]
     assert modes_below(place.run_dir / "vif") == {}
 
-
-Make = Callable[[int], channel.Message]
 
 FORBIDDEN: dict[str, tuple[Make, str]] = {
     "a socket for root": (
@@ -824,8 +942,7 @@ def test_a_restarted_engine_gets_a_fresh_socket(place: Place, lan: NetworkNamesp
     plug(lan)
     daemon = place.start()
 
-    os.kill(daemon.roles()["engine"], signal.SIGKILL)
-    daemon.wait_log("starting control and engine again")
+    kill_role(daemon, "engine")
 
     with daemon.puppet() as puppet:
         given = puppet.next_of(channel.SetUplink)

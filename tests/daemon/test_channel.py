@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import Iterator
 
+import attrs
 import pytest
 import trio
 from hypothesis import given
@@ -12,12 +13,46 @@ from hypothesis import strategies as st
 
 from multiplexer.daemon import channel, channel_trio
 from multiplexer.daemon.channel import SiblingError, SiblingGone
+from multiplexer.observe.trace import Receiver, Traced
 from pfinet_proto.values import MacAddress
 
 MAC = MacAddress.parse("52:54:00:12:34:56")
 
+KEPT = channel.Kept(
+    "0" * 32,
+    64,
+    3,
+    channel.Session("attach", "stream", 7, 1000, 100, 4711, 2**62, bytes(16)),
+)
+
+TO = Receiver(65, up=True)
+
+START = channel.Start(
+    '[daemon]\n# "ü"\n',
+    "/etc/multiplexer.toml",
+    channel.Features(True),
+    started_ns=2**62,
+    restarts=channel.Restarts(1, 2),
+    inherited=3,
+)
+
 ONE_OF_EACH: list[channel.Message] = [
-    channel.Start('[daemon]\n# "ü"\n', "/etc/multiplexer.toml", channel.Features(True)),
+    START,
+    channel.Trace(19, 64, (b"frame", b"")),
+    channel.TraceReply(
+        19,
+        (
+            Traced("pass", "forward", "ipv4", 6, 34, False, "10.0.0.5/32", False, 65, (TO,)),
+            Traced("runt", "frame", "other", None, None, False, None, False, None, ()),
+        ),
+    ),
+    channel.Inherited(KEPT),
+    channel.Keep(14, KEPT),
+    channel.Keep(15, attrs.evolve(KEPT, session=attrs.evolve(KEPT.session, cookie=None))),
+    channel.Forget(16, "0" * 32),
+    channel.NewControl(17),
+    channel.ReadPorts(18, 64, 1024),
+    channel.PortsReply(18, (channel.Port(64, "0" * 32, 3), channel.Port(65, "f" * 32, None))),
     channel.UplinkState("lan", True, True, MAC, 1500),
     channel.UplinkState("lan", False, False, None, None, "is not Ethernet"),
     channel.Done(1),
@@ -27,7 +62,7 @@ ONE_OF_EACH: list[channel.Message] = [
     channel.SetMemberships(5, "lan", (MAC, MAC)),
     channel.SetUplink(6, 0, True, False),
     channel.SetNetwork(7, bytes(range(40))),
-    channel.SetVif(8, 64, b""),
+    channel.SetVif(8, 64, "0" * 32, b""),
     channel.ClearVif(9, 64),
     channel.Attach(10, 64, 3, "stream", 7, True, 20001, 1 << 24),
     channel.Detach(11, 64, 3),
@@ -136,17 +171,20 @@ def test_any_bytes_are_a_message_or_refused(data: bytes) -> None:
     assert channel.decode(channel.encode(message)) == message
 
 
+def start_with(text: str) -> channel.Start:
+    return attrs.evolve(START, config_text=text)
+
+
 def test_a_message_that_is_too_long_is_not_encoded() -> None:
     with pytest.raises(ValueError, match="Start is"):
-        channel.encode(channel.Start("x" * 204800, "f", channel.Features(False)))
+        channel.encode(start_with("x" * 204800))
 
 
 def test_the_longest_message_fits_the_sockets_default_buffer(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
-    frame = len(channel.encode(channel.Start("", "f", channel.Features(True))))
-    longest = "x" * (channel.MAX_MESSAGE_BYTES - frame)
-    message = channel.Start(longest, "f", channel.Features(True))
+    frame = len(channel.encode(start_with("")))
+    message = start_with("x" * (channel.MAX_MESSAGE_BYTES - frame))
 
     channel.send(pair[0], message)
 
@@ -254,7 +292,9 @@ async def test_trio_waits_for_what_the_blocking_end_sends(
             await trio.sleep_forever()
 
     assert [message for message, _ in received] == [
-        message for message in ONE_OF_EACH if not isinstance(message, channel.Attach)
+        message
+        for message in ONE_OF_EACH
+        if 0 in channel.FD_COUNTS.get(type(message), (0,))
     ]
 
 

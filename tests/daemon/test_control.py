@@ -65,7 +65,11 @@ async def test_everything_is_set_up_before_it_is_ready(place: Place) -> None:
             (0, 0, 1500),
             (1, None, 9000),
         ]
-        assert kinds == [channel.SetNetwork, channel.SetNetwork, channel.SetVif]
+        assert kinds == [
+            *(channel.SetNetwork, channel.SetNetwork),
+            *(channel.ReadPorts,) * 4,
+            channel.SetVif,
+        ]
         assert said == [channel.OpenVifSockets, channel.SetMemberships, channel.Ready]
 
 

@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from multiplexer.daemon import channel
-from multiplexer.daemon.attach import tell_updates
+from multiplexer.daemon.talk import tell_updates
 from multiplexer.daemon.vifs import LiveVif
 from multiplexer.model import Vif
 from multiplexer.policy import decode_vif

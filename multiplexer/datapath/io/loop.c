@@ -104,6 +104,11 @@ int dp_loop_watch(struct dp_loop *loop, int fd, int tag)
 	return epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
 }
 
+int dp_loop_unwatch(struct dp_loop *loop, int fd)
+{
+	return epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, fd, NULL) < 0 ? -errno : 0;
+}
+
 static int control_port(struct dp_loop *loop, const struct dp_io_port *port, int op)
 {
 	struct epoll_event event = { .events = EPOLLIN | EPOLLRDHUP };

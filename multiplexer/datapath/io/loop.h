@@ -77,6 +77,13 @@ struct dp_table *dp_loop_table(struct dp_loop *loop);
 int dp_loop_watch(struct dp_loop *loop, int fd, int tag);
 
 /**
+ * dp_loop_unwatch() - Forget a watched @fd, before it is closed
+ *
+ * Return: 0 or -errno
+ */
+int dp_loop_unwatch(struct dp_loop *loop, int fd);
+
+/**
  * dp_loop_attach() - Let a port's frames flow over an fd
  * @port:	A vif or an uplink in the table; nothing may be attached to it
  * @generation:	Names this attachment in events and commands

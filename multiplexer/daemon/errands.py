@@ -1,0 +1,102 @@
+"""What the broker does for control: each request is checked, then done.
+
+`multiplexer.daemon.admission` says what may be; here it becomes so, on the
+run-time directory, the NICs and the fd store.
+"""
+
+import contextlib
+import socket
+from collections.abc import Sequence
+from typing import Final
+
+from multiplexer.daemon import channel
+from multiplexer.daemon.admission import Admission
+from multiplexer.daemon.fdstore import FdStore
+from multiplexer.daemon.rundir import RunDirectory
+from multiplexer.uplinks.nic import NicUplink
+
+#: The requests, each answered by `channel.Done`.
+REQUESTS: Final = (
+    channel.OpenVifSockets,
+    channel.CloseVifSockets,
+    channel.Keep,
+    channel.Forget,
+    channel.SetMemberships,
+)
+Request = (
+    channel.OpenVifSockets
+    | channel.CloseVifSockets
+    | channel.Keep
+    | channel.Forget
+    | channel.SetMemberships
+)
+
+
+class Errands:
+    """What any control has asked for and not given back."""
+
+    def __init__(
+        self,
+        admission: Admission,
+        run_directory: RunDirectory,
+        store: FdStore,
+        nics: Sequence[NicUplink],
+    ) -> None:
+        self._admission = admission
+        self._run_directory = run_directory
+        self._store = store
+        self._nics = nics
+        #: Vifs whose sockets are an earlier control's, and not asked for since.
+        self._unclaimed: frozenset[str] = frozenset()
+
+    def run(self, request: Request, fds: Sequence[int]) -> Sequence[socket.socket]:
+        """Do as asked, and return the sockets that go with the answer, which stay ours.
+
+        *fds* came with the request, and are closed if they are not kept.
+
+        Raises:
+            Refused: if the configuration does not allow it.
+            OSError: if it cannot be done.
+        """
+        match request:
+            case channel.OpenVifSockets():
+                return self._open_vif(request)
+            case channel.CloseVifSockets(vif_id=vif_id):
+                self._admission.check_id(vif_id)
+                self._store.forget(vif_id)
+                self._run_directory.close_vif(vif_id)
+            case channel.Keep(kept=kept):
+                self._keep(kept, fds)
+            case channel.Forget(vif_id=vif_id):
+                self._admission.check_id(vif_id)
+                self._store.forget(vif_id)
+            case channel.SetMemberships():
+                self._admission.check_members(request)
+                nic = next(nic for nic in self._nics if nic.name == request.uplink)
+                nic.set_members(request.macs)
+        return ()
+
+    def begin_anew(self) -> None:
+        """Expect another control: what it does not ask for again goes when it is ready."""
+        self._unclaimed = self._run_directory.vif_ids
+
+    def end_unclaimed(self) -> None:
+        """Remove the sockets of vifs that were deleted while control died."""
+        for vif_id in self._unclaimed:
+            self._store.forget(vif_id)
+            self._run_directory.close_vif(vif_id)
+        self._unclaimed = frozenset()
+
+    def _open_vif(self, request: channel.OpenVifSockets) -> Sequence[socket.socket]:
+        self._admission.check_open(request, self._run_directory.vif_ids)
+        sockets = self._run_directory.open_vif(request.vif_id, request.uid, request.kinds)
+        self._unclaimed -= {request.vif_id}
+        return sockets
+
+    def _keep(self, kept: channel.Kept, fds: Sequence[int]) -> None:
+        with contextlib.ExitStack() as undo:
+            sockets = [undo.enter_context(sock) for sock in channel.as_sockets(fds)]
+            owner = self._run_directory.owner_of(kept.vif_id)
+            self._admission.check_keep(kept, sockets, owner, self._store.vif_ids)
+            undo.pop_all()
+        self._store.keep(kept, sockets)

@@ -1,0 +1,93 @@
+"""The first and the last steps of an attachment, in their order.
+
+    taken       the vif has a holder, and no other client gets it
+    attached    the engine has the data descriptor
+    kept        the broker has what the next control needs
+    welcomed    the client knows
+
+and back: detached from the engine, forgotten by the broker, the vif free.
+
+So a control that is killed between any two leaves one of these: an attachment
+that the engine alone has, whose client was told nothing; or one that the broker
+alone has, which is over.  `multiplexer.daemon.legacy` clears both away.
+However an attachment ends, it ends in this order, also where the vif is deleted
+or the daemon stops: both cancel the task that holds it.
+"""
+
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Sequence
+
+import attrs
+
+from multiplexer.daemon.broker_client import BrokerClient
+from multiplexer.daemon.channel import Kept, Session
+from multiplexer.daemon.engine_client import Account, Attachment, EngineClient
+from multiplexer.daemon.holder import Holder
+from multiplexer.daemon.vifs import LiveVif
+
+
+@attrs.frozen
+class Joined:
+    """A client that has its vif."""
+
+    holder: Holder
+    attachment: Attachment
+
+
+@attrs.frozen
+class Joining:
+    """Joins clients to their vifs.
+
+    What clients of one owner do not read takes *queue_bytes* at most.
+    """
+
+    engine: EngineClient
+    broker: BrokerClient
+    queue_bytes: int
+
+    @contextlib.asynccontextmanager
+    async def joined(
+        self,
+        live: LiveVif,
+        session: Session,
+        data: socket.socket,
+        kept: Sequence[socket.socket],
+    ) -> AsyncIterator[Joined]:
+        """Have the engine serve *data*, and the broker keep *kept*, until the context ends.
+
+        Raises:
+            VifTaken: if the vif has a client.
+            RequestFailed: if engine or broker refuse.
+        """
+        holder = Holder(session)
+        with live.held_by(holder):
+            attachment = await self.engine.attach(
+                live.port,
+                data.fileno(),
+                session.transport,
+                Account(live.vif.owner_uid, self.queue_bytes),
+                offload=session.offload,
+                vnet=bool(session.offload),
+            )
+            async with self._released(live, attachment):
+                entry = Kept(live.vif.id, live.port, attachment.generation, session)
+                await self.broker.keep(entry, kept)
+                yield Joined(holder, attachment)
+
+    @contextlib.asynccontextmanager
+    async def resumed(self, live: LiveVif, kept: Kept) -> AsyncIterator[Joined]:
+        """Go on with an attachment that engine and broker have, until the context ends."""
+        holder = Holder(kept.session)
+        with live.held_by(holder):
+            attachment = self.engine.attachment(kept.port, kept.generation)
+            async with self._released(live, attachment):
+                yield Joined(holder, attachment)
+
+    @contextlib.asynccontextmanager
+    async def _released(self, live: LiveVif, attachment: Attachment) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await self.engine.detach(attachment)
+            await self.broker.forget(live.vif.id)

@@ -299,7 +299,8 @@ class Daemon:
         pids = {"broker": self.process.pid}
         for pid in children(self.process.pid):
             argv = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            pids[argv[argv.index(b"--role") + 1].decode()] = pid
+            if b"--role" in argv:  # else it was forked just now, or has ended
+                pids[argv[argv.index(b"--role") + 1].decode()] = pid
         return pids
 
     def stop(self) -> int:

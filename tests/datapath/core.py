@@ -46,6 +46,7 @@ def vif_row(vif: Vif, mtu: int) -> bytes:
         lib.DP_VIF_ROUTER * vif.router
         | lib.DP_VIF_DHCP_SERVER * vif.dhcp_server
         | lib.DP_VIF_ANY_ETHERTYPE * vif.any_ethertype
+        | lib.DP_VIF_HOST * vif.host
     )
     return VIF_ROW.pack(
         *(vif.network, mtu, flags, len(ipv4), len(ipv6), len(ethertypes), vif.mac),
@@ -101,6 +102,20 @@ class Core:
         view, data, decision = self._given(frame)
         lib.dp_forward_from_uplink(self.table, port, view, data, len(frame.data), decision)
         return read_decision(decision)
+
+    def receivers(self, port: int, decision: Decision) -> list[int]:
+        """Return who is given a frame from *port* of which that becomes."""
+        given = ffi.new("struct dp_decision *")
+        given.route = [*Route].index(decision.route)
+        given.port = lib.DP_NO_PORT if decision.port is None else decision.port
+        given.network = lib.DP_NO_PORT if decision.network is None else decision.network
+        found = []
+        receiver = lib.DP_NO_PORT
+        while (
+            receiver := lib.dp_forward_next(self.table, given, port, receiver)
+        ) != lib.DP_NO_PORT:
+            found.append(receiver)
+        return sorted(found)
 
     @staticmethod
     def _given(frame: Frame) -> tuple[Any, Any, Any]:

@@ -70,6 +70,8 @@ def test_the_core_decides_as_the_reference_on_random_traffic() -> None:
                     assert core.traced(event.port, event.frame, now_ns) == expected, event
                 found = core.from_vif(event.port, event.frame, now_ns)
             assert found == expected, event
+            receivers = reference.receivers(event.port, expected)
+            assert core.receivers(event.port, found) == receivers, event
             seen[outcome_of(world, event, expected)] += 1
 
     compare()

@@ -45,6 +45,7 @@ from .neighbourhood import (
     tso,
     world_of,
 )
+from .traffic import Persona
 
 OTHER_NETWORK, OTHER_UPLINK = 1, 1
 
@@ -451,3 +452,79 @@ def test_what_is_bound_in_another_network_is_nobody_s() -> None:
     assert sent(solicitation(PEER.ipv6), world) == TO_UPLINK
     assert arrived(foreign4(src=PEER.ipv4), world) == TO_USER
     assert arrived(foreign4(src=PEER.ipv4), world, uplink=OTHER_UPLINK) == SPOOF
+
+
+# The host's own port.
+
+TO_VIFS = evolve(TO_ALL, route=Route.MEMBERS)
+
+
+def with_host(who: Persona, *, hub: bool = False) -> World:
+    """Return the network with the host in somebody's place."""
+    world = world_of(hub=hub)
+    host = evolve(world.vif(PORTS[who]), host=True)
+    return evolve(world, vifs=(host, *(vif for vif in world.vifs if vif.port != host.port)))
+
+
+def given_a_broadcast(world: World, port: int) -> set[int]:
+    """Return who is given a broadcast from *port*."""
+    found = Core(world).receivers(port, TO_ALL)
+    assert found == Reference(world).receivers(port, TO_ALL)
+    return set(found)
+
+
+def test_the_host_reaches_vifs_as_a_vif_does() -> None:
+    assert sent(DATA_4, with_host(USER)) == TO_PEER
+    assert sent(arp(target=PEER.ipv4), with_host(USER)) == TO_PEER
+    assert sent(solicitation(PEER.ipv6), with_host(USER)) == TO_PEER
+
+
+def test_nothing_from_the_host_goes_to_the_wire() -> None:
+    """It has its NIC for that."""
+    host = with_host(USER)
+
+    assert sent(ip4(UDP, to=STRANGER.mac), host) == NOWHERE
+    assert sent(arp(target=STRANGER.ipv4), host) == NOWHERE
+    assert sent(solicitation(STRANGER.ipv6), host) == NOWHERE
+    assert sent(ip4(UDP, dst="255.255.255.255", to=frames.BROADCAST), host) == TO_VIFS
+    assert sent(arp(target=USER.ipv4), host) == TO_VIFS
+    assert sent(dad(USER.ipv6), host) == TO_VIFS
+
+
+def test_nothing_from_the_host_goes_to_the_wire_of_a_hub() -> None:
+    for frame in (ip4(UDP, to=STRANGER.mac), DATA_4, arp(target=STRANGER.ipv4)):
+        assert sent(frame, with_host(USER, hub=True)) == TO_VIFS
+
+
+def test_the_host_is_checked_like_a_vif() -> None:
+    host = with_host(USER)
+
+    assert sent(ip4(UDP, src=PEER.ipv4), host) == Decision(reason=Reason.IPV4_SRC)
+    assert sent(arp(sender=PEER.ipv4), host) == Decision(reason=Reason.ARP_SENDER)
+
+
+def test_what_a_vif_sends_to_the_host_goes_there_and_not_to_the_wire() -> None:
+    assert sent(DATA_4, with_host(PEER)) == TO_PEER
+    assert sent(arp(target=PEER.ipv4), with_host(PEER)) == TO_PEER
+    assert sent(solicitation(PEER.ipv6), with_host(PEER)) == TO_PEER
+    assert PORTS[PEER] in given_a_broadcast(with_host(PEER), PORTS[USER])
+
+
+def test_nothing_from_the_wire_goes_to_the_hosts_port() -> None:
+    host = with_host(USER)
+
+    assert arrived(foreign4(), host) == NOWHERE
+    assert arrived(foreign_arp(target=USER.ipv4), host) == NOWHERE
+    asked = to_group(foreign6(frames.neighbour_solicitation(USER.ipv6)))
+    assert arrived(asked, host) == NOWHERE
+    others = set(PORTS.values()) - {PORTS[USER]}
+    assert given_a_broadcast(host, UPLINK) == others
+    assert given_a_broadcast(with_host(USER, hub=True), UPLINK) == others
+
+
+def test_a_stranger_on_the_wire_cannot_claim_the_hosts_address() -> None:
+    claimed = foreign_arp(sender=USER.ipv4, target=PEER.ipv4)
+
+    expected = conflict(PORTS[USER], IPv4Address(USER.ipv4))
+    assert arrived(claimed, with_host(USER)) == expected
+    assert arrived(foreign4(src=USER.ipv4, to=PEER.mac), with_host(USER)) == SPOOF

@@ -103,7 +103,8 @@ LIMITS: Final = (
 def vifs_of(draw: DrawFn, owner: Persona, port: int, network: Network) -> Vif:
     """Draw roles and limits of a vif with a persona's binding."""
     texts = (owner.ipv4, owner.ipv6, owner.link_local, *owner.prefixes)
-    roles = draw(mostly((), ("router",), ("dhcp_server",), ("any_ethertype",), ("vpn",)))
+    special = (("router",), ("dhcp_server",), ("any_ethertype",), ("vpn",), ("host",))
+    roles = draw(mostly((), *special))
     return Vif(
         port=port,
         network=network.id,
@@ -113,6 +114,7 @@ def vifs_of(draw: DrawFn, owner: Persona, port: int, network: Network) -> Vif:
         router="router" in roles,
         dhcp_server="dhcp_server" in roles,
         any_ethertype="any_ethertype" in roles,
+        host="host" in roles,
         limits=draw(st.sampled_from(LIMITS)),
         up=draw(mostly(True, False)),
     )

@@ -57,6 +57,10 @@ def drop(reason: Reason, conflict: Conflict | None = None) -> Decision:
     return Decision(reason=reason, conflict=conflict)
 
 
+def to_members(network: Network) -> Decision:
+    return Decision(route=Route.MEMBERS, network=network.id)
+
+
 def to_uplink(network: Network) -> Decision:
     return drop(Reason.NO_RECEIVER) if network.uplink is None else to_port(network.uplink)
 
@@ -111,6 +115,23 @@ class Reference:
         )
         return decision if over is None else drop(over)
 
+    def receivers(self, port: int, decision: Decision) -> list[int]:
+        """Return who is given a frame from *port* of which that becomes."""
+        if decision.port is not None:
+            return [decision.port]
+        if decision.network is None:
+            return []
+        network = self.world.network(decision.network)
+        from_wire = port == network.uplink
+        found = [
+            member.port
+            for member in self.world.members(network)
+            if member.up and member.port != port and not (from_wire and member.host)
+        ]
+        if decision.route is Route.FLOOD and network.uplink is not None and not from_wire:
+            found.append(network.uplink)
+        return sorted(found)
+
     def _copies(self, vif: Vif, network: Network, frame: Frame, decision: Decision) -> int:
         """Return how many copies are made of a frame that was not sent to one MAC only."""
         if decision.route in (Route.FLOOD, Route.MEMBERS):
@@ -120,9 +141,18 @@ class Reference:
         return 1 if frame.is_to_group and decision.route is Route.PORT else 0
 
     def _route_from_vif(self, vif: Vif, network: Network, frame: Frame) -> Decision:
+        decision = self._route_as_any_vif(vif, network, frame)
+        if not vif.host:
+            return decision
+        # The wire is out of the host's reach here.
+        if decision.route is Route.PORT and decision.port == network.uplink:
+            return drop(Reason.NO_RECEIVER)
+        return to_members(network) if decision.route is Route.FLOOD else decision
+
+    def _route_as_any_vif(self, vif: Vif, network: Network, frame: Frame) -> Decision:
         if network.hub:
             if self.world.holder_of_mac(network, frame.destination) is not None:
-                return Decision(route=Route.MEMBERS, network=network.id)
+                return to_members(network)
             return to_all(network)
         if not frame.is_to_group:
             holder = self.world.holder_of_mac(network, frame.destination)
@@ -186,7 +216,9 @@ class Reference:
             if wanted is None:
                 return to_all(network)
             holder = self.world.holder_of(network, wanted)
-        return drop(Reason.NO_RECEIVER) if holder is None else to_port(holder.port)
+        if holder is None or holder.host:
+            return drop(Reason.NO_RECEIVER)
+        return to_port(holder.port)
 
 
 def solicited(frame: Frame) -> IPAddress | None:

@@ -22,7 +22,8 @@ class Limits:
 class Vif:
     """A virtual interface and what it may claim.
 
-    *prefixes* holds every bound address, single ones as /32 or /128.
+    *prefixes* holds every bound address, single ones as /32 or /128.  *host* is
+    that of the machine itself, which reaches the wire by its NIC and not by this.
     """
 
     port: int
@@ -33,6 +34,7 @@ class Vif:
     router: bool = False
     dhcp_server: bool = False
     any_ethertype: bool = False
+    host: bool = False
     limits: Limits = Limits()
     up: bool = True
 

@@ -25,11 +25,16 @@ static void to_port(struct dp_decision *decision, uint16_t port)
 	decision->port = port;
 }
 
-static void to_all(struct dp_decision *decision, uint16_t network)
+static void to_all(struct dp_decision *decision, uint16_t network, enum dp_route route)
 {
 	decision->verdict = DP_PASS;
-	decision->route = DP_ROUTE_FLOOD;
+	decision->route = (uint8_t)route;
 	decision->network = network;
+}
+
+static bool is_host(const struct dp_table *table, uint16_t port)
+{
+	return port != DP_NO_PORT && table->ports[port].bind.flags & DP_VIF_HOST;
 }
 
 static bool is_nd(const struct dp_frame *frame, uint8_t type)
@@ -95,24 +100,27 @@ static void route_from_vif(const struct dp_table *table, uint16_t port,
 {
 	uint16_t id = table->ports[port].network;
 	const struct dp_network *network = &table->networks[id];
+	bool host = is_host(table, port);
+	uint16_t uplink = host ? DP_NO_PORT : network->uplink;
+	enum dp_route all = host ? DP_ROUTE_MEMBERS : DP_ROUTE_FLOOD;
 	uint16_t holder;
 
 	if (network->mode == DP_MODE_HUB) {
-		to_all(decision, id);
 		/* What is meant for a vif stays off the wire. */
 		if (dp_table_find_mac(table, id, frame->data) != DP_NO_PORT)
-			decision->route = DP_ROUTE_MEMBERS;
+			all = DP_ROUTE_MEMBERS;
+		to_all(decision, id, all);
 	} else if (!dp_is_group(frame->data)) {
 		holder = dp_table_find_mac(table, id, frame->data);
 		if (holder == port)
 			holder = DP_NO_PORT; /* a frame never returns to where it came from */
 		else if (holder == DP_NO_PORT)
-			holder = network->uplink;
+			holder = uplink;
 		to_port(decision, holder);
 	} else if (dp_forward_asks_for(table, id, frame, &holder) && holder != port) {
-		to_port(decision, holder == DP_NO_PORT ? network->uplink : holder);
+		to_port(decision, holder == DP_NO_PORT ? uplink : holder);
 	} else {
-		to_all(decision, id);
+		to_all(decision, id, all);
 	}
 }
 
@@ -190,7 +198,8 @@ uint16_t dp_forward_next(const struct dp_table *table, const struct dp_decision 
 	if (after != DP_NO_PORT && after == network->uplink)
 		return DP_NO_PORT;
 	id = after == DP_NO_PORT ? network->first : table->ports[after].next;
-	while (id != DP_NO_PORT && (id == from || !table->ports[id].up))
+	while (id != DP_NO_PORT && (id == from || !table->ports[id].up ||
+				    (from == network->uplink && is_host(table, id))))
 		id = table->ports[id].next;
 	if (id == DP_NO_PORT && decision->route == DP_ROUTE_FLOOD && network->uplink != from)
 		id = network->uplink;
@@ -253,14 +262,18 @@ static void route_from_uplink(const struct dp_table *table, uint16_t id,
 {
 	uint16_t holder;
 
-	if (table->networks[id].mode == DP_MODE_HUB)
-		to_all(decision, id);
-	else if (!dp_is_group(frame->data))
-		to_port(decision, dp_table_find_mac(table, id, frame->data));
-	else if (dp_forward_asks_for(table, id, frame, &holder))
-		to_port(decision, holder);
-	else
-		to_all(decision, id);
+	if (table->networks[id].mode == DP_MODE_HUB) {
+		to_all(decision, id, DP_ROUTE_FLOOD);
+		return;
+	}
+	if (!dp_is_group(frame->data)) {
+		holder = dp_table_find_mac(table, id, frame->data);
+	} else if (!dp_forward_asks_for(table, id, frame, &holder)) {
+		to_all(decision, id, DP_ROUTE_FLOOD);
+		return;
+	}
+	/* The host hears the wire by its NIC, which answers for it there as well. */
+	to_port(decision, is_host(table, holder) ? DP_NO_PORT : holder);
 }
 
 void dp_forward_from_uplink(struct dp_table *table, uint16_t port, struct dp_frame *frame,

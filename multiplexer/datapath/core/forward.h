@@ -16,8 +16,8 @@
 enum dp_route {
 	DP_ROUTE_NONE = 0, /* dropped; the verdict says why */
 	DP_ROUTE_PORT,     /* to one port, a vif or an uplink */
-	DP_ROUTE_FLOOD,    /* to all other members of the network, and its uplink */
-	DP_ROUTE_MEMBERS,  /* to all other members, not to the uplink */
+	DP_ROUTE_FLOOD,    /* to the network's uplink, and to members: dp_forward_next() */
+	DP_ROUTE_MEMBERS,  /* to the same members, not to the uplink */
 };
 
 /* The steps of a frame's way, in their order. */
@@ -65,7 +65,8 @@ void dp_forward_from_uplink(struct dp_table *table, uint16_t port, struct dp_fra
  * @from:	Where it came from
  * @after:	The receiver before, or DP_NO_PORT for the first
  *
- * A single receiver may be down; those of a flood are up, but for the uplink.
+ * A single receiver may be down; those of a flood are up, but for the uplink.  A flood
+ * never returns to where it came from, and from the wire does not go to the host's port.
  *
  * Return: the next receiver's port, or DP_NO_PORT
  */

@@ -163,7 +163,8 @@ static bool parse_binding(struct dp_binding *bind, const uint8_t *row)
 	bind->n_ipv6 = row[6];
 	bind->n_ethertypes = row[7];
 	memcpy(bind->mac, row + 8, DP_MAC_LEN);
-	if (bind->flags & ~(DP_VIF_ROUTER | DP_VIF_DHCP_SERVER | DP_VIF_ANY_ETHERTYPE) ||
+	if (bind->flags &
+		    ~(DP_VIF_ROUTER | DP_VIF_DHCP_SERVER | DP_VIF_ANY_ETHERTYPE | DP_VIF_HOST) ||
 	    bind->n_ipv4 > DP_MAX_IPV4 || bind->n_ipv6 > DP_MAX_IPV6 ||
 	    bind->n_ethertypes > DP_MAX_ETHERTYPES || dp_is_group(bind->mac))
 		return false;

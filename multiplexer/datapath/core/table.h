@@ -34,6 +34,8 @@
 #define DP_VIF_ROUTER 0x01
 #define DP_VIF_DHCP_SERVER 0x02
 #define DP_VIF_ANY_ETHERTYPE 0x04
+/* The host's own port.  It has its NIC for the wire, so nothing goes from one to the other. */
+#define DP_VIF_HOST 0x08
 
 enum dp_mode { DP_MODE_SWITCH = 0, DP_MODE_HUB = 1, DP_N_MODES };
 

@@ -25,6 +25,10 @@
 #define MAX_PAYLOAD 3000
 #define MAX_LEN (200 + MAX_PAYLOAD)
 
+/* Network 0 has a router, one that may send any EtherType, and the host. */
+static const uint8_t flags_of[N_VIFS] = {
+	0, DP_VIF_ROUTER | DP_VIF_DHCP_SERVER, DP_VIF_ANY_ETHERTYPE, DP_VIF_HOST,
+};
 static const uint8_t lan4[3] = {10, 0, 1};
 static const uint8_t lan6[8] = {0xfd};
 static const uint8_t all_nodes[16] = {0xff, 0x02, [15] = 1};
@@ -81,7 +85,7 @@ static void vif_row(uint8_t row[DP_VIF_ROW_LEN], size_t n)
 	memset(row, 0, DP_VIF_ROW_LEN);
 	put_le16(row, n < N_SWITCHED ? 0 : 1);
 	put_le16(row + 2, MTU);
-	row[4] = n == 1 ? DP_VIF_ROUTER | DP_VIF_DHCP_SERVER : n == 2 ? DP_VIF_ANY_ETHERTYPE : 0;
+	row[4] = flags_of[n];
 	row[5] = 1;
 	row[6] = 2;
 	row[7] = 1;
@@ -446,14 +450,20 @@ static void check_route(const struct dp_table *table, const struct dp_decision *
 {
 	uint16_t network = table->ports[from].network;
 
+	bool from_host = table->ports[from].bind.flags & DP_VIF_HOST;
+
 	REQUIRE(decision->route != DP_ROUTE_NONE);
 	if (decision->route != DP_ROUTE_PORT) {
 		REQUIRE(decision->network == network);
+		REQUIRE(!from_host || decision->route == DP_ROUTE_MEMBERS);
 		return;
 	}
 	REQUIRE(decision->port < DP_MAX_PORTS && decision->port != from);
 	REQUIRE(table->ports[decision->port].network == network);
 	REQUIRE(table->ports[decision->port].kind != DP_PORT_FREE);
+	/* The host and the wire know each other by the NIC alone. */
+	REQUIRE(!(from_host && decision->port == UPLINK));
+	REQUIRE(!(from == UPLINK && table->ports[decision->port].bind.flags & DP_VIF_HOST));
 }
 
 /* Every frame that a passed one becomes for a receiver without offload is the sender's too. */

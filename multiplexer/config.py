@@ -39,6 +39,7 @@ from .config_values import (
     read_uid_range,
     read_user,
 )
+from .host_port import interface_of
 from .ledger import Ledger
 from .model import (
     MAX_ETHERTYPE,
@@ -98,6 +99,7 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "reserved",
             "autoconf",
             "link-local",
+            "host",
             "limits",
         ),
         "vif": (
@@ -277,6 +279,7 @@ class _ConfigReader:
         reserved = table.take_list("reserved", read_range)
         autoconf = table.take("autoconf", read_boolean, True)
         link_local = table.take("link-local", read_choice(LinkLocal), LinkLocal.EUI64)
+        host = table.take("host", read_boolean, False)
         limits = _read_limits(table).over(Limits())
         if table.ok("prefixes"):
             self.check_prefixes(name, table, prefixes)
@@ -307,9 +310,11 @@ class _ConfigReader:
                 autoconf=autoconf,
                 limits=limits,
                 link_local=link_local,
+                host=host,
             )
             self.networks[name] = network
             self.check_uplink(table, network)
+            self.check_host(table, network)
         else:
             self.wrong["network"].add(name)
 
@@ -389,6 +394,26 @@ class _ConfigReader:
                 ("uplink",),
                 f'{show(uplink.name)} is bridged to network "{other}", wanted one of its own',
             )
+
+    def check_host(self, table: Table, network: Network) -> None:
+        """Say so if the tap of *network* would have the name of another interface of ours."""
+        if not network.host:
+            return
+        name = interface_of(network.name)
+        others = [
+            *(
+                f'uplink "{uplink.name}"'
+                for uplink in self.uplinks.values()
+                if uplink.interface == name
+            ),
+            *(
+                f'network "{other.name}"'
+                for other in self.networks.values()
+                if other.host and other != network and interface_of(other.name) == name
+            ),
+        ]
+        for other in others:
+            table.problem(("host",), f"its interface {show(name)} would be that of {other} too")
 
     def check_binding(self, table: Table, vif: StaticVif) -> Network | None:
         """Return the network that *vif* is in, if that is known."""

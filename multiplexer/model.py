@@ -6,8 +6,9 @@ compiles both to the datapath's tables.  Each value checks on construction what
 it can say of itself alone; what takes a look at others is checked by those two.
 
 A Config says which numbers the datapath uses for its networks and uplinks
-(`multiplexer.numbering`).  Vifs come and go, so their ports, from FIRST_VIF_PORT
-on, are dealt out while the daemon runs.
+(`multiplexer.numbering`).  The host's own port in a network stands at the
+network's id above FIRST_HOST_PORT.  Vifs come and go, so their ports, between
+FIRST_VIF_PORT and that, are dealt out while the daemon runs.
 """
 
 import enum
@@ -31,7 +32,8 @@ IPVersion: TypeAlias = Literal[4, 6]
 MAX_NETWORKS: Final = 256
 MAX_PORTS: Final = 4096
 FIRST_VIF_PORT: Final = 64
-MAX_VIFS: Final = MAX_PORTS - FIRST_VIF_PORT
+FIRST_HOST_PORT: Final = MAX_PORTS - MAX_NETWORKS
+MAX_VIFS: Final = FIRST_HOST_PORT - FIRST_VIF_PORT
 MAX_NIC_UPLINKS: Final = FIRST_VIF_PORT
 MAX_BOUND: Final[Mapping[IPVersion, int]] = MappingProxyType({4: 16, 6: 32})
 MAX_ETHERTYPES: Final = 8
@@ -222,7 +224,7 @@ class Network:
     *mtu* is in bytes of the IP packet.  Nobody gets an address in *reserved*.
     *autoconf* also binds the address that a stack makes of the IPv6 prefix and
     its MAC by itself (RFC 4862).  *limits* and *link_local* are those of vifs with
-    none of their own.
+    none of their own.  With *host* the machine itself is in it, by a port of its own.
     """
 
     name: str
@@ -237,6 +239,7 @@ class Network:
     autoconf: bool = True
     limits: Limits = Limits()
     link_local: LinkLocal = LinkLocal.EUI64
+    host: bool = False
 
     def __attrs_post_init__(self) -> None:
         for what, values in (("prefix", self.prefixes), ("gateway", self.gateways)):
@@ -446,6 +449,11 @@ def port_of_uplink(config: Config, name: str) -> int:
 def id_of_network(config: Config, name: str) -> int:
     """Return the datapath's id of a network; KeyError if there is none of that name."""
     return config.numbering.networks[name]
+
+
+def port_of_host(config: Config, name: str) -> int:
+    """Return the datapath's port of the host in a network; KeyError if there is none such."""
+    return FIRST_HOST_PORT + id_of_network(config, name)
 
 
 def stable_mac(nic_mac: MacAddress | None, of: VifName | str) -> MacAddress:

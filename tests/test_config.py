@@ -58,6 +58,7 @@ dns = ["10.0.0.53", "fd00:1::53"]
 search = ["example.org", "lan"]
 reserved = ["10.0.1.1-10.0.1.9", "10.0.1.16/28", "fd00:1::ff"]
 autoconf = false
+host = true
 link-local = "first-come"
 limits = { frames_per_s = 1, bytes_per_s = 2, broadcast_per_s = 3 }
 
@@ -120,6 +121,7 @@ def test_every_key_of_a_full_file_arrives_in_the_model() -> None:
             AddressRange(ip_address("fd00:1::ff"), ip_address("fd00:1::ff")),
         ),
         autoconf=False,
+        host=True,
         limits=Limits(1, 2, 3),
         link_local=LinkLocal.FIRST_COME,
     )
@@ -475,6 +477,11 @@ WRONG = {
         "[network.a]\nprefixes = ['10.0.0.0/24']\nreserved = ['10.0.1.1']",
         "m.toml:3: network.a.reserved: 10.0.1.1 is outside the network, wanted it in 10.0.0.0/24",
     ),
+    "host": (LAN + "host = 1", "m.toml:10: network.lan.host: 1, wanted true or false"),
+    "host's interface": (
+        LAN + 'host = true\n[uplink.own]\nkind = "nic"\ninterface = "mx-lan"\n',
+        'm.toml:10: network.lan.host: its interface "mx-lan" would be that of uplink "own" too',
+    ),
     "autoconf": (LAN + "autoconf = 1", "m.toml:10: network.lan.autoconf: 1, wanted true or false"),
     "rate": (
         LAN + "limits.frames_per_s = -1",
@@ -640,7 +647,7 @@ def test_networks_in_any_number_share_an_uplink_that_leads_nowhere() -> None:
             "addresses: 10.0.1.250-10.0.2.3 is not all in the network,"
             " wanted it in 10.0.1.0/24 or fd00:1::/64",
         ),
-        ("vifs = 0", "vifs: 0, wanted an integer from 1 to 4032"),
+        ("vifs = 0", "vifs: 0, wanted an integer from 1 to 3776"),
         ("limits = { copies_per_s = -1 }", "copies_per_s: -1, wanted an integer"),
     ],
 )

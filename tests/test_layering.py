@@ -57,6 +57,7 @@ ROWS: Mapping[str, Row] = MappingProxyType(
             (
                 "multiplexer.binding",
                 "multiplexer.difference",
+                "multiplexer.host_port",
                 "multiplexer.ledger",
                 "multiplexer.toml_lines",
             ),

@@ -163,6 +163,7 @@ def _status(status: control.StatusInfo) -> Iterable[Section]:
             ("uplinks", str(status.uplinks)),
             ("vifs", f"{status.vifs}, {status.attached} attached"),
             ("restarts", f"{status.control_restarts} of control, {status.engine_restarts} of all"),
+            ("the host reaches", _reached(status)),
         )
     )
 
@@ -206,8 +207,12 @@ def _network(network: control.NetworkInfo) -> Iterable[Section]:
             ("link-local", network.link_local),
             *_limits(network.limits),
             ("vifs", str(network.vifs)),
+            *_host(network.host),
         )
     )
+    if network.host is not None:
+        yield from _drops(network.host.counters)
+        yield from _conflicts(network.host.conflicts)
 
 
 def _uplinks(result: control.Uplinks) -> Iterable[Section]:
@@ -294,17 +299,7 @@ def _vif(vif: control.VifInfo) -> Iterable[Section]:
         )
     )
     yield from _drops(vif.counters)
-    if vif.conflicts:
-        columns = (Column("FOREIGN MAC"), Column("CLAIMED"), Column("TIMES", is_number=True))
-        rows = tuple(
-            (
-                str(conflict.mac),
-                NOTHING if conflict.address is None else str(conflict.address),
-                str(conflict.count),
-            )
-            for conflict in vif.conflicts
-        )
-        yield Table(columns, rows, "no address conflicts")
+    yield from _conflicts(vif.conflicts)
 
 
 def _traces(result: control.Traces) -> Iterable[Section]:
@@ -412,6 +407,44 @@ def _drops(counters: control.Counters | None) -> Iterable[Section]:
         columns = (Column("DROPPED FOR"), Column("FRAMES", is_number=True))
         rows = tuple((reason, str(count)) for reason, count in sorted(counters.drops.items()))
         yield Table(columns, rows, "nothing was dropped")
+
+
+def _conflicts(conflicts: Sequence[control.Conflict]) -> Iterable[Section]:
+    if conflicts:
+        columns = (Column("FOREIGN MAC"), Column("CLAIMED"), Column("TIMES", is_number=True))
+        rows = tuple(
+            (
+                str(conflict.mac),
+                NOTHING if conflict.address is None else str(conflict.address),
+                str(conflict.count),
+            )
+            for conflict in conflicts
+        )
+        yield Table(columns, rows, "no address conflicts")
+
+
+def _reached(status: control.StatusInfo) -> str:
+    if not status.host_networks:
+        return "no vif, and none reaches it (no network has host = true)"
+    return f"the vifs of {', '.join(status.host_networks)}"
+
+
+def _host(host: control.HostPortInfo | None) -> Iterable[tuple[str, str]]:
+    if host is None:
+        yield "host", "reaches no vif, and none reaches it (host = false)"
+        return
+    yield "host", host.error or _host_state(host)
+    yield "host's interface", f"{host.interface}, MAC {host.mac}"
+    yield "host's addresses", _lines(host.addresses)
+    yield from _traffic(host.counters, "from the host", "to the host")
+
+
+def _host_state(host: control.HostPortInfo) -> str:
+    if not host.present:
+        return "missing"
+    if not host.up:
+        return "down"
+    return "up" if host.addresses else "has no address in this network, so it reaches no vif"
 
 
 def _duration(seconds: int) -> str:

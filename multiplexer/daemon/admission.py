@@ -2,20 +2,22 @@
 
 Control talks to clients, so it may be broken into.  The file is root's alone:
 whatever control says, no uid gets a socket that the file does not allow, and no
-interface hears for more than the vifs of a host can need.
+interface hears for more than the vifs of a host can need, and the host's routes
+stay in the networks that the file puts it in.
 """
 
 import re
 import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
+from ipaddress import ip_network
 from types import MappingProxyType
 from typing import Final
 
 from multiplexer.daemon import channel
 from multiplexer.daemon.rundir import KINDS
-from multiplexer.model import MAX_VIFS, Config, UplinkKind
+from multiplexer.model import MAX_VIFS, Config, Network, UplinkKind
 from pfinet_proto.attach import COOKIE_LEN
-from pfinet_proto.values import MacAddress
+from pfinet_proto.values import IPNetwork, MacAddress
 
 #: The most addresses that an interface hears for; above it, hash-filtering NICs gain nothing.
 MAX_MEMBERS: Final = 4096
@@ -50,6 +52,7 @@ class Admission:
         self._owner_uids = config.daemon.owner_uids
         self._static_owners = {vif.owner for vif in config.vifs}
         self._find_name = find_name
+        self._host_networks = {net.name: net for net in config.networks if net.host}
         self._nics = {up.name for up in config.uplinks if up.kind is UplinkKind.NIC}
 
     def check_open(self, request: channel.OpenVifSockets, open_ids: Collection[str]) -> None:
@@ -116,3 +119,29 @@ class Admission:
         for mac in request.macs:
             if mac.is_group or mac == MacAddress(bytes(6)):
                 raise Refused(f"{mac} is not the MAC of a station")
+
+    def check_routes(
+        self, request: channel.ChangeHostRoutes
+    ) -> tuple[list[IPNetwork], list[IPNetwork]]:
+        """Return the prefixes to reach and those to reach no more.
+
+        Raises:
+            Refused: if one is not of that network, or the host is not in it.
+        """
+        network = self._host_networks.get(request.network)
+        if network is None:
+            raise Refused(f"the host is not in network {request.network!r}")
+        return (
+            [_prefix_in(network, text) for text in request.add],
+            [_prefix_in(network, text) for text in request.drop],
+        )
+
+
+def _prefix_in(network: Network, text: str) -> IPNetwork:
+    try:
+        prefix = ip_network(text)
+    except ValueError as error:
+        raise Refused(f"route to {text!r}: {error}") from None
+    if not network.covers(prefix):
+        raise Refused(f'route to {prefix}, which is outside network "{network.name}"')
+    return prefix

@@ -19,6 +19,7 @@ from pfinet_proto import control
 from pfinet_proto.values import IPAddress, MacAddress, VifName
 
 from ..binding import Fault, Wanted, binding_faults, choose_network, claims
+from ..host_port import mac_of
 from ..ledger import Ledger
 from ..model import (
     MAX_UID,
@@ -318,6 +319,8 @@ def _faults(
     for uplink, nic_mac in facts.nic_macs.items():
         if mac == nic_mac:
             yield Fault("conflict", f'MAC {mac} is that of the NIC of uplink "{uplink}"', "mac")
+    if network.host and mac == mac_of(network.name):
+        yield Fault("conflict", f'MAC {mac} is the host\'s in network "{network.name}"', "mac")
     for claim in claims(network, wanted, mac):
         for address in facts.addresses:
             if claim.touches(address):

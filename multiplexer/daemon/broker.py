@@ -6,9 +6,9 @@ root-owned file, the kernel, and what control asks, each request checked; never
 a frame, nor a byte of a client.
 
 Start-up is all or nothing, in this order: the file, privileges, accounts, the
-run-time directory with its lock, the uplinks, the state directory, the control
-socket; then the capabilities that will not be needed again are given up, and
-control and engine are started.  What fails undoes all before it.
+run-time directory with its lock, the uplinks, the host's taps, the state
+directory, the control socket; then the capabilities that will not be needed again
+are given up, and control and engine are started.  What fails undoes all before it.
 
 If control dies, another takes its place, and frames flow on.  If the engine
 dies, both start afresh.  Either way the listening sockets are the same:
@@ -31,9 +31,12 @@ import attrs
 from multiplexer.config import parse_config
 from multiplexer.daemon import audit, channel, notify, privileges, process, supervisor
 from multiplexer.daemon.directories import UnsafeDirectory, make_private
+from multiplexer.daemon.host_ports import log_host
 from multiplexer.daemon.rundir import RunDirectory, RunDirectoryInUse, has_passrights
 from multiplexer.model import Config, ConfigError, Daemon, UplinkKind, has_uplink_port
+from multiplexer.uplinks.host_tap import HostTaps
 from multiplexer.uplinks.nic import LinkWatch, NicUplink
+from multiplexer.uplinks.tap import TUN_NODE
 
 DEFAULT_CONFIG: Final = "/etc/multiplexer.toml"
 
@@ -41,6 +44,8 @@ DEFAULT_CONFIG: Final = "/etc/multiplexer.toml"
 NEEDED: Final = privileges.bits("cap_chown", "cap_kill", "cap_setgid", "cap_setpcap", "cap_setuid")
 #: Needed where there is an uplink of kind nic.
 NEEDED_BY_NIC: Final = privileges.bits("cap_net_admin", "cap_net_raw")
+#: Needed where the host itself is in a network.
+NEEDED_BY_HOST: Final = privileges.bits("cap_net_admin")
 #: Kept if it is there: roles that run from a checkout are imported from a home directory.
 USEFUL: Final = privileges.bits("cap_dac_read_search")
 
@@ -162,6 +167,7 @@ def _prepare(
     links = LinkWatch()
     undo.callback(links.close)
     nics = _open_nics(config, links, log, undo)
+    hosts = _open_hosts(config, log, undo)
     identity = roles.control_identity
     if make_private(config.daemon.state_dir, identity.uid, identity.gid):
         undo.callback(_remove_if_empty, config.daemon.state_dir)
@@ -172,7 +178,7 @@ def _prepare(
     privileges.limit_capabilities(kept)
     privileges.forbid_new_privileges()
     return supervisor.Supervisor(
-        start, config, roles, run_directory, listener, nics, links, signals, log, notifier
+        start, config, roles, run_directory, listener, nics, hosts, links, signals, log, notifier
     )
 
 
@@ -187,6 +193,8 @@ def _check_privileges(config: Config) -> int:
     needed = NEEDED
     if any(uplink.kind is UplinkKind.NIC for uplink in config.uplinks):
         needed |= NEEDED_BY_NIC
+    if any(network.host for network in config.networks):
+        needed |= NEEDED_BY_HOST
     have = privileges.permitted()
     if missing := privileges.names_of(needed & ~have):
         raise StartError(f"lacks the capabilities {', '.join(missing)}")
@@ -257,6 +265,26 @@ def _open_nics(
     if errors:
         raise StartError("\n".join(errors))
     return nics
+
+
+def _open_hosts(config: Config, log: audit.Log, undo: ExitStack) -> HostTaps:
+    """Make the taps by which the host itself is in networks.
+
+    What is in the way of one may go away later, and is no error here; that there
+    can be no tap at all is.
+
+    Raises:
+        StartError: if the system has none.
+    """
+    hosts = HostTaps(config.networks)
+    undo.callback(hosts.close)
+    hosts.refresh()
+    for host in hosts.take_changes():
+        if host.tap is None and not os.path.exists(TUN_NODE):
+            where = config.origin.locate(("network", host.network.name, "host"))
+            raise StartError(f"{where}: {host.state.error}")
+        log_host(log, host)
+    return hosts
 
 
 def _remove_if_empty(path: str) -> None:

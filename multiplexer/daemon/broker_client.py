@@ -8,7 +8,7 @@ import trio
 
 from multiplexer.daemon import channel, channel_trio
 from multiplexer.daemon.calls import SiblingCalls
-from pfinet_proto.values import MacAddress
+from pfinet_proto.values import IPNetwork, MacAddress
 
 
 @attrs.frozen
@@ -33,6 +33,7 @@ class BrokerClient:
         self._uplink_known = trio.Event()
         self._inherited: list[Inherited] = []
         self._inherited_more = trio.Event()
+        self._hosts: dict[str, channel.HostPort] = {}
 
     async def receive_start(self) -> channel.Start:
         """Return the first message on the channel, before `run`.
@@ -67,6 +68,8 @@ class BrokerClient:
                         self._inherited.append(Inherited(message.kept, tuple(sockets)))
                         self._inherited_more.set()
                         self._inherited_more = trio.Event()
+                    case channel.HostPort():
+                        self._hosts[message.network] = message
                     case _:
                         raise channel.SiblingError(f"broker sends {type(message).__name__}")
         finally:
@@ -75,6 +78,10 @@ class BrokerClient:
     def uplink(self, name: str) -> channel.UplinkState | None:
         """Return the last known state of a nic uplink."""
         return self._uplinks.get(name)
+
+    def host(self, network: str) -> channel.HostPort | None:
+        """Return the last known state of the host's port in *network*."""
+        return self._hosts.get(network)
 
     def nic_macs(self) -> dict[str, MacAddress]:
         """Return the MAC of each nic uplink whose NIC was ever seen, by the uplink's name."""
@@ -138,6 +145,19 @@ class BrokerClient:
         """
         await self._calls.call(
             lambda number: channel.SetMemberships(number, uplink, tuple(sorted(macs)))
+        )
+
+    async def change_host_routes(
+        self, network: str, *, add: Iterable[IPNetwork] = (), drop: Iterable[IPNetwork] = ()
+    ) -> None:
+        """Let the host reach the prefixes *add* over its port in *network*, and *drop* no more.
+
+        Raises:
+            RequestFailed: if the broker refuses.
+        """
+        more, less = tuple(map(str, add)), tuple(map(str, drop))
+        await self._calls.call(
+            lambda number: channel.ChangeHostRoutes(number, network, more, less)
         )
 
     async def ready(self) -> None:

@@ -15,11 +15,7 @@ import trio
 from multiplexer.daemon import channel, channel_trio
 
 Answer = (
-    channel.Done
-    | channel.Ack
-    | channel.CountersReply
-    | channel.PortsReply
-    | channel.TraceReply
+    channel.Done | channel.Ack | channel.CountersReply | channel.PortsReply | channel.TraceReply
 )
 
 

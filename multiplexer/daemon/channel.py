@@ -132,6 +132,20 @@ class UplinkState:
 
 
 @attrs.frozen
+class HostPort:
+    """The state of the host's own port in a network, at start and after each change.
+
+    *error* says what could not be done for it.
+    """
+
+    network: str
+    present: bool
+    up: bool
+    addresses: tuple[str, ...]
+    error: str | None
+
+
+@attrs.frozen
 class Done:
     """The answer to one request of control; None is success.
 
@@ -194,6 +208,16 @@ class SetMemberships:
     macs: tuple[MacAddress, ...]
 
 
+@attrs.frozen
+class ChangeHostRoutes:
+    """Let the host reach the prefixes *add* over its port in *network*, and *drop* no more."""
+
+    request: int
+    network: str
+    add: tuple[str, ...]
+    drop: tuple[str, ...]
+
+
 # broker -> engine
 
 
@@ -219,6 +243,20 @@ class NewControl:
     """
 
     request: int
+
+
+@attrs.frozen
+class SetHost:
+    """Write the vif row of *port*, which is the host's own.
+
+    A tap rides along when it is new, and replaces the old one; with *present*
+    false the engine closes what it has.
+    """
+
+    request: int
+    port: int
+    row: bytes
+    present: bool
 
 
 # control -> engine
@@ -387,6 +425,7 @@ class Ready:
 Message = (
     Start
     | UplinkState
+    | HostPort
     | Done
     | Inherited
     | OpenVifSockets
@@ -394,7 +433,9 @@ Message = (
     | Keep
     | Forget
     | SetMemberships
+    | ChangeHostRoutes
     | SetUplink
+    | SetHost
     | NewControl
     | SetNetwork
     | SetVif
@@ -420,6 +461,7 @@ MESSAGES: Mapping[str, type] = types.MappingProxyType(
 FD_COUNTS: Mapping[type, Collection[int]] = types.MappingProxyType(
     {
         SetUplink: (0, 1),
+        SetHost: (0, 1),
         NewControl: (1,),
         Attach: (1,),
         Done: range(MAX_FDS),

@@ -4,7 +4,7 @@ import collections
 import selectors
 import socket
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import attrs
 
@@ -17,10 +17,16 @@ from multiplexer.model import MAX_PORTS
 MAX_OUTBOX: Final = 2 * MAX_PORTS
 
 
+class Descriptor(Protocol):
+    """A socket, or whatever else has a file descriptor: -1 once it is closed."""
+
+    def fileno(self) -> int: ...
+
+
 @attrs.frozen
 class _Waiting:
     message: channel.Message
-    sockets: tuple[socket.socket, ...]
+    sockets: tuple[Descriptor, ...]
     given: socket.socket | None = None
 
     def close(self) -> None:
@@ -50,7 +56,7 @@ class Child:
         """What to wait for on the channel: room if something waits, else messages."""
         return selectors.EVENT_WRITE if self._outbox else selectors.EVENT_READ
 
-    def say(self, message: channel.Message, sockets: Sequence[socket.socket] = ()) -> None:
+    def say(self, message: channel.Message, sockets: Sequence[Descriptor] = ()) -> None:
         """Send *message* and duplicates of *sockets*, now or as soon as there is room.
 
         Raises:

@@ -44,6 +44,8 @@ class EngineProcess:
         self._vif_ids: dict[int, str] = {}
         #: The last generation given to each uplink's packet socket.
         self._uplinks: dict[int, int] = {}
+        #: The same of the host's taps.
+        self._hosts: dict[int, int] = {}
 
     def serve(self) -> None:
         """Move frames and obey until the broker goes away.
@@ -91,7 +93,7 @@ class EngineProcess:
 
     def _tell_ended(self) -> None:
         for ended in self._engine.ended():
-            if ended.port in self._uplinks:
+            if ended.port in self._uplinks or ended.port in self._hosts:
                 continue  # the broker watches the link itself
             why = os.strerror(ended.error) if ended.error else "closed by the client"
             if ended.error == errno.EPROTO:
@@ -154,6 +156,8 @@ class EngineProcess:
                 self._set_uplink(message, fds)
             case channel.NewControl():
                 self._take_control(fds.pop())
+            case channel.SetHost():
+                self._set_host(message, fds)
             case _:
                 raise channel.SiblingError(f"{type(message).__name__} is not for the engine")
 
@@ -177,6 +181,17 @@ class EngineProcess:
             if port in self._vif_ids
         )
         return channel.PortsReply(message.request, ports)
+
+    def _set_host(self, message: channel.SetHost, fds: list[int]) -> None:
+        port = message.port
+        self._engine.set_vif(port, message.row)
+        generation = self._hosts.setdefault(port, 0)
+        if fds or not message.present:
+            self._engine.detach(port, generation)
+        if fds:
+            self._hosts[port] = generation + 1
+            self._engine.attach_tap(port, generation + 1, fds[0])
+            fds.clear()
 
     def _read_counters(self, message: channel.ReadCounters) -> channel.CountersReply:
         ports = range(message.first, min(message.first + message.count, MAX_PORTS))

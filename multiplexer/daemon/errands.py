@@ -1,7 +1,7 @@
 """What the broker does for control: each request is checked, then done.
 
 `multiplexer.daemon.admission` says what may be; here it becomes so, on the
-run-time directory, the NICs and the fd store.
+run-time directory, the NICs, the host's taps and the fd store.
 """
 
 import contextlib
@@ -13,6 +13,7 @@ from multiplexer.daemon import channel
 from multiplexer.daemon.admission import Admission
 from multiplexer.daemon.fdstore import FdStore
 from multiplexer.daemon.rundir import RunDirectory
+from multiplexer.uplinks.host_tap import HostTaps
 from multiplexer.uplinks.nic import NicUplink
 
 #: The requests, each answered by `channel.Done`.
@@ -22,6 +23,7 @@ REQUESTS: Final = (
     channel.Keep,
     channel.Forget,
     channel.SetMemberships,
+    channel.ChangeHostRoutes,
 )
 Request = (
     channel.OpenVifSockets
@@ -29,6 +31,7 @@ Request = (
     | channel.Keep
     | channel.Forget
     | channel.SetMemberships
+    | channel.ChangeHostRoutes
 )
 
 
@@ -41,11 +44,13 @@ class Errands:
         run_directory: RunDirectory,
         store: FdStore,
         nics: Sequence[NicUplink],
+        hosts: HostTaps,
     ) -> None:
         self._admission = admission
         self._run_directory = run_directory
         self._store = store
         self._nics = nics
+        self._hosts = hosts
         #: Vifs whose sockets are an earlier control's, and not asked for since.
         self._unclaimed: frozenset[str] = frozenset()
 
@@ -74,14 +79,18 @@ class Errands:
                 self._admission.check_members(request)
                 nic = next(nic for nic in self._nics if nic.name == request.uplink)
                 nic.set_members(request.macs)
+            case channel.ChangeHostRoutes(network=network):
+                self._hosts.change_routes(network, *self._admission.check_routes(request))
         return ()
 
     def begin_anew(self) -> None:
         """Expect another control: what it does not ask for again goes when it is ready."""
         self._unclaimed = self._run_directory.vif_ids
+        self._hosts.begin_claims()
 
     def end_unclaimed(self) -> None:
-        """Remove the sockets of vifs that were deleted while control died."""
+        """Remove the sockets of vifs that were deleted while control died, and their routes."""
+        self._hosts.end_unclaimed()
         for vif_id in self._unclaimed:
             self._store.forget(vif_id)
             self._run_directory.close_vif(vif_id)

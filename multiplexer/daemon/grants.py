@@ -37,7 +37,7 @@ from .authorize import (
 )
 
 #: So that with any uid and number behind it the name of a network is still a vif's.
-_BORROWED_NETWORK_CHARS: Final = 31 - len("-4294967294-4032")
+_BORROWED_NETWORK_CHARS: Final = 31 - len("-4294967294-3776")
 
 
 def grants_of(config: Config, caller: Caller) -> tuple[Grant, ...]:

@@ -30,6 +30,7 @@ from multiplexer.daemon.grants import why_not_delete
 from multiplexer.daemon.host import Client
 from multiplexer.daemon.state import StateError
 from multiplexer.daemon.vifs import KINDS, LiveVif, Vifs
+from multiplexer.host_port import interface_of, mac_of
 from multiplexer.model import (
     Config,
     Limits,
@@ -38,6 +39,7 @@ from multiplexer.model import (
     Uplink,
     UplinkKind,
     Vif,
+    port_of_host,
     port_of_uplink,
 )
 from multiplexer.observe.counters import read_row
@@ -132,15 +134,22 @@ class Requests:
             attached=sum(live.holder is not None for live in self._vifs),
             control_restarts=self._about.restarts.control,
             engine_restarts=self._about.restarts.engine,
+            host_networks=tuple(net.name for net in self._config.networks if net.host),
         )
 
     # Networks and uplinks
 
     async def _network_list(self, _: control.NetworkList, client: Client) -> control.Networks:
-        counts = Counter(live.vif.network for live in self._vifs)
+        vifs = Counter(live.vif.network for live in self._vifs)
+        ports = [
+            port_of_host(self._config, network.name)
+            for network in self._config.networks
+            if network.host
+        ]
+        counts = await self._count(ports)
         return control.Networks(
             tuple(
-                self._network_info(network, counts[network.name])
+                self._network_info(network, vifs[network.name], counts)
                 for network in self._config.networks
             )
         )
@@ -153,9 +162,10 @@ class Requests:
         except KeyError:
             raise _not_found("network", request.name) from None
         vifs = sum(live.vif.network == network.name for live in self._vifs)
-        return self._network_info(network, vifs)
+        ports = [port_of_host(self._config, network.name)] if network.host else []
+        return self._network_info(network, vifs, await self._count(ports))
 
-    def _network_info(self, network: Network, vifs: int) -> control.NetworkInfo:
+    def _network_info(self, network: Network, vifs: int, counts: _Counts) -> control.NetworkInfo:
         return control.NetworkInfo(
             name=network.name,
             mode=network.mode.value,
@@ -171,6 +181,21 @@ class Requests:
             link_local=network.link_local.value,
             limits=_limits_info(network.limits),
             vifs=vifs,
+            host=self._host_info(network, counts) if network.host else None,
+        )
+
+    def _host_info(self, network: Network, counts: _Counts) -> control.HostPortInfo:
+        port = port_of_host(self._config, network.name)
+        state = self._broker.host(network.name)
+        return control.HostPortInfo(
+            interface=interface_of(network.name),
+            mac=mac_of(network.name),
+            present=state is not None and state.present,
+            up=state is not None and state.up,
+            addresses=tuple(map(ip_address, state.addresses)) if state is not None else (),
+            error=state.error if state is not None else None,
+            counters=read_row(counts.rows[port], self._about.verdicts),
+            conflicts=_conflicts_of(port, counts),
         )
 
     async def _uplink_list(self, _: control.UplinkList, client: Client) -> control.Uplinks:
@@ -306,6 +331,9 @@ class Requests:
         for uplink in self._config.uplinks:
             if uplink.kind is UplinkKind.NIC and port_of_uplink(self._config, uplink.name) == port:
                 return PortName("uplink", uplink.name)
+        for network in self._config.networks:
+            if network.host and port_of_host(self._config, network.name) == port:
+                return PortName("host", interface_of(network.name))
         live = self._vifs.at_port(port)
         seen = live is not None and self._may_see(live.vif, client)
         return PortName("vif", str(live.name) if live is not None and seen else None)
@@ -360,15 +388,7 @@ class Requests:
             ephemeral=vif.ephemeral,
             attached=attached,
             counters=read_row(counts.rows[live.port], self._about.verdicts),
-            conflicts=tuple(
-                control.Conflict(
-                    conflict.mac,
-                    ip_address(conflict.address) if conflict.address is not None else None,
-                    conflict.count,
-                )
-                for conflict in counts.conflicts
-                if conflict.port == live.port
-            ),
+            conflicts=_conflicts_of(live.port, counts),
         )
 
     async def _count(self, ports: Iterable[int]) -> _Counts:
@@ -384,6 +404,18 @@ class Requests:
 
 def _seconds_since(monotonic_ns: int) -> int:
     return (time.monotonic_ns() - monotonic_ns) // 1_000_000_000
+
+
+def _conflicts_of(port: int, counts: _Counts) -> tuple[control.Conflict, ...]:
+    return tuple(
+        control.Conflict(
+            conflict.mac,
+            ip_address(conflict.address) if conflict.address is not None else None,
+            conflict.count,
+        )
+        for conflict in counts.conflicts
+        if conflict.port == port
+    )
 
 
 def _runs(ports: Iterable[int], longest: int) -> Iterable[range]:

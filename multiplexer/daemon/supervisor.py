@@ -23,13 +23,15 @@ import attrs
 
 from multiplexer.daemon import audit, channel, notify, process
 from multiplexer.daemon.admission import Admission, Refused
-from multiplexer.daemon.child import Child
+from multiplexer.daemon.child import Child, Descriptor
 from multiplexer.daemon.errands import REQUESTS, Errands, Request
 from multiplexer.daemon.fdstore import FdStore
+from multiplexer.daemon.host_ports import HostOrders, describe_host, log_host
 from multiplexer.daemon.privileges import Identity
 from multiplexer.daemon.restarts import RestartBudget, counted, may_take_over
 from multiplexer.daemon.rundir import RunDirectory
 from multiplexer.model import Config, port_of_uplink
+from multiplexer.uplinks.host_tap import HostTap, HostTaps
 from multiplexer.uplinks.nic import LinkWatch, NicUplink
 
 #: How long a process may take to end when it is asked to.
@@ -99,6 +101,7 @@ class Supervisor:
         run_directory: RunDirectory,
         listener: socket.socket,
         nics: Sequence[NicUplink],
+        hosts: HostTaps,
         links: LinkWatch,
         signals: socket.socket,
         log: audit.Log,
@@ -109,12 +112,16 @@ class Supervisor:
         self._roles = roles
         self._listener = listener
         self._nics = nics
+        self._hosts = hosts
+        self._host_orders = HostOrders(config)
         self._links = links
         self._signals = signals
         self._log = log
         self._notifier = notifier
         self._store = FdStore()
-        self._errands = Errands(Admission(config, _user_name), run_directory, self._store, nics)
+        self._errands = Errands(
+            Admission(config, _user_name), run_directory, self._store, nics, hosts
+        )
         self._budget = RestartBudget()
         self._restarts = channel.Restarts()
         self._requests = itertools.count(1)
@@ -189,6 +196,8 @@ class Supervisor:
                     self._describe_uplink(self._control, nic)
                 if self._engine is not None:
                     self._give_uplink(self._engine, nic, is_new=refresh.socket_is_new)
+        self._hosts.refresh()
+        self._tell_hosts()
 
     def _log_uplink(self, nic: NicUplink) -> None:
         name = f'uplink "{nic.name}"'
@@ -210,12 +219,34 @@ class Supervisor:
         order = channel.SetUplink(next(self._requests), port, nic.present, nic.up)
         self._say(engine, order, [nic.socket] if is_new and nic.socket is not None else [])
 
+    # The host's own ports
+
+    def _tell_hosts(self) -> None:
+        """Tell log, control and engine of those that have changed."""
+        for host in self._hosts.take_changes():
+            log_host(self._log, host)
+            if self._control is not None:
+                self._say(self._control, describe_host(host))
+            if self._engine is not None and self._control is not None and self._control.ready:
+                self._give_host(self._engine, host)
+
+    def _give_hosts(self) -> None:
+        """Tell the engine of all, now that control has told it of their networks."""
+        if self._engine is not None:
+            for host in self._hosts:
+                self._give_host(self._engine, host)
+
+    def _give_host(self, engine: Child, host: HostTap) -> None:
+        order, taps = self._host_orders.make(next(self._requests), host)
+        self._say(engine, order, taps)
+
     # Children
 
     def _start_children(self) -> None:
         """Start those that do not run, and tell them what there is."""
         if self._engine is None:
             self._engine = self._start_engine()
+            self._host_orders = HostOrders(self._config)
             for nic in self._nics:
                 self._give_uplink(self._engine, nic, is_new=True)
         if self._control is None:
@@ -224,6 +255,8 @@ class Supervisor:
             self._say(self._control, start)
             for nic in self._nics:
                 self._describe_uplink(self._control, nic)
+            for host in self._hosts:
+                self._say(self._control, describe_host(host))
             for stored in self._store:
                 self._say(self._control, channel.Inherited(stored.kept), stored.sockets)
 
@@ -290,7 +323,7 @@ class Supervisor:
         raise ChildFailed(why, engine_goes_on=self._engine is not None and child.ready)
 
     def _say(
-        self, child: Child, message: channel.Message, sockets: Sequence[socket.socket] = ()
+        self, child: Child, message: channel.Message, sockets: Sequence[Descriptor] = ()
     ) -> None:
         self._attempt(child, partial(child.say, message, sockets))
 
@@ -374,9 +407,12 @@ class Supervisor:
         assert self._control is not None
         if isinstance(message, REQUESTS):
             self._answer(self._control, message, fds)
+            self._tell_hosts()
         elif isinstance(message, channel.Ready):
             self._control.ready = True
             self._errands.end_unclaimed()
+            self._tell_hosts()
+            self._give_hosts()
         else:
             channel.close_all(fds)
             raise channel.SiblingError(f"{type(message).__name__} is not for the broker")

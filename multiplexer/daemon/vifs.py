@@ -27,7 +27,8 @@ from multiplexer.daemon.engine_client import EngineClient
 from multiplexer.daemon.holder import Holder, VifTaken
 from multiplexer.daemon.legacy import Settlement
 from multiplexer.daemon.state import State, StateError
-from multiplexer.model import FIRST_VIF_PORT, MAX_PORTS, MAX_VIFS, Config, Network, Vif
+from multiplexer.host_port import routes_to
+from multiplexer.model import FIRST_HOST_PORT, FIRST_VIF_PORT, MAX_VIFS, Config, Network, Vif
 from multiplexer.policy import compile_vif, memberships
 from pfinet_proto.attach import Binding, Goodbye, GoodbyeCode
 from pfinet_proto.values import VifName
@@ -302,6 +303,8 @@ class Vifs:
         undo.push_async_callback(
             self._engine.set_vif, live.port, vif.id, compile_vif(self._config, live.vif)
         )
+        undo.push_async_callback(self._reroute, vif, live.vif)
+        await self._reroute(live.vif, vif)
         if vif.mac != live.vif.mac:
             undo.push_async_callback(self._update_memberships, network.uplink)
             await self._update_memberships(network.uplink, {live.port: vif})
@@ -370,10 +373,12 @@ class Vifs:
         live = LiveVif(vif, port, bind(network, vif))
         async with contextlib.AsyncExitStack() as steps:
             steps.push_async_callback(self._update_memberships, network.uplink)
+            steps.push_async_callback(self._end_routes, live)
             self._by_port[live.port] = live
             steps.callback(self._by_port.pop, live.port)
             await self._engine.set_vif(live.port, vif.id, compile_vif(self._config, vif))
             steps.push_async_callback(self._engine.clear_vif, live.port)
+            await self._reroute(None, vif)
             listeners = await self._broker.open_vif_sockets(vif.id, vif.owner_uid, KINDS)
             for listener in listeners:
                 steps.enter_context(listener)
@@ -427,7 +432,7 @@ class Vifs:
         Raises:
             RequestFailed: if every one is taken.
         """
-        for port in range(FIRST_VIF_PORT, MAX_PORTS):
+        for port in range(FIRST_VIF_PORT, FIRST_HOST_PORT):
             if port not in self._by_port:
                 return port
         raise RequestFailed(f"there are {MAX_VIFS} vifs, and can be no more")
@@ -443,3 +448,19 @@ class Vifs:
         macs = memberships(self._config, vifs)
         if uplink is not None and uplink in macs:
             await self._broker.set_memberships(uplink, macs[uplink])
+
+    async def _reroute(self, before: Vif | None, after: Vif | None) -> None:
+        """Let the host reach *after* where it reached *before*, if it is in their network."""
+        vif = after or before
+        assert vif is not None
+        network = self._config.network(vif.network)
+        if network.host:
+            old = set() if before is None else set(routes_to(network, before))
+            new = set() if after is None else set(routes_to(network, after))
+            if new != old:
+                add, drop = new - old, old - new
+                await self._broker.change_host_routes(network.name, add=add, drop=drop)
+
+    async def _end_routes(self, live: LiveVif) -> None:
+        """Have the host reach no more what *live* is bound to by now."""
+        await self._reroute(live.vif, None)

@@ -193,6 +193,10 @@ class Engine:
         """Let frames flow between an uplink and a packet socket, which the loop then owns."""
         self.attach(port, generation, "packet", fd, _ALL_OFFLOADS, True)
 
+    def attach_tap(self, port: int, generation: int, fd: int) -> None:
+        """Let frames flow between a vif and a tap of ours, which the loop then owns."""
+        self.attach(port, generation, "tap", fd, _ALL_OFFLOADS, True)
+
     def set_up(self, port: int, up: bool) -> None:
         """Say whether frames may go to *port*: the state of an uplink's link."""
         lib.dp_table_set_up(self._table, port, up)

@@ -7,21 +7,23 @@ A row is 688 bytes, little-endian, without padding but the two bytes shown;
     mac[6], 2 zero bytes, u64 frames_per_s, bytes_per_s, broadcast_per_s, copies_per_s,
     16 of (ipv4[4], u8 length), 32 of (ipv6[16], u8 length), 8 of u16 ethertype
 
-What is not used is zero.  Flags are the roles of a vif: 1 router, 2 DHCP server.
+What is not used is zero.  Flags are the roles of a vif: 1 router, 2 DHCP server;
+8 is the host's own port.
 """
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network
 from types import MappingProxyType
 from typing import Final
 
 import attrs
 
-from pfinet_proto.values import IPNetwork, MacAddress
+from pfinet_proto.values import IPAddress, IPNetwork, MacAddress
 
 from ..binding import bound_prefixes
-from ..model import MAX_BOUND, MAX_ETHERTYPES, Config, Limits, Role, Vif, id_of_network
+from ..host_port import claims_of_host, limits_of, mac_of
+from ..model import MAX_BOUND, MAX_ETHERTYPES, Config, Limits, Network, Role, Vif, id_of_network
 
 VIF_ROW_LEN: Final = 688
 
@@ -33,6 +35,7 @@ _IPV4_LEN: Final = _IPV4.size * MAX_BOUND[4]
 _IPV6_LEN: Final = _IPV6.size * MAX_BOUND[6]
 
 _FLAG_OF: Final[Mapping[Role, int]] = MappingProxyType({Role.ROUTER: 1, Role.DHCP_SERVER: 2})
+_HOST: Final = 8
 
 assert _HEAD.size + _IPV4_LEN + _IPV6_LEN + _ETHERTYPES.size == VIF_ROW_LEN
 
@@ -58,7 +61,45 @@ def compile_vif(config: Config, vif: Vif) -> bytes:
         ValueError: if it is bound to more than a row holds.
     """
     network = config.network(vif.network)
-    prefixes = bound_prefixes(network, vif)
+    return _compile(
+        config,
+        network,
+        f"vif {vif.name}",
+        vif.mac,
+        sum(_FLAG_OF[role] for role in vif.trust.roles),
+        vif.limits.over(network.limits),
+        bound_prefixes(network, vif),
+        vif.trust.ethertypes,
+    )
+
+
+def compile_host(config: Config, network: Network, addresses: Iterable[IPAddress]) -> bytes:
+    """Return the row of the host's own port in *network*, where it has *addresses*.
+
+    Raises:
+        ValueError: if they are more than a row holds.
+    """
+    return _compile(
+        config,
+        network,
+        f"the host in {network.name}",
+        mac_of(network.name),
+        _HOST,
+        limits_of(network),
+        claims_of_host(network, addresses),
+    )
+
+
+def _compile(
+    config: Config,
+    network: Network,
+    who: str,
+    mac: MacAddress,
+    flags: int,
+    limits: Limits,
+    prefixes: Sequence[IPNetwork],
+    ethertypes: Sequence[int] = (),
+) -> bytes:
     ipv4 = [
         _IPV4.pack(prefix.network_address.packed, prefix.prefixlen)
         for prefix in prefixes
@@ -71,19 +112,17 @@ def compile_vif(config: Config, vif: Vif) -> bytes:
     ]
     if len(ipv4) > MAX_BOUND[4] or len(ipv6) > MAX_BOUND[6]:
         raise ValueError(
-            f"vif {vif.name} is bound to {len(ipv4)} IPv4 and {len(ipv6)} IPv6 prefixes,"
+            f"{who} is bound to {len(ipv4)} IPv4 and {len(ipv6)} IPv6 prefixes,"
             f" wanted at most {MAX_BOUND[4]} and {MAX_BOUND[6]}"
         )
-    limits = vif.limits.over(network.limits)
-    ethertypes = vif.trust.ethertypes
     head = _HEAD.pack(
         id_of_network(config, network.name),
         network.mtu,
-        sum(_FLAG_OF[role] for role in vif.trust.roles),
+        flags,
         len(ipv4),
         len(ipv6),
         len(ethertypes),
-        vif.mac.packed,
+        mac.packed,
         limits.frames_per_s,
         limits.bytes_per_s,
         limits.broadcast_per_s,

@@ -49,7 +49,9 @@ SO_ATTACH_FILTER: Final = 26
 SO_SNDBUFFORCE: Final = 32
 ETH_P_ALL: Final = 0x0003
 ARPHRD_ETHER: Final = 1
-RTMGRP_LINK: Final = 1
+RTMGRP_LINK: Final = 0x1
+RTMGRP_IPV4_IFADDR: Final = 0x10
+RTMGRP_IPV6_IFADDR: Final = 0x100
 
 # linux/sockios.h, linux/if.h
 SIOCGIFFLAGS: Final = 0x8913
@@ -298,13 +300,13 @@ class NicUplink:
 
 
 class LinkWatch:
-    """Becomes readable when any interface of this network namespace may have changed."""
+    """Becomes readable when an interface of this namespace, or an address, may have changed."""
 
     def __init__(self) -> None:
         self.socket = socket.socket(
             socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE
         )
-        self.socket.bind((0, RTMGRP_LINK))
+        self.socket.bind((0, RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR))
 
     def drain(self) -> None:
         """Throw away what has come; the caller then looks at its interfaces."""

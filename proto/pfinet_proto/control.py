@@ -40,6 +40,7 @@ __all__ = [
     "ErrorCode",
     "FrameDecoder",
     "Holder",
+    "HostPortInfo",
     "LimitsInfo",
     "Located",
     "NetworkInfo",
@@ -86,7 +87,7 @@ DEFAULT_CONTROL_PATH = "/run/multiplexer/control"
 #: A `vif.create` with every list at its longest is far below this.
 MAX_REQUEST_BYTES = 65536
 
-#: `vif.list` of every vif that the daemon may have (4032) is below this.
+#: `vif.list` of every vif that the daemon may have (3776) is below this.
 MAX_REPLY_BYTES = 16 * 1024 * 1024
 
 MAX_ADDRESSES = 64
@@ -146,6 +147,7 @@ class StatusInfo(Result):
     """What runs, and what it found the kernel able to do.
 
     *control_restarts* are those that no client noticed, *engine_restarts* the others.
+    *host_networks* are those whose vifs and the host reach each other.
     """
 
     version: str
@@ -159,6 +161,7 @@ class StatusInfo(Result):
     attached: int
     control_restarts: int = 0
     engine_restarts: int = 0
+    host_networks: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -196,8 +199,54 @@ class TrustInfo:
 
 
 @attrs.frozen
+class Counters:
+    """What passed and what was dropped, since the engine started.
+
+    For a vif, rx is what its stack sent and tx what it was given; for an
+    uplink, rx is what came from the wire.  *drops* counts frames by reason,
+    without the reasons that never occurred.
+    """
+
+    rx_frames: int
+    rx_bytes: int
+    tx_frames: int
+    tx_bytes: int
+    drops: Mapping[str, int]
+
+
+@attrs.frozen
+class Conflict:
+    """A foreign station that claimed one of the vif's addresses, *count* times."""
+
+    mac: MacAddress
+    address: IPAddress | None
+    count: int
+
+
+@attrs.frozen
+class HostPortInfo:
+    """The host's own port in a network: its interface there, and what goes on.
+
+    *addresses* are the host's in the network; *error* says what could not be done
+    for it.  For its counters the host's stack is that of a vif.
+    """
+
+    interface: str
+    mac: MacAddress
+    present: bool
+    up: bool
+    addresses: tuple[IPAddress, ...]
+    error: str | None
+    counters: Counters
+    conflicts: tuple[Conflict, ...]
+
+
+@attrs.frozen
 class NetworkInfo(Result):
-    """A network; *uplink_port* is false if nothing passes between it and the wire."""
+    """A network; *uplink_port* is false if nothing passes between it and the wire.
+
+    *host* is None where the host and the vifs do not reach each other.
+    """
 
     name: str
     mode: str
@@ -213,6 +262,7 @@ class NetworkInfo(Result):
     limits: LimitsInfo
     vifs: int
     link_local: str = "eui64"
+    host: HostPortInfo | None = None
 
 
 @attrs.frozen
@@ -220,22 +270,6 @@ class Networks(Result):
     """Every network, by name."""
 
     networks: tuple[NetworkInfo, ...]
-
-
-@attrs.frozen
-class Counters:
-    """What passed and what was dropped, since the engine started.
-
-    For a vif, rx is what its stack sent and tx what it was given; for an
-    uplink, rx is what came from the wire.  *drops* counts frames by reason,
-    without the reasons that never occurred.
-    """
-
-    rx_frames: int
-    rx_bytes: int
-    tx_frames: int
-    tx_bytes: int
-    drops: Mapping[str, int]
 
 
 @attrs.frozen
@@ -271,15 +305,6 @@ class Holder:
     transport: str
     offload: int
     since_s: int
-
-
-@attrs.frozen
-class Conflict:
-    """A foreign station that claimed one of the vif's addresses, *count* times."""
-
-    mac: MacAddress
-    address: IPAddress | None
-    count: int
 
 
 @attrs.frozen

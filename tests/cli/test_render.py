@@ -2,6 +2,7 @@
 
 import json
 from ipaddress import ip_address, ip_interface, ip_network
+from typing import Any
 
 import attrs
 import pytest
@@ -14,6 +15,7 @@ from pfinet_proto.control import (
     Counters,
     Deleted,
     Holder,
+    HostPortInfo,
     LimitsInfo,
     NetworkInfo,
     Networks,
@@ -70,6 +72,19 @@ LAN = NetworkInfo(
     limits=LimitsInfo(0, 0, 500, 50000),
     vifs=2,
 )
+REACHED = attrs.evolve(
+    LAN,
+    host=HostPortInfo(
+        interface="mx-lan",
+        mac=MacAddress.parse("52:54:00:00:00:99"),
+        present=True,
+        up=True,
+        addresses=(ip_address("10.77.0.2"), ip_address("fd77::2")),
+        error=None,
+        counters=Counters(7, 700, 5, 500, {"no_receiver": 1}),
+        conflicts=(Conflict(MacAddress.parse("02:00:00:00:00:66"), ip_address("10.77.0.2"), 5),),
+    ),
+)
 WIRE = UplinkInfo(
     name="wire",
     kind="nic",
@@ -93,6 +108,7 @@ RESULTS: tuple[Result, ...] = (
     STATUS,
     Networks((LAN,)),
     LAN,
+    REACHED,
     Uplinks((WIRE,)),
     WIRE,
     Vifs((VIF, QUIET)),
@@ -124,6 +140,46 @@ def test_a_vif_is_told_with_all_that_its_owner_asks_about() -> None:
         "FOREIGN MAC        CLAIMED   TIMES\n"
         "02:00:00:00:00:66  fd77::11      5\n"
     )
+
+
+def test_a_host_in_the_network_is_told_with_all_that_passed_and_did_not() -> None:
+    assert as_text(REACHED).endswith(
+        "host              up\n"
+        "host's interface  mx-lan, MAC 52:54:00:00:00:99\n"
+        "host's addresses  10.77.0.2\n"
+        "                  fd77::2\n"
+        "from the host     7 frames, 700 bytes\n"
+        "to the host       5 frames, 500 bytes\n"
+        "\n"
+        "DROPPED FOR  FRAMES\n"
+        "no_receiver       1\n"
+        "\n"
+        "FOREIGN MAC        CLAIMED    TIMES\n"
+        "02:00:00:00:00:66  10.77.0.2      5\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"present": False}, "missing"),
+        ({"up": False}, "down"),
+        ({"addresses": ()}, "has no address in this network, so it reaches no vif"),
+        ({"error": "route to 10.77.0.5/32: File exists"}, "route to 10.77.0.5/32: File exists"),
+    ],
+)
+def test_what_is_wrong_with_the_hosts_port_is_told(change: dict[str, Any], told: str) -> None:
+    assert REACHED.host is not None
+    shown = as_text(attrs.evolve(REACHED, host=attrs.evolve(REACHED.host, **change)))
+
+    assert f"host              {told}\n" in shown
+
+
+def test_a_host_that_reaches_no_vif_is_told_so() -> None:
+    assert "reaches no vif, and none reaches it (host = false)\n" in as_text(LAN)
+    assert "no vif, and none reaches it (no network has host = true)\n" in as_text(STATUS)
+    reached = attrs.evolve(STATUS, host_networks=("lan", "lab"))
+    assert "the vifs of lan, lab\n" in as_text(reached)
 
 
 def test_vifs_are_a_table() -> None:

@@ -1,10 +1,21 @@
 """What the broker grants to control, by the configuration."""
 
+from ipaddress import ip_network
+
 import pytest
 
 from multiplexer.daemon.admission import MAX_MEMBERS, Admission, Refused
-from multiplexer.daemon.channel import OpenVifSockets, SetMemberships
-from multiplexer.model import MAX_VIFS, Config, Daemon, StaticVif, Uplink, UplinkKind
+from multiplexer.daemon.channel import ChangeHostRoutes, OpenVifSockets, SetMemberships
+from multiplexer.model import (
+    MAX_VIFS,
+    Config,
+    Daemon,
+    Mode,
+    Network,
+    StaticVif,
+    Uplink,
+    UplinkKind,
+)
 from pfinet_proto.values import MacAddress, VifName
 
 ID = "0123456789abcdef" * 2
@@ -16,6 +27,10 @@ def admission() -> Admission:
     config = Config(
         daemon=Daemon(owner_uids=(range(1000, 2000),)),
         uplinks=(Uplink("lan", UplinkKind.NIC, "eth0"), Uplink("away", UplinkKind.NONE)),
+        networks=(
+            Network("office", Mode.SWITCH, None, (ip_network("10.0.1.0/24"),), host=True),
+            Network("lab", Mode.SWITCH, None, (ip_network("10.0.2.0/24"),)),
+        ),
         vifs=(StaticVif(VifName("web"), "www"), StaticVif(VifName("db"), "64055")),
     )
     return Admission(config, {33: "www", 34: "root"}.get)
@@ -84,3 +99,31 @@ def test_other_uplinks_groups_and_too_many_are_refused(
 ) -> None:
     with pytest.raises(Refused, match=why):
         admission.check_members(SetMemberships(1, uplink, macs))
+
+
+def test_the_host_may_have_routes_into_the_networks_that_it_is_in(admission: Admission) -> None:
+    request = ChangeHostRoutes(1, "office", ("10.0.1.5/32", "10.0.1.64/28"), ("10.0.1.6/32",))
+
+    assert admission.check_routes(request) == (
+        [ip_network("10.0.1.5/32"), ip_network("10.0.1.64/28")],
+        [ip_network("10.0.1.6/32")],
+    )
+
+
+@pytest.mark.parametrize(
+    ("network", "add", "drop", "why"),
+    [
+        ("lab", ("10.0.2.5/32",), (), "the host is not in network 'lab'"),
+        ("none", (), (), "the host is not in network 'none'"),
+        ("office", ("10.0.2.5/32",), (), "outside"),
+        ("office", ("0.0.0.0/0",), (), "outside"),
+        ("office", (), ("fd00::5/128",), "outside"),
+        ("office", ("10.0.1.5/24",), (), "host bits"),
+        ("office", ("via 10.0.1.1",), (), "route to"),
+    ],
+)
+def test_routes_elsewhere_are_refused(
+    admission: Admission, network: str, add: tuple[str, ...], drop: tuple[str, ...], why: str
+) -> None:
+    with pytest.raises(Refused, match=why):
+        admission.check_routes(ChangeHostRoutes(1, network, add, drop))

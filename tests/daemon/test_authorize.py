@@ -21,6 +21,7 @@ from multiplexer.daemon.authorize import (
     may_administer,
     may_use,
 )
+from multiplexer.host_port import mac_of
 from multiplexer.model import (
     MAX_VIFS,
     Config,
@@ -364,6 +365,14 @@ def test_a_mac_whose_link_local_address_is_the_hosts_is_refused() -> None:
     assert str(refused) == (
         "address fe80::ff:fe00:99, which stacks make of the MAC, is an address of the host"
     )
+
+
+def test_the_mac_of_the_host_in_the_network_is_no_vifs() -> None:
+    text = TEXT.replace("[network.lan]\n", "[network.lan]\nhost = true\n")
+    wanted = request(mac=mac_of("lan"))
+
+    with pytest.raises(Refused, match="is the host's in network"):
+        check_new_vif(parse_config(text, "m.toml"), (), wanted, ALICE, FACTS, ID)
 
 
 MAC_A = MacAddress.parse("02:00:00:00:00:0a")

@@ -1,7 +1,7 @@
 """Rows of the vif table: byte by byte, and back again."""
 
 import re
-from ipaddress import IPv6Network, ip_interface, ip_network
+from ipaddress import IPv6Network, ip_address, ip_interface, ip_network
 from pathlib import Path
 
 import attrs
@@ -11,8 +11,15 @@ from hypothesis import strategies as st
 
 from multiplexer import model
 from multiplexer.binding import bound_prefixes
+from multiplexer.host_port import mac_of
 from multiplexer.model import Config, Limits, Mode, Network, OwnLimits, Role, Trust, Vif
-from multiplexer.policy.ingress import VIF_ROW_LEN, VifRow, compile_vif, decode_vif
+from multiplexer.policy.ingress import (
+    VIF_ROW_LEN,
+    VifRow,
+    compile_host,
+    compile_vif,
+    decode_vif,
+)
 from pfinet_proto.values import MacAddress, VifName
 
 CORE = Path(__file__).parents[2] / "multiplexer" / "datapath" / "core"
@@ -205,3 +212,22 @@ def test_sizes_are_those_of_the_datapath(header: str, macro: str, value: int) ->
 
     assert found is not None
     assert int(found[1]) == value
+
+
+def test_the_hosts_own_row_is_bound_to_its_addresses_and_its_link_local_one() -> None:
+    network = attrs.evolve(LAN, host=True, limits=Limits(10, 20, 30, 40))
+    config = Config(networks=(ISLAND, network))
+
+    row = decode_vif(compile_host(config, network, (ip_address("10.0.1.2"),)))
+
+    assert row == VifRow(
+        network_id=1,
+        mtu=9000,
+        flags=8,
+        mac=mac_of("lan"),
+        limits=Limits(0, 0, 30, 40),
+        prefixes=(
+            ip_network("10.0.1.2/32"),
+            ip_network((mac_of("lan").link_local().packed, 128)),
+        ),
+    )

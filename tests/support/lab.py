@@ -393,6 +393,7 @@ class Lab:
         *,
         mode: str = "switch",
         mtu: int = 1500,
+        host: bool = False,
         extra: str = "",
     ) -> None:
         """Write a configuration where each vif in *owners* belongs to that uid.
@@ -400,8 +401,13 @@ class Lab:
         Their addresses are 10.77.0.11 and fd77::11, and so on in order.
         """
         text = CONFIG.format(
-            run_dir=self.run_dir, state_dir=self.root / "state", mode=mode, mtu=mtu
+            run_dir=self.run_dir,
+            state_dir=self.root / "state",
+            mode=mode,
+            mtu=mtu,
         )
+        if host:
+            text += "host = true\n"
         for number, (name, owner) in enumerate(owners.items(), start=11):
             text += VIF.format(name=name, owner=owner, number=number)
         self.config.write_text(text + extra)

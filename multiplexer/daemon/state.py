@@ -100,15 +100,11 @@ class State:
         if path.stat().st_size == 0:
             raise StateError(f"{path} is empty: damaged, and not touched")
         try:
-            connection = sqlite3.connect(
-                f"{path.absolute().as_uri()}?mode=rw",
-                uri=True,
-                timeout=LOCK_TIMEOUT_S,
-                isolation_level=None,
-                check_same_thread=False,
-            )
+            with contextlib.closing(_connect(path, "ro")) as connection:
+                _inspect(path, connection)
+            connection = _connect(path, "rw")
             try:
-                _prepare(path, connection)
+                _prepare(connection)
             except BaseException:
                 connection.close()
                 raise
@@ -311,12 +307,22 @@ def _create(path: Path) -> None:
         os.close(directory)
 
 
-def _prepare(path: Path, connection: sqlite3.Connection) -> None:
-    """Take the database for ourselves alone, and look whether it is whole."""
-    connection.row_factory = sqlite3.Row
-    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}",
+        uri=True,
+        timeout=LOCK_TIMEOUT_S,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+
+
+def _inspect(path: Path, connection: sqlite3.Connection) -> None:
+    """Look whether the database is ours, of this release or before, and whole.
+
+    The connection must be read-only: any other brings the file up to its log
+    when it is closed, and what is refused stays as it is.
+    """
     application_id = _pragma(connection, "application_id")
     if application_id != APPLICATION_ID:
         raise StateError(f"{path} is not a database of multiplexerd: damaged, and not touched")
@@ -329,6 +335,15 @@ def _prepare(path: Path, connection: sqlite3.Connection) -> None:
     found = _pragma(connection, "integrity_check")
     if found != "ok":
         raise StateError(f"{path}: damaged, and not touched: {found}")
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    """Take the database for ourselves alone, and bring it up to this release."""
+    connection.row_factory = sqlite3.Row
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    version = _pragma(connection, "user_version")
     for newer in range(version + 1, SCHEMA_VERSION + 1):
         connection.executescript(
             f"BEGIN IMMEDIATE; {UPGRADES[newer]} PRAGMA user_version = {newer}; COMMIT;"

@@ -1,10 +1,6 @@
 """The database: what it acknowledged is there, and what is not whole is left alone."""
 
-import os
-import signal
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from ipaddress import ip_interface, ip_network
@@ -107,37 +103,6 @@ def test_ids_and_macs_are_kept(path: Path) -> None:
         assert state.nic_macs() == {"wire": BOB.mac}
 
 
-KILLED = """
-import sys
-from pathlib import Path
-from tests.daemon.test_state import ALICE, State
-import attrs
-from pfinet_proto.values import VifName
-state = State.open(Path(sys.argv[1]))
-for number in range(1000):
-    vif = attrs.evolve(ALICE, id=f"{number:032x}", name=VifName.parse(f"v{number}"))
-    state.add(vif)
-    print(vif.name, flush=True)
-"""
-
-
-def test_what_was_acknowledged_survives_a_kill(path: Path) -> None:
-    search_path = os.pathsep.join(entry for entry in sys.path if entry)
-    with subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(path)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": search_path},
-    ) as process:
-        assert process.stdout is not None
-        acknowledged = [process.stdout.readline().strip() for _ in range(20)]
-        process.send_signal(signal.SIGKILL)
-
-    with opened(path) as state:
-        names = {str(vif.name) for vif in state.vifs()}
-    assert set(acknowledged) <= names
-
-
 def test_only_its_owner_can_read_it(path: Path) -> None:
     with opened(path) as state:
         state.add(ALICE)
@@ -204,6 +169,12 @@ def take_another_program(path: Path) -> None:
     change(path, "PRAGMA application_id = 7")
 
 
+def put_another_programs_there(path: Path) -> None:
+    """One without a write-ahead log, which opening ours as usual would give it."""
+    path.unlink()
+    change(path, "CREATE TABLE theirs (a)")
+
+
 def change(path: Path, statement: str) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(statement)
@@ -224,6 +195,7 @@ RUINS = [
         f"has schema version {SCHEMA_VERSION + 1}, wanted 1 to {SCHEMA_VERSION}",
     ),
     (take_another_program, "is not a database of multiplexerd"),
+    (put_another_programs_there, "is not a database of multiplexerd"),
 ]
 
 
@@ -243,6 +215,38 @@ def test_damage_is_refused_and_left_as_it_is(
     assert message in str(caught.value)
     assert str(path) in str(caught.value)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("ruin", "message"),
+    [(ruin, message) for ruin, message in RUINS if ruin in (ruin_header, ruin_by_cutting)],
+    ids=["header", "cut"],
+)
+def test_damage_with_a_log_is_refused_and_both_are_left_as_they_are(
+    path: Path, tmp_path: Path, ruin: Callable[[Path], None], message: str
+) -> None:
+    """After a crash there always is a log, which closing the database would write into it."""
+    with opened(path) as state:
+        for number in range(20):
+            name = VifName.parse(f"v{number}")
+            mac = MacAddress(b"\x52\x54" + number.to_bytes(4, "big"))
+            state.add(attrs.evolve(ALICE, id=f"{number:032x}", name=name, mac=mac))
+    with opened(path) as state:
+        state.add(BOB)
+        log = path.with_name("state.db-wal").read_bytes()
+        crashed = tmp_path / "crashed" / "state.db"
+        crashed.parent.mkdir()
+        crashed.write_bytes(path.read_bytes())
+        crashed.with_name("state.db-wal").write_bytes(log)
+    ruin(crashed)
+    before = crashed.read_bytes()
+
+    with pytest.raises(StateError, match=message):
+        State.open(crashed)
+
+    assert log
+    assert crashed.read_bytes() == before
+    assert crashed.with_name("state.db-wal").read_bytes() == log
 
 
 def test_a_log_without_its_database_is_refused(path: Path) -> None:

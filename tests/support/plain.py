@@ -9,7 +9,7 @@ import os
 import select
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Self
@@ -68,11 +68,26 @@ def ask(path: Path, op: str, uid: int = 0, **arguments: Any) -> Any:
     Raises:
         Refused: if the answer is an error.
     """
-    request = json.dumps({"v": 1, "id": 1, "op": op, "args": arguments}).encode()
     with connected(path, uid) as sock:
-        sock.sendall(LENGTH.pack(len(request)) + request)
-        (length,) = LENGTH.unpack(receive_exactly(sock, LENGTH.size))
-        reply = json.loads(receive_exactly(sock, length))
+        send_request(sock, op, arguments)
+        return receive_result(sock)
+
+
+def send_request(sock: socket.socket, op: str, arguments: Mapping[str, Any]) -> None:
+    """Send one request of the control socket."""
+    request = json.dumps({"v": 1, "id": 1, "op": op, "args": arguments}).encode()
+    sock.sendall(LENGTH.pack(len(request)) + request)
+
+
+def receive_result(sock: socket.socket) -> Any:
+    """Return the daemon's answer to a request.
+
+    Raises:
+        Refused: if the answer is an error.
+        EOFError: if the connection ends before.
+    """
+    (length,) = LENGTH.unpack(receive_exactly(sock, LENGTH.size))
+    reply = json.loads(receive_exactly(sock, length))
     if not reply["ok"]:
         raise Refused(f"{reply['error']['code']}: {reply['error']['message']}")
     return reply["result"]

@@ -22,6 +22,7 @@ from tests.reference import Network, Vif
 A, B, C = 64, 65, 66
 OFFLOAD_ALL = 15
 STOP = 1
+SO_SNDBUFFORCE = 32
 
 
 def mac_of(port: int) -> bytes:
@@ -216,6 +217,43 @@ def test_a_receiver_that_never_reads_loses_whole_frames_and_costs_nobody(bench: 
         bench.turn()
     dropped = bench.drops(B)["queue_full"]
     assert got == frame * (sent - dropped)
+
+
+def fill(client: socket.socket, sent: bytes) -> None:
+    """Write *sent* over and over, until the socket holds 3 MiB or takes no more."""
+    client.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, 8 << 20)
+    for _ in range((3 << 20) // len(sent)):
+        try:
+            client.send(sent)
+        except BlockingIOError:
+            return
+
+
+def test_a_flood_of_short_frames_gets_no_more_of_a_turn_than_its_part(bench: Bench) -> None:
+    """A frame costs by its number: a megabyte of short ones would keep the others waiting.
+
+    What a client's frames are like shows in its first turn.
+    """
+    bench.clients[A].send(record(frame_from(A, mac_of(B))))
+    bench.turn()
+    fill(bench.clients[A], record(frame_from(A, mac_of(B))) * 1000)
+    judged = []
+    for _ in range(4):
+        before = bench.engine.counters(A).rx_frames
+        bench.turn()
+        judged.append(bench.engine.counters(A).rx_frames - before)
+
+    assert all(900 <= frames <= 1400 for frames in judged)
+
+
+def test_long_frames_are_read_by_the_megabyte(bench: Bench) -> None:
+    sent = record(frame_from(A, mac_of(B), bytes(1400)))
+    fill(bench.clients[A], sent * 100)
+    bench.turn()
+    before = bench.engine.counters(A).rx_frames
+    bench.turn()
+
+    assert bench.engine.counters(A).rx_frames - before >= 700
 
 
 def test_a_stale_detach_does_not_end_a_newer_attachment(bench: Bench) -> None:

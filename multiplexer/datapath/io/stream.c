@@ -4,8 +4,8 @@
  *
  * Each record is a 32-bit length and a frame, with a virtio_net_hdr between them
  * where that was negotiated (proto/SPEC.md).  One recv() takes up to a megabyte
- * of records; what follows the last whole one waits in the port's own small
- * buffer.
+ * of records, and of short ones about a thousand; what follows the last whole one
+ * waits in the port's own small buffer.
  *
  * Sending is lazy.  As long as the records that go to one peer stand side by
  * side in the reader's buffer, nothing is copied: they are a run, and flush
@@ -25,10 +25,15 @@
 #include "loop.h"
 #include "queue.h"
 
+/* A turn's budget; a read below the minimum would cost more than what it reads. */
+#define FRAMES_PER_TURN 1024u
+#define MIN_READ_LEN (64u * 1024)
+
 struct stream {
 	struct dp_queue queue; /* first, so that it begins with a page */
 	const uint8_t *run;    /* in the loop's buffer; NULL: no run */
 	size_t run_len;
+	size_t read_len;       /* of the next turn */
 	size_t partial_len;
 	uint8_t partial[DP_MAX_RECORD];
 };
@@ -45,6 +50,7 @@ static int stream_open(struct dp_loop *loop, struct dp_io_port *port)
 	if (memory == MAP_FAILED)
 		return -errno;
 	port->state = memory;
+	((struct stream *)memory)->read_len = DP_READ_LEN;
 	return 0;
 }
 
@@ -69,15 +75,27 @@ static void deliver_record(struct dp_loop *loop, struct dp_io_port *port, uint8_
 	dp_deliver(loop, port, &rx);
 }
 
+/*
+ * How much to read in the next turn, after one of @n records in @len bytes.  What a
+ * frame costs goes by its number more than by its length, so a flood of short ones
+ * would take ten times as long for a megabyte as a neighbour's segments.
+ */
+static size_t next_read_len(size_t len, size_t n)
+{
+	size_t wanted = n ? len / n * FRAMES_PER_TURN : DP_READ_LEN;
+
+	return wanted < MIN_READ_LEN ? MIN_READ_LEN : wanted < DP_READ_LEN ? wanted : DP_READ_LEN;
+}
+
 static int stream_receive(struct dp_loop *loop, struct dp_io_port *port, uint32_t events)
 {
 	struct stream *s = port->state;
 	size_t head = port->vnet ? DP_VNET_LEN : 0;
-	size_t at = 0, have = s->partial_len;
+	size_t at = 0, n = 0, have = s->partial_len;
 	ssize_t got;
 
 	(void)events;
-	got = recv(port->fd, loop->buffer + have, DP_READ_LEN, MSG_DONTWAIT);
+	got = recv(port->fd, loop->buffer + have, s->read_len, MSG_DONTWAIT);
 	if (got == 0)
 		return -ECONNRESET;
 	if (got < 0)
@@ -96,7 +114,9 @@ static int stream_receive(struct dp_loop *loop, struct dp_io_port *port, uint32_
 			break;
 		deliver_record(loop, port, loop->buffer + at + offset, len);
 		at += offset + len;
+		n++;
 	}
+	s->read_len = next_read_len(at, n);
 	s->partial_len = have - at;
 	memcpy(s->partial, loop->buffer + at, s->partial_len);
 	return 0;

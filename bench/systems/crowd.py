@@ -18,6 +18,7 @@ from tests.support.plain import LENGTH, connected
 from tests.support.waiting import eventually
 
 from ..frames import IPV4, HostAddress, udp_frame
+from .multiplexer import nobody_on
 from .system import RawEnd, System
 
 FIRST_UID: Final = 30000
@@ -90,10 +91,7 @@ class Crowd:
     def leave(self, member: Member) -> None:
         """End the attachment of *member*, so that another client can have the vif."""
         self.clients.pop(member.name).close()
-        eventually(
-            lambda: self.lab.query("vif", "show", member.name)["attached"] is None,
-            f"{member.name} is free",
-        )
+        eventually(nobody_on(self.lab, member.name), f"{member.name} is free")
 
     @contextmanager
     def as_system(self) -> Iterator[System]:
@@ -105,7 +103,13 @@ class Crowd:
             RawEnd(self.lab.host, f"stream:{member.stream}:{member.uid}", member.address)
             for member in pair
         )
-        yield System("multiplexer_stream", (first, second), None, IPV4, self.frames_checked)
+        yield System(
+            "multiplexer_stream",
+            raw=(first, second),
+            ethertype=IPV4,
+            checked=self.frames_checked,
+            is_free=nobody_on(self.lab, *(member.name for member in pair)),
+        )
 
 
 @contextmanager

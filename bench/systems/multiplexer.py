@@ -26,6 +26,15 @@ def checked_by(lab: Lab, *vifs: str) -> Callable[[], int]:
     return read
 
 
+def nobody_on(lab: Lab, *vifs: str) -> Callable[[], bool]:
+    """Return what returns whether no client is attached to *vifs*."""
+
+    def read() -> bool:
+        return all(lab.query("vif", "show", vif)["attached"] is None for vif in vifs)
+
+    return read
+
+
 def address_of(vif: str) -> str:
     return f"10.77.0.{FIRST_ADDRESS + list(OWNERS).index(vif)}"
 
@@ -45,6 +54,7 @@ def multiplexer_stream(lab: Lab, _traffic: Traffic) -> Iterator[System]:
         raw=(stream_end(lab, "raw0"), stream_end(lab, "raw1")),
         ethertype=IPV4,
         checked=checked_by(lab, "raw0", "raw1"),
+        is_free=nobody_on(lab, "raw0", "raw1"),
     )
 
 

@@ -32,7 +32,8 @@ class System:
     """One of the contenders, running.
 
     *checked* returns how many frames the system's own counters say that it
-    checked so far; None: it does not check.
+    checked so far; None: it does not check.  *is_free* returns whether the raw
+    ends can be opened: the last program's may not be closed yet.
     """
 
     name: str
@@ -40,3 +41,4 @@ class System:
     stacks: tuple[StackEnd, StackEnd] | None = None
     ethertype: int = EXPERIMENTAL
     checked: Callable[[], int] | None = None
+    is_free: Callable[[], bool] = lambda: True

@@ -15,6 +15,7 @@ from typing import Final
 
 from tests.support.lab import Lab
 from tests.support.plain import connected
+from tests.support.waiting import eventually
 
 from ..frames import udp_frame
 from ..report import AT_1_GBIT, AT_FULL_SPEED, Sample, beside
@@ -56,7 +57,9 @@ def hostile(work: str) -> Iterator[Sample]:
 
 
 def pair(system: System) -> tuple[RawEnd, RawEnd]:
+    """Return the raw ends of *system* when nobody is on them any more."""
     assert system.raw is not None
+    eventually(system.is_free, f"the ends of {system.name} are free")
     return system.raw
 
 

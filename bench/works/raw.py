@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from functools import partial
 
+from tests.support.waiting import eventually
+
 from ..frames import udp_frame
 from ..lineup import Lineup
 from ..report import MICROSECONDS, RATE, Sample
@@ -27,6 +29,7 @@ def million_per_s(traffic: Traffic, system: System, size: int) -> Found:
     assert system.raw is not None
     source, target = system.raw
     frame = udp_frame(source.address, target.address, size, system.ethertype)
+    eventually(system.is_free, f"the ends of {system.name} are free")
     counted = traffic.count(source, target, frame, SECONDS)
     return Found(counted.frames / counted.seconds / 1e6, counted.frames)
 
@@ -44,4 +47,5 @@ def answer_us(traffic: Traffic, system: System) -> Found:
     source, target = system.raw
     question = udp_frame(source.address, target.address, RTT_SIZE, system.ethertype)
     answer = udp_frame(target.address, source.address, RTT_SIZE, system.ethertype)
+    eventually(system.is_free, f"the ends of {system.name} are free")
     return Found(traffic.rtt_us((source, source.what), (target, target.what), (question, answer)))

@@ -34,6 +34,8 @@ def vif_page(vif: VifInfo, located: Located | None = None) -> str:
         ("dropped", _columns(_drops(counters.drops.items())) or "nothing"),
         ("conflicts", "\n".join(map(_conflict, vif.conflicts)) or "none"),
     ]
+    if vif.claimed:
+        rows.append(("claimed", "\n".join(map(str, vif.claimed))))
     if located is not None:
         rows.append(("sockets", "\n".join(map(located.path, located.kinds))))
     return "\n".join(_labelled(label, text) for label, text in rows)

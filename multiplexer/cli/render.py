@@ -294,6 +294,7 @@ def _vif(vif: control.VifInfo) -> Iterable[Section]:
             ("made", _maker(vif)),
             *(_limits(vif.limits) if vif.limits is not None else ()),
             *_trust(vif.trust),
+            *([("claimed", _lines(vif.claimed))] if vif.claimed else []),
             ("held by", _holder(vif.attached)),
             *_traffic(vif.counters, "from its stack", "to its stack"),
         )

@@ -373,6 +373,14 @@ class Conflict:
 
 
 @attrs.frozen
+class Claimed:
+    """A link-local address that the vif of *port* has taken by first come."""
+
+    port: int
+    address: str
+
+
+@attrs.frozen
 class CountersReply:
     """One row for each port: frames and bytes in, frames and bytes out, drops.
 
@@ -384,6 +392,7 @@ class CountersReply:
     first: int
     rows: tuple[tuple[int, ...], ...]
     conflicts: tuple[Conflict, ...]
+    claimed: tuple[Claimed, ...] = ()
 
 
 @attrs.frozen

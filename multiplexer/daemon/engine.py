@@ -197,6 +197,7 @@ class EngineProcess:
         ports = range(message.first, min(message.first + message.count, MAX_PORTS))
         rows = []
         conflicts = []
+        claimed = []
         for port in ports:
             count = self._engine.counters(port)
             rows.append(
@@ -213,7 +214,13 @@ class EngineProcess:
                         conflict.count,
                     )
                 )
-        return channel.CountersReply(message.request, message.first, tuple(rows), tuple(conflicts))
+            claimed += [
+                channel.Claimed(port, socket.inet_ntop(socket.AF_INET6, address))
+                for address in self._engine.claimed(port)
+            ]
+        return channel.CountersReply(
+            message.request, message.first, tuple(rows), tuple(conflicts), tuple(claimed)
+        )
 
 
 def main(boot: EngineBoot) -> None:

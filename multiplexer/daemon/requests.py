@@ -71,6 +71,7 @@ class _Counts:
 
     rows: Mapping[int, Sequence[int]]
     conflicts: Sequence[channel.Conflict]
+    claimed: Sequence[channel.Claimed]
 
 
 class Requests:
@@ -389,17 +390,24 @@ class Requests:
             attached=attached,
             counters=read_row(counts.rows[live.port], self._about.verdicts),
             conflicts=_conflicts_of(live.port, counts),
+            claimed=tuple(
+                ip_address(claimed.address)
+                for claimed in counts.claimed
+                if claimed.port == live.port
+            ),
         )
 
     async def _count(self, ports: Iterable[int]) -> _Counts:
         """Return the counters of *ports*, and of no others: the engine stops for each."""
         rows: dict[int, Sequence[int]] = {}
         conflicts: list[channel.Conflict] = []
+        claimed: list[channel.Claimed] = []
         for run in _runs(ports, COUNTERS_AT_ONCE):
             reply = await self._engine.read_counters(run.start, len(run))
             rows.update(zip(run, reply.rows, strict=True))
             conflicts.extend(reply.conflicts)
-        return _Counts(rows, conflicts)
+            claimed.extend(reply.claimed)
+        return _Counts(rows, conflicts, claimed)
 
 
 def _seconds_since(monotonic_ns: int) -> int:

@@ -19,6 +19,7 @@ HEADERS = [
     "core/index.h",
     "core/limit.h",
     "core/table.h",
+    "core/claim.h",
     "core/ingress.h",
     "core/forward.h",
     "io/loop.h",

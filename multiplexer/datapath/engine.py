@@ -216,6 +216,11 @@ class Engine:
         length = 4 if conflict.family == 4 else 16
         return PortConflict(bytes(conflict.mac), bytes(conflict.addr[0:length]), conflict.count)
 
+    def claimed(self, port: int) -> tuple[bytes, ...]:
+        """Return the addresses, 16 bytes each, that *port* has claimed by first come."""
+        bind = self._row(port).bind
+        return tuple(bytes(claim.prefix.addr) for claim in bind.claims[0 : bind.n_claims])
+
     def trace(self, port: int, frame: bytes) -> Traced:
         """Return what would become of *frame* if the vif of *port* sent it now.
 

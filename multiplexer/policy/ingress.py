@@ -8,7 +8,7 @@ A row is 688 bytes, little-endian, without padding but the two bytes shown;
     16 of (ipv4[4], u8 length), 32 of (ipv6[16], u8 length), 8 of u16 ethertype
 
 What is not used is zero.  Flags are the roles of a vif: 1 router, 2 DHCP server;
-8 is the host's own port.
+8 is the host's own port, and 16 where it may claim link-local addresses by first come.
 """
 
 import struct
@@ -23,7 +23,18 @@ from pfinet_proto.values import IPAddress, IPNetwork, MacAddress
 
 from ..binding import bound_prefixes
 from ..host_port import claims_of_host, limits_of, mac_of
-from ..model import MAX_BOUND, MAX_ETHERTYPES, Config, Limits, Network, Role, Vif, id_of_network
+from ..model import (
+    MAX_BOUND,
+    MAX_ETHERTYPES,
+    Config,
+    Limits,
+    LinkLocal,
+    Network,
+    Role,
+    Trust,
+    Vif,
+    id_of_network,
+)
 
 VIF_ROW_LEN: Final = 688
 
@@ -36,6 +47,7 @@ _IPV6_LEN: Final = _IPV6.size * MAX_BOUND[6]
 
 _FLAG_OF: Final[Mapping[Role, int]] = MappingProxyType({Role.ROUTER: 1, Role.DHCP_SERVER: 2})
 _HOST: Final = 8
+_FIRST_COME: Final = 16
 
 assert _HEAD.size + _IPV4_LEN + _IPV6_LEN + _ETHERTYPES.size == VIF_ROW_LEN
 
@@ -66,7 +78,7 @@ def compile_vif(config: Config, vif: Vif) -> bytes:
         network,
         f"vif {vif.name}",
         vif.mac,
-        sum(_FLAG_OF[role] for role in vif.trust.roles),
+        _flags(network, vif.trust),
         vif.limits.over(network.limits),
         bound_prefixes(network, vif),
         vif.trust.ethertypes,
@@ -136,6 +148,12 @@ def _compile(
             _ETHERTYPES.pack(*ethertypes, *[0] * (MAX_ETHERTYPES - len(ethertypes))),
         ]
     )
+
+
+def _flags(network: Network, trust: Trust) -> int:
+    link_local = trust.link_local or network.link_local
+    flags = sum(_FLAG_OF[role] for role in trust.roles)
+    return flags | (_FIRST_COME if link_local is LinkLocal.FIRST_COME else 0)
 
 
 def decode_vif(row: bytes) -> VifRow:

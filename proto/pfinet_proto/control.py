@@ -314,7 +314,8 @@ class VifInfo(Result):
     *source* is `static` (from the configuration file) or `dynamic` (created
     on request).  *limits* are those that hold, its own and its network's; None
     if an older daemon does not tell.  *grant* is the one by which its owner made it;
-    an *ephemeral* vif goes soon after its client.
+    an *ephemeral* vif goes soon after its client.  *claimed* are the link-local
+    addresses that its stack took by first come.
     """
 
     name: VifName
@@ -333,6 +334,7 @@ class VifInfo(Result):
     trust: TrustInfo = TrustInfo()
     grant: str | None = None
     ephemeral: bool = False
+    claimed: tuple[IPAddress, ...] = ()
 
 
 @attrs.frozen

@@ -231,6 +231,7 @@ class FakeEngine(Sibling):
         self.ports: dict[int, channel.Port] = {}
         self.rows: dict[int, tuple[int, ...]] = {}
         self.conflicts: tuple[channel.Conflict, ...] = ()
+        self.claimed: tuple[channel.Claimed, ...] = ()
 
     async def answer(self, message: channel.Message, fds: list[int]) -> None:
         if isinstance(message, channel.ReadCounters):
@@ -238,7 +239,10 @@ class FakeEngine(Sibling):
             nothing = (0,) * (4 + len(VERDICTS))
             rows = tuple(self.rows.get(port, nothing) for port in ports)
             conflicts = tuple(found for found in self.conflicts if found.port in ports)
-            reply = channel.CountersReply(message.request, message.first, rows, conflicts)
+            claimed = tuple(found for found in self.claimed if found.port in ports)
+            reply = channel.CountersReply(
+                message.request, message.first, rows, conflicts, claimed
+            )
             await channel_trio.send(self.sock, reply)
             return
         if isinstance(message, channel.ReadPorts):

@@ -71,7 +71,11 @@ ONE_OF_EACH: list[channel.Message] = [
     channel.Detach(11, 64, 3),
     channel.ReadCounters(12, 64, 32),
     channel.CountersReply(
-        12, 64, ((1, 2, 3, 4, 0), (2**64 - 1, 0, 0, 0, 9)), (channel.Conflict(64, MAC, None, 1),)
+        12,
+        64,
+        ((1, 2, 3, 4, 0), (2**64 - 1, 0, 0, 0, 9)),
+        (channel.Conflict(64, MAC, None, 1),),
+        (channel.Claimed(64, "fe80::a1b2:c3d4:e5f6:7"),),
     ),
     channel.Detached(64, 3, "closed by the client"),
     channel.Ack(13, None),

@@ -336,6 +336,7 @@ async def test_counters_conflicts_and_holder_are_shown(place: Place) -> None:
         drops[0], drops[VERDICTS.index("src_mac")] = 90, 7
         daemon.engine.rows[port] = (1, 2, 3, 4, *drops)
         daemon.engine.conflicts = (channel.Conflict(port, stranger, "fd77::11", 5),)
+        daemon.engine.claimed = (channel.Claimed(port, "fe80::a1b2:c3d4:e5f6:7"),)
         async with daemon.attacher("one", ALICE) as client:
             _, data = await client.attach()
             shown = await daemon.ask(VifShow(ONE.name), ALICE)
@@ -347,6 +348,8 @@ async def test_counters_conflicts_and_holder_are_shown(place: Place) -> None:
         assert (counters.tx_frames, counters.tx_bytes) == (3, 4)
         assert counters.drops == {"src_mac": 7}
         assert shown.conflicts == (Conflict(stranger, ip_address("fd77::11"), 5),)
+        assert shown.claimed == (ip_address("fe80::a1b2:c3d4:e5f6:7"),)
+        assert (await daemon.ask(VifShow(TWO.name))).claimed == ()
         assert shown.attached is not None
         assert shown.attached == Holder(ALICE, shown.attached.pid, "stream", 1, 0)
         assert (status.vifs, status.attached) == (2, 1)

@@ -47,6 +47,7 @@ def vif_row(vif: Vif, mtu: int) -> bytes:
         | lib.DP_VIF_DHCP_SERVER * vif.dhcp_server
         | lib.DP_VIF_ANY_ETHERTYPE * vif.any_ethertype
         | lib.DP_VIF_HOST * vif.host
+        | lib.DP_VIF_FIRST_COME * vif.first_come
     )
     return VIF_ROW.pack(
         *(vif.network, mtu, flags, len(ipv4), len(ipv6), len(ethertypes), vif.mac),

@@ -58,6 +58,9 @@ PERSONAS: Final = (
 )
 STRANGER: Final = persona(99)
 
+STABLE: Final = "fe80::a1b2:c3d4:e5f6:7001"
+"""A link-local address as RFC 7217 makes them."""
+
 
 def mostly(usual: T, *others: T) -> SearchStrategy[T]:
     """Draw *usual* in six of seven cases, else one of *others*."""
@@ -104,7 +107,7 @@ def vifs_of(draw: DrawFn, owner: Persona, port: int, network: Network) -> Vif:
     """Draw roles and limits of a vif with a persona's binding."""
     texts = (owner.ipv4, owner.ipv6, owner.link_local, *owner.prefixes)
     special = (("router",), ("dhcp_server",), ("any_ethertype",), ("vpn",), ("host",))
-    roles = draw(mostly((), *special))
+    roles = draw(mostly((), *special, ("first_come",)))
     return Vif(
         port=port,
         network=network.id,
@@ -115,6 +118,7 @@ def vifs_of(draw: DrawFn, owner: Persona, port: int, network: Network) -> Vif:
         dhcp_server="dhcp_server" in roles,
         any_ethertype="any_ethertype" in roles,
         host="host" in roles,
+        first_come="first_come" in roles,
         limits=draw(st.sampled_from(LIMITS)),
         up=draw(mostly(True, False)),
     )
@@ -275,7 +279,10 @@ def neighbour_messages(draw: DrawFn, scene: Scene) -> Upper:
         )
     )
     target = draw(
-        mostly(scene.me.ipv6, scene.you.ipv6, scene.other.link_local, "fd00:5::7", "fd00::77")
+        mostly(
+            *(scene.me.ipv6, scene.you.ipv6, scene.other.link_local),
+            *("fd00:5::7", "fd00::77", STABLE),
+        )
     )
     kind = draw(st.sampled_from(NEIGHBOUR_TYPES))
     if kind == 135:

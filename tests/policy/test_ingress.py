@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 from multiplexer import model
 from multiplexer.binding import bound_prefixes
 from multiplexer.host_port import mac_of
-from multiplexer.model import Config, Limits, Mode, Network, OwnLimits, Role, Trust, Vif
+from multiplexer.model import (
+    Config,
+    Limits,
+    LinkLocal,
+    Mode,
+    Network,
+    OwnLimits,
+    Role,
+    Trust,
+    Vif,
+)
 from multiplexer.policy.ingress import (
     VIF_ROW_LEN,
     VifRow,
@@ -172,6 +182,24 @@ def test_a_row_that_counts_more_than_it_holds_is_not_read(offset: int, count: in
         decode_vif(bytes(row))
 
 
+@pytest.mark.parametrize(
+    ("of_network", "own", "flags"),
+    [
+        (LinkLocal.EUI64, None, 0),
+        (LinkLocal.FIRST_COME, None, 16),
+        (LinkLocal.EUI64, LinkLocal.FIRST_COME, 16),
+        (LinkLocal.FIRST_COME, LinkLocal.EUI64, 0),
+    ],
+)
+def test_a_vif_may_claim_what_its_own_word_or_else_its_networks_says(
+    of_network: LinkLocal, own: LinkLocal | None, flags: int
+) -> None:
+    config = attrs.evolve(CONFIG, networks=(attrs.evolve(LAN, link_local=of_network),))
+    vif = attrs.evolve(VIF, trust=attrs.evolve(VIF.trust, link_local=own))
+
+    assert decode_vif(compile_vif(config, vif)).flags == flags
+
+
 @given(
     st.binary(min_size=6, max_size=6).map(MacAddress),
     st.lists(st.ip_addresses(v=4), max_size=16, unique=True),
@@ -205,6 +233,7 @@ def test_any_binding_reads_back_as_it_was(
         ("table.h", "DP_MAX_IPV4", model.MAX_BOUND[4]),
         ("table.h", "DP_MAX_IPV6", model.MAX_BOUND[6]),
         ("limit.h", "DP_MAX_RATE", model.MAX_RATE),
+        ("table.h", "DP_MAX_ETHERTYPES", model.MAX_ETHERTYPES),
     ],
 )
 def test_sizes_are_those_of_the_datapath(header: str, macro: str, value: int) -> None:

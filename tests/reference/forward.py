@@ -4,7 +4,7 @@ from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from . import ingress
 from . import packet as wire
@@ -12,9 +12,12 @@ from .ingress import Case
 from .limit import TokenBucket
 from .packet import Arp, Frame
 from .reasons import Reason
-from .world import IPAddress, Network, Vif, World
+from .world import Claim, IPAddress, Network, Vif, World
 
 MAX_FRAME_LEN: Final = 14 + 40 + 65535
+
+MAX_CLAIMS: Final = 4
+CLAIM_WAIT_NS: Final = 500_000_000
 
 
 class Route(Enum):
@@ -91,7 +94,7 @@ class Buckets:
 
 
 class Reference:
-    """The datapath's decisions for one world.  Only token buckets change."""
+    """The datapath's decisions for one world.  Only token buckets and claims change."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -99,12 +102,19 @@ class Reference:
 
     def from_vif(self, port: int, frame: Frame, now_ns: int) -> Decision:
         """Judge a frame that the vif at *port* sent."""
+        self._ripen(self.world.vif(port), now_ns)
         vif = self.world.vif(port)
         network = self.world.network(vif.network)
         reason = ingress.reason_to_drop(Case(vif, network.mtu, frame))
+        claimed = ingress.newly_claimed(vif, frame)
+        if reason is None and claimed is not None and not self._may_claim(vif, network, claimed):
+            reason = Reason.ND_SPOOF
         if reason is not None:
             return drop(reason)
-        decision = self._route_from_vif(vif, network, frame)
+        if claimed is not None:
+            decision = to_all(network)
+        else:
+            decision = self._route_from_vif(vif, network, frame)
         segments = ingress.segments(frame)
         over = self._buckets[port].charge(
             now_ns,
@@ -113,7 +123,36 @@ class Reference:
             broadcasts=1 if frame.is_to_group else 0,
             copies=segments * self._copies(vif, network, frame, decision),
         )
-        return decision if over is None else drop(over)
+        if over is not None:
+            return drop(over)
+        if claimed is not None and claimed not in [claim.address for claim in vif.claims]:
+            claim = Claim(address=claimed, since_ns=now_ns)
+            self._set_claims(vif, (*vif.claims, claim))
+        return decision
+
+    def _may_claim(self, vif: Vif, network: Network, address: IPv6Address) -> bool:
+        holder = self.world.holder_of(network, address)
+        return holder == vif if holder is not None else len(vif.claims) < MAX_CLAIMS
+
+    def _ripen(self, vif: Vif, now_ns: int) -> None:
+        self._set_claims(
+            vif,
+            tuple(
+                evolve(claim, firm=claim.firm or now_ns - claim.since_ns >= CLAIM_WAIT_NS)
+                for claim in vif.claims
+            ),
+        )
+
+    def _yields(self, vif: Vif, address: IPAddress) -> bool:
+        """End a claim of *address* that is not firm, and return whether there was one."""
+        kept = tuple(claim for claim in vif.claims if claim.firm or claim.address != address)
+        self._set_claims(vif, kept)
+        return kept != vif.claims
+
+    def _set_claims(self, vif: Vif, claims: tuple[Claim, ...]) -> None:
+        changed = evolve(vif, claims=claims)
+        vifs = tuple(changed if each == vif else each for each in self.world.vifs)
+        self.world = evolve(self.world, vifs=vifs)
 
     def receivers(self, port: int, decision: Decision) -> list[int]:
         """Return who is given a frame from *port* of which that becomes."""
@@ -199,11 +238,11 @@ class Reference:
         """
         if wire.is_group(frame.source) or self.world.holder_of_mac(network, frame.source):
             return drop(Reason.UPLINK_SPOOF)
-        for claim in claims(frame):
-            holder = self.world.holder_of(network, claim.address)
-            if holder is not None:
-                conflict = Conflict(port=holder.port, address=claim.address)
-                return drop(Reason.UPLINK_SPOOF, conflict if claim.to_neighbours else None)
+        for said in said_in(frame):
+            holder = self.world.holder_of(network, said.address)
+            if holder is not None and not self._yields(holder, said.address):
+                conflict = Conflict(port=holder.port, address=said.address)
+                return drop(Reason.UPLINK_SPOOF, conflict if said.to_neighbours else None)
         return None
 
     def _route_from_uplink(self, network: Network, frame: Frame) -> Decision:
@@ -238,14 +277,14 @@ def neighbour_target(frame: Frame, kind: int) -> IPv6Address | None:
 
 
 @frozen
-class Claim:
+class Said:
     """An address that a frame says is its sender's; *to_neighbours*: by ARP, NS or NA."""
 
     address: IPAddress
     to_neighbours: bool
 
 
-def claims(frame: Frame) -> list[Claim]:
+def said_in(frame: Frame) -> list[Said]:
     """Return what a frame from the wire claims, what it says in so many words first.
 
     A source counts even where the packet is not well formed, as long as it stands
@@ -255,14 +294,14 @@ def claims(frame: Frame) -> list[Claim]:
     packet = frame.payload
     if frame.ethertype == wire.ARP and len(packet) >= 28:
         sender = IPv4Address(packet[14:18])
-        return [Claim(sender, True)] if int(sender) != 0 else []
+        return [Said(sender, True)] if int(sender) != 0 else []
     if frame.ethertype == wire.IPV4 and len(packet) >= 20:
-        return [Claim(IPv4Address(packet[12:16]), False)]
+        return [Said(IPv4Address(packet[12:16]), False)]
     if frame.ethertype == wire.IPV6 and len(packet) >= 40:
         source = IPv6Address(packet[8:24])
         advertised = neighbour_target(frame, ingress.NEIGHBOUR_ADVERTISEMENT)
         if advertised is not None:
-            return [Claim(advertised, True), Claim(source, True)]
+            return [Said(advertised, True), Said(source, True)]
         asked = neighbour_target(frame, ingress.NEIGHBOUR_SOLICITATION)
-        return [Claim(source, asked is not None)]
+        return [Said(source, asked is not None)]
     return []

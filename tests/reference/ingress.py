@@ -12,6 +12,8 @@ from typing import Final
 
 from attrs import frozen
 
+from tests.support.gso_frames import ones_sum
+
 from . import packet as wire
 from .packet import Arp, Csum, Frame, Gso, MalformedPacket, Packet, Transport
 from .reasons import Reason
@@ -20,6 +22,7 @@ from .world import IPAddress, Vif
 BROADCAST_MAC: Final = b"\xff" * 6
 UNSPECIFIED: Final = IPv6Address("::")
 SOLICITED_NODE: Final = IPv6Network("ff02::1:ff00:0/104")
+LINK_LOCAL: Final = IPv6Network("fe80::/64")
 
 MAX_GSO_FRAME_LEN: Final = 14 + 40 + 65535
 MIN_GSO_SIZE: Final = 8
@@ -267,10 +270,12 @@ def spoofs_neighbours(case: Case) -> bool:
         return packet.fragment and case.vif.router
     if kind not in (ROUTER_SOLICITATION, NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT):
         return False
-    return packet.fragment or not is_honest_neighbour_message(case.vif, packet, icmp)
+    return packet.fragment or not is_honest_neighbour_message(
+        case.vif, case.frame, packet, icmp
+    )
 
 
-def is_honest_neighbour_message(vif: Vif, packet: Packet, icmp: bytes) -> bool:
+def is_honest_neighbour_message(vif: Vif, frame: Frame, packet: Packet, icmp: bytes) -> bool:
     """Return whether an RS, NS or NA is valid (RFC 4861, 6.1 and 7.1) and claims its own only."""
     kind, code = icmp[0], icmp[1]
     fixed_len = 8 if kind == ROUTER_SOLICITATION else 24
@@ -289,7 +294,45 @@ def is_honest_neighbour_message(vif: Vif, packet: Packet, icmp: bytes) -> bool:
     claims_target = kind == NEIGHBOUR_ADVERTISEMENT or (
         kind == NEIGHBOUR_SOLICITATION and from_nobody
     )
-    return not claims_target or vif.has(IPv6Address(icmp[8:24]))
+    target = IPv6Address(icmp[8:24])
+    return not claims_target or vif.has(target) or newly_claimed(vif, frame) == target
+
+
+def newly_claimed(vif: Vif, frame: Frame) -> IPv6Address | None:
+    """Return the address that a frame claims by first come, if it may be one at all.
+
+    Whoever holds it must hear of it and take it seriously: it goes to the target's
+    solicited-node group, is behind no extension header, and its checksum is right.
+    """
+    packet = packet_of(frame)
+    icmp = transport_of(frame, 6, wire.ICMPV6)
+    if not vif.first_come or packet is None or packet.transport is None or icmp is None:
+        return None
+    if icmp[0] != NEIGHBOUR_SOLICITATION or packet.source != UNSPECIFIED or len(icmp) < 24:
+        return None
+    target = IPv6Address(icmp[8:24])
+    group = IPv6Address(int(SOLICITED_NODE.network_address) | int(target) & 0xFFFFFF)
+    if (
+        packet.transport.offset != 14 + 40
+        or packet.destination != group
+        or frame.destination != bytes.fromhex("3333") + group.packed[12:]
+    ):
+        return None
+    pseudo = packet.source.packed + packet.destination.packed
+    pseudo += len(icmp).to_bytes(4, "big") + bytes((0, 0, 0, wire.ICMPV6))
+    if ones_sum(pseudo + icmp) != 0xFFFF or vif.has(target):
+        return None
+    return target if looks_random(target) else None
+
+
+def looks_random(address: IPv6Address) -> bool:
+    """Return whether it is link-local, and neither made of a MAC nor typed by hand."""
+    identifier = address.packed[8:]
+    return (
+        address in LINK_LOCAL
+        and identifier[3:5] != b"\xff\xfe"
+        and identifier[:4] != bytes(4)
+    )
 
 
 def parse_neighbour_options(data: bytes) -> list[tuple[int, bytes]]:

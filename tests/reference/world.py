@@ -19,6 +19,15 @@ class Limits:
 
 
 @frozen(kw_only=True)
+class Claim:
+    """A link-local address that a vif has claimed; *firm* once nobody objected in time."""
+
+    address: IPv6Address
+    since_ns: int
+    firm: bool = False
+
+
+@frozen(kw_only=True)
 class Vif:
     """A virtual interface and what it may claim.
 
@@ -35,12 +44,15 @@ class Vif:
     dhcp_server: bool = False
     any_ethertype: bool = False
     host: bool = False
+    first_come: bool = False
+    claims: tuple[Claim, ...] = ()
     limits: Limits = Limits()
     up: bool = True
 
     def has(self, address: IPAddress) -> bool:
-        """Return whether *address* is bound to this vif."""
-        return any(address in prefix for prefix in self.prefixes)
+        """Return whether *address* is bound to this vif, or firmly claimed by it."""
+        firm = [claim.address for claim in self.claims if claim.firm]
+        return address in firm or any(address in prefix for prefix in self.prefixes)
 
 
 @frozen(kw_only=True)
@@ -84,7 +96,10 @@ class World:
         return next((vif for vif in self.members(network) if vif.mac == mac), None)
 
     def holder_of(self, network: Network, address: IPAddress) -> Vif | None:
-        """Return the vif of a network that *address* is bound to, the narrowest prefix first."""
+        """Return the vif that *address* is bound to or claimed by, the narrowest prefix first."""
+        for vif in self.members(network):
+            if address in [claim.address for claim in vif.claims]:
+                return vif
         claims = [
             (prefix.prefixlen, vif)
             for vif in self.members(network)

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "claim.h"
 #include "ingress.h"
 #include "offload.h"
 
@@ -117,14 +118,15 @@ static void route_from_vif(const struct dp_table *table, uint16_t port,
 		else if (holder == DP_NO_PORT)
 			holder = uplink;
 		to_port(decision, holder);
-	} else if (dp_forward_asks_for(table, id, frame, &holder) && holder != port) {
+	} else if (!decision->claims && dp_forward_asks_for(table, id, frame, &holder) &&
+		   holder != port) {
 		to_port(decision, holder == DP_NO_PORT ? uplink : holder);
 	} else {
 		to_all(decision, id, all);
 	}
 }
 
-/* Tokens are taken from @charged, which is the vif's row or a copy of it. */
+/* What changes is only @charged, the vif's row or a copy of it. */
 static void judge_from_vif(const struct dp_table *table, uint16_t port, struct dp_port *charged,
 			   struct dp_frame *frame, const uint8_t *data, size_t len,
 			   uint64_t now_ns, struct dp_decision *decision)
@@ -134,6 +136,7 @@ static void judge_from_vif(const struct dp_table *table, uint16_t port, struct d
 	decision->port = DP_NO_PORT;
 	decision->network = DP_NO_PORT;
 	decision->conflict = DP_NO_PORT;
+	decision->claims = false;
 	decision->step = DP_STEP_FRAME;
 	if (dp_frame_parse(frame, data, len) < 0) {
 		decide(decision, len < DP_ETH_LEN ? DP_DROP_RUNT : DP_DROP_OVERSIZE);
@@ -144,7 +147,12 @@ static void judge_from_vif(const struct dp_table *table, uint16_t port, struct d
 		decide(decision, DP_DROP_SRC_MAC);
 		return;
 	}
+	dp_claim_ripen(&charged->bind, now_ns);
 	verdict = dp_ingress_check(&charged->bind, table->networks[charged->network].mtu, frame);
+	if (verdict == DP_PASS && dp_claim_is_made(&charged->bind, frame)) {
+		decision->claims = dp_claim_may(table, port, frame->data + frame->l4_off + 8);
+		verdict = decision->claims ? DP_PASS : DP_DROP_ND_SPOOF;
+	}
 	if (verdict != DP_PASS) {
 		decide(decision, verdict);
 		return;
@@ -170,6 +178,9 @@ void dp_forward_from_vif(struct dp_table *table, uint16_t port, struct dp_frame 
 	struct dp_port *own = is_vif(table, port) ? &table->ports[port] : NULL;
 
 	judge_from_vif(table, port, own, frame, data, len, now_ns, decision);
+	/* Not before it is sure that all are asked. */
+	if (decision->claims && decision->verdict == DP_PASS)
+		dp_claim_add(table, port, frame->data + frame->l4_off + 8, now_ns);
 }
 
 void dp_forward_trace(const struct dp_table *table, uint16_t port, struct dp_frame *frame,
@@ -216,8 +227,16 @@ static void note_conflict(struct dp_decision *decision, uint16_t holder, const u
 	memcpy(decision->conflict_addr, addr, bytes);
 }
 
+/* The vif that holds an address against the wire: what is claimed only yields to it. */
+static uint16_t firm_holder(struct dp_table *table, uint16_t network, const uint8_t *addr)
+{
+	uint16_t holder = dp_table_find_ipv6(table, network, addr);
+
+	return holder != DP_NO_PORT && dp_claim_yield(table, holder, addr) ? DP_NO_PORT : holder;
+}
+
 /* Whether a frame from the wire claims an address that is bound here. */
-static bool claims_ours(const struct dp_table *table, uint16_t network,
+static bool claims_ours(struct dp_table *table, uint16_t network,
 			const struct dp_frame *frame, struct dp_decision *decision)
 {
 	const uint8_t *l3 = frame->data + DP_ETH_LEN;
@@ -241,13 +260,13 @@ static bool claims_ours(const struct dp_table *table, uint16_t network,
 		if (is_nd(frame, DP_ICMPV6_NA)) {
 			const uint8_t *target = frame->data + frame->l4_off + 8;
 
-			holder = dp_table_find_ipv6(table, network, target);
+			holder = firm_holder(table, network, target);
 			if (holder != DP_NO_PORT) {
 				note_conflict(decision, holder, target, 16);
 				return true;
 			}
 		}
-		holder = dp_table_find_ipv6(table, network, l3 + 8);
+		holder = firm_holder(table, network, l3 + 8);
 		if (holder != DP_NO_PORT &&
 		    (is_nd(frame, DP_ICMPV6_NS) || is_nd(frame, DP_ICMPV6_NA)))
 			note_conflict(decision, holder, l3 + 8, 16);
@@ -284,6 +303,7 @@ void dp_forward_from_uplink(struct dp_table *table, uint16_t port, struct dp_fra
 	decision->port = DP_NO_PORT;
 	decision->network = DP_NO_PORT;
 	decision->conflict = DP_NO_PORT;
+	decision->claims = false;
 	if (dp_frame_parse(frame, data, len) < 0) {
 		decide(decision, len < DP_ETH_LEN ? DP_DROP_RUNT : DP_DROP_OVERSIZE);
 		return;

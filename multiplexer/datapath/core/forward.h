@@ -27,6 +27,7 @@ struct dp_decision {
 	uint8_t verdict;  /* enum dp_verdict */
 	uint8_t step;     /* enum dp_step: the last one that a frame of a vif came to */
 	uint8_t route;    /* enum dp_route */
+	bool claims;      /* by it, a vif claims a link-local address: claim.h */
 	uint16_t port;    /* the receiver, for DP_ROUTE_PORT */
 	uint16_t network; /* whose members, for DP_ROUTE_FLOOD and DP_ROUTE_MEMBERS */
 	/* The vif whose address a stranger on the wire claims, or DP_NO_PORT. */
@@ -37,7 +38,7 @@ struct dp_decision {
 
 /**
  * dp_forward_from_vif() - Judge a frame that a vif sent
- * @table:	Table; only the vif's token buckets change
+ * @table:	Table; only the vif's token buckets and claims change
  * @port:	The vif
  * @frame:	View to fill; its meta is set, the rest is parsed here
  * @data:	The frame, private to the caller
@@ -53,7 +54,8 @@ void dp_forward_from_vif(struct dp_table *table, uint16_t port, struct dp_frame 
  * dp_forward_from_uplink() - Judge a frame that came from the wire
  *
  * As dp_forward_from_vif(); @port is the uplink.  The frame is not checked
- * against a binding, only that it does not claim one of ours.
+ * against a binding, only that it does not claim one of ours.  What a vif has
+ * only just claimed yields to it.
  */
 void dp_forward_from_uplink(struct dp_table *table, uint16_t port, struct dp_frame *frame,
 			    const uint8_t *data, size_t len, struct dp_decision *decision);

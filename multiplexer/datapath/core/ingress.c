@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "claim.h"
 #include "offload.h"
 
 #define DHCP_SERVER_PORT 67
@@ -238,7 +239,7 @@ static enum dp_verdict check_nd(const struct dp_binding *bind, const struct dp_f
 		return DP_DROP_ND_SPOOF;
 	/* Who detects duplicates claims the target, as who advertises it does. */
 	if ((nd[0] == DP_ICMPV6_NA || (nd[0] == DP_ICMPV6_NS && dad)) &&
-	    !dp_binding_has_ipv6(bind, nd + 8))
+	    !dp_binding_has_ipv6(bind, nd + 8) && !dp_claim_is_made(bind, frame))
 		return DP_DROP_ND_SPOOF;
 	while (at < len) {
 		size_t option;

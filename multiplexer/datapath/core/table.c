@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "claim.h"
+
 _Static_assert(DP_MAX_PORTS < DP_NO_PORT, "a port number is never DP_NO_PORT");
 
 static uint16_t le16(const uint8_t *p)
@@ -45,6 +47,9 @@ const struct dp_prefix *dp_binding_find_ipv6(const struct dp_binding *bind, cons
 	for (unsigned int i = 0; i < bind->n_ipv6; i++)
 		if (prefix_covers(&bind->ipv6[i], addr, 16))
 			return &bind->ipv6[i];
+	for (unsigned int i = 0; i < bind->n_firm; i++)
+		if (prefix_covers(&bind->claims[i].prefix, addr, 16))
+			return &bind->claims[i].prefix;
 	return NULL;
 }
 
@@ -80,7 +85,7 @@ uint16_t dp_table_find_ipv6(const struct dp_table *table, uint16_t network, cons
 
 /* ---- rows ---- */
 
-/* The @index-th key of a binding: its MAC, then its prefixes. */
+/* The @index-th key of a binding: its MAC, then its prefixes, then its claims. */
 static struct dp_key binding_key(const struct dp_binding *bind, uint16_t network, uint16_t port,
 				 unsigned int index)
 {
@@ -93,16 +98,21 @@ static struct dp_key binding_key(const struct dp_binding *bind, uint16_t network
 		key.len = bind->ipv4[index - 1].len;
 		memcpy(key.addr, bind->ipv4[index - 1].addr, 4);
 	} else {
+		const struct dp_prefix *prefix;
+
+		index -= 1u + bind->n_ipv4;
+		prefix = index < bind->n_ipv6 ? &bind->ipv6[index]
+					      : &bind->claims[index - bind->n_ipv6].prefix;
 		key.kind = DP_KEY_IPV6;
-		key.len = bind->ipv6[index - 1 - bind->n_ipv4].len;
-		memcpy(key.addr, bind->ipv6[index - 1 - bind->n_ipv4].addr, 16);
+		key.len = prefix->len;
+		memcpy(key.addr, prefix->addr, 16);
 	}
 	return key;
 }
 
 static unsigned int n_binding_keys(const struct dp_binding *bind)
 {
-	return 1u + bind->n_ipv4 + bind->n_ipv6;
+	return 1u + bind->n_ipv4 + bind->n_ipv6 + bind->n_claims;
 }
 
 static void unindex(struct dp_table *table, uint16_t port)
@@ -163,8 +173,8 @@ static bool parse_binding(struct dp_binding *bind, const uint8_t *row)
 	bind->n_ipv6 = row[6];
 	bind->n_ethertypes = row[7];
 	memcpy(bind->mac, row + 8, DP_MAC_LEN);
-	if (bind->flags &
-		    ~(DP_VIF_ROUTER | DP_VIF_DHCP_SERVER | DP_VIF_ANY_ETHERTYPE | DP_VIF_HOST) ||
+	if (bind->flags & ~(DP_VIF_ROUTER | DP_VIF_DHCP_SERVER | DP_VIF_ANY_ETHERTYPE |
+			    DP_VIF_HOST | DP_VIF_FIRST_COME) ||
 	    bind->n_ipv4 > DP_MAX_IPV4 || bind->n_ipv6 > DP_MAX_IPV6 ||
 	    bind->n_ethertypes > DP_MAX_ETHERTYPES || dp_is_group(bind->mac))
 		return false;
@@ -177,6 +187,18 @@ static bool parse_binding(struct dp_binding *bind, const uint8_t *row)
 	for (unsigned int i = 0; i < bind->n_ethertypes; i++)
 		bind->ethertypes[i] = le16(ethertypes + i * 2);
 	return all_different(bind->ipv4, bind->n_ipv4) && all_different(bind->ipv6, bind->n_ipv6);
+}
+
+/* Takes over the claims of @old that @bind does not cover anyhow; they keep their order. */
+static void keep_claims(struct dp_binding *bind, const struct dp_binding *old)
+{
+	for (unsigned int i = 0; i < old->n_claims; i++) {
+		if (dp_binding_has_ipv6(bind, old->claims[i].prefix.addr))
+			continue;
+		bind->claims[bind->n_claims++] = old->claims[i];
+		if (i < old->n_firm)
+			bind->n_firm++;
+	}
 }
 
 static void join(struct dp_table *table, uint16_t port)
@@ -292,6 +314,8 @@ int dp_table_set_vif(struct dp_table *table, uint16_t port, const uint8_t *row, 
 	for (unsigned int i = 0; i < 4; i++)
 		if (le64(row + 16 + i * 8) > DP_MAX_RATE)
 			return -EINVAL;
+	if (p->kind == DP_PORT_VIF && p->network == id && bind.flags & DP_VIF_FIRST_COME)
+		keep_claims(&bind, &p->bind);
 	for (unsigned int i = 0; i < n_binding_keys(&bind); i++) {
 		struct dp_key key = binding_key(&bind, id, port, i);
 		uint16_t holder = dp_index_find(&table->index, &key);
@@ -372,4 +396,6 @@ void dp_table_set_up(struct dp_table *table, uint16_t port, bool up)
 		network->n_up = up ? network->n_up + 1 : network->n_up - 1;
 	}
 	p->up = up;
+	if (p->kind == DP_PORT_VIF && !up)
+		dp_claim_end_all(table, port);
 }

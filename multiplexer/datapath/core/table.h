@@ -4,8 +4,9 @@
  *
  * The policy compilers hand over rows; the table checks every number in them
  * before it keeps one, and indexes what is bound.  A MAC or an address is found
- * by one hash look-up per prefix length in use.  Nothing is ever learned from a
- * frame, so nothing that a frame says can change who receives.
+ * by one hash look-up per prefix length in use.  Nothing is learned from a frame,
+ * so nothing that a frame says can change who receives; but for the few link-local
+ * addresses of claim.h, which nobody else has.
  *
  * Memory is taken once, by dp_table_init() from its caller; no look-up and no
  * change allocates.
@@ -26,6 +27,7 @@
 #define DP_MAX_IPV4 16
 #define DP_MAX_IPV6 32
 #define DP_MAX_ETHERTYPES 8
+#define DP_MAX_CLAIMS 4
 
 #define DP_NETWORK_ROW_LEN 40
 #define DP_VIF_ROW_LEN 688
@@ -36,6 +38,7 @@
 #define DP_VIF_ANY_ETHERTYPE 0x04
 /* The host's own port.  It has its NIC for the wire, so nothing goes from one to the other. */
 #define DP_VIF_HOST 0x08
+#define DP_VIF_FIRST_COME 0x10 /* may claim link-local addresses: claim.h */
 
 enum dp_mode { DP_MODE_SWITCH = 0, DP_MODE_HUB = 1, DP_N_MODES };
 
@@ -46,14 +49,22 @@ struct dp_prefix {
 	uint8_t len;      /* bits */
 };
 
-/* What a vif may claim. */
+/* An address that a vif has claimed by itself: claim.h. */
+struct dp_claim {
+	struct dp_prefix prefix;
+	uint64_t since_ns;
+};
+
+/* What a vif may call its own. */
 struct dp_binding {
 	uint8_t mac[DP_MAC_LEN];
 	uint8_t flags;
 	uint8_t n_ipv4, n_ipv6, n_ethertypes;
+	uint8_t n_claims, n_firm; /* the first @n_firm claims count as bound */
 	struct dp_prefix ipv4[DP_MAX_IPV4];
 	struct dp_prefix ipv6[DP_MAX_IPV6];
 	uint16_t ethertypes[DP_MAX_ETHERTYPES];
+	struct dp_claim claims[DP_MAX_CLAIMS];
 };
 
 /* rx: from the port's stack or wire; tx: to it.  One drop count per verdict. */
@@ -131,8 +142,9 @@ int dp_table_clear_network(struct dp_table *table, uint16_t id);
  * @row:	Its row, packed by multiplexer.policy.ingress, little-endian
  * @len:	Bytes at @row, DP_VIF_ROW_LEN
  *
- * Counters and the port's state stay as they are, and so does a conflict over what
- * is still bound.  On failure nothing changes.
+ * Counters and the port's state stay as they are, and so do a conflict over what
+ * is still bound, and its claims, unless it may have none any more or changes its
+ * network.  On failure nothing changes.
  *
  * Return: 0, or -EINVAL where the row does not fit, -EEXIST where another vif
  * holds its MAC or one of its prefixes, -ENOSPC where the index is full
@@ -157,7 +169,11 @@ int dp_table_clear_uplink(struct dp_table *table, uint16_t port);
  */
 int dp_table_clear(struct dp_table *table, uint16_t port);
 
-/** dp_table_set_up() - Say whether frames may go to a port; out of range is ignored */
+/**
+ * dp_table_set_up() - Say whether frames may go to a port; out of range is ignored
+ *
+ * A vif that goes down loses its claims.
+ */
 void dp_table_set_up(struct dp_table *table, uint16_t port, bool up);
 
 /** dp_table_find_mac() - The vif of @network that is bound to @mac, or DP_NO_PORT */

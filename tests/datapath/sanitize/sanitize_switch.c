@@ -23,16 +23,17 @@
 #define N_SWITCHED 4
 /* A frame that is segmented has this much payload at most. */
 #define MAX_PAYLOAD 3000
-#define MAX_LEN (200 + MAX_PAYLOAD)
+#define MAX_LEN (300 + MAX_PAYLOAD)
 
-/* Network 0 has a router, one that may send any EtherType, and the host. */
+/* Network 0 has one that may claim, a router, one that may send any EtherType, and the host. */
 static const uint8_t flags_of[N_VIFS] = {
-	0, DP_VIF_ROUTER | DP_VIF_DHCP_SERVER, DP_VIF_ANY_ETHERTYPE, DP_VIF_HOST,
+	DP_VIF_FIRST_COME, DP_VIF_ROUTER | DP_VIF_DHCP_SERVER, DP_VIF_ANY_ETHERTYPE, DP_VIF_HOST,
+	DP_VIF_FIRST_COME,
 };
 static const uint8_t lan4[3] = {10, 0, 1};
 static const uint8_t lan6[8] = {0xfd};
 static const uint8_t all_nodes[16] = {0xff, 0x02, [15] = 1};
-static unsigned long passed[2], tried[2], n_segments, n_rows;
+static unsigned long passed[2], tried[2], n_segments, n_rows, n_claims, n_yields;
 
 static void put_le16(uint8_t *p, uint32_t v)
 {
@@ -62,6 +63,20 @@ static void put_ipv6(uint8_t *p, size_t n)
 }
 
 /* ---- the table ---- */
+
+/* A link-local address that may be claimed. */
+static void put_stable(uint8_t *p, size_t which)
+{
+	static const uint8_t stable[15] = {0xfe, 0x80, [8] = 0xa1, 0xb2, 0xc3, 0xd4, 0xe5, 0xf6, 0x70};
+
+	memcpy(p, stable, sizeof(stable));
+	p[15] = (uint8_t)which;
+}
+
+static bool may_claim(size_t n)
+{
+	return n < N_VIFS && flags_of[n] & DP_VIF_FIRST_COME;
+}
 
 static void network_row(uint8_t row[DP_NETWORK_ROW_LEN], uint16_t id, uint8_t mode, bool uplink)
 {
@@ -305,6 +320,8 @@ static void draft_ipv6(struct draft *draft, size_t to)
 	ip[7] = 255;
 	if (below(8))
 		put_ipv6(ip + 8, draft->from);
+	if (below(16) == 0)
+		put_stable(ip + 8, below(8));
 	if (below(4))
 		put_ipv6(ip + 24, to);
 	else
@@ -327,6 +344,37 @@ static void draft_ipv6(struct draft *draft, size_t to)
 	dp_put16(ip + 4, (uint16_t)(draft->len - DP_ETH_LEN - 40));
 }
 
+/* A neighbour solicitation by which the sender claims an address, as everybody hears it. */
+static void draft_claim(struct draft *draft)
+{
+	uint32_t sum = 24 + DP_IPPROTO_ICMPV6;
+	uint8_t *ip, *ns;
+
+	begin(draft, 0, DP_ETHERTYPE_IPV6);
+	ip = append(draft, 40);
+	ns = append(draft, 24);
+	draft->l4 = DP_ETH_LEN + 40;
+	draft->proto = DP_IPPROTO_ICMPV6;
+	draft->ipv6 = true;
+	put_stable(ns + 8, below(8));
+	ip[0] = 0x60;
+	ip[5] = 24;
+	ip[6] = DP_IPPROTO_ICMPV6;
+	ip[7] = 255;
+	memcpy(ip + 24, all_nodes, sizeof(all_nodes));
+	ip[24 + 11] = 1;
+	ip[24 + 12] = 0xff;
+	memcpy(ip + 24 + 13, ns + 8 + 13, 3);
+	memcpy(draft->bytes, "\x33\x33", 2);
+	memcpy(draft->bytes + 2, ip + 24 + 12, 4);
+	ns[0] = DP_ICMPV6_NS;
+	/* The pseudo-header: from nobody, to the group. */
+	for (size_t i = 0; i < 16; i += 2)
+		sum += dp_get16(ip + 24 + i);
+	dp_put16(ns + 2, (uint16_t)(sum % 0xffff));
+	dp_offload_complete(draft->bytes, draft->len, draft->l4, 2, false);
+}
+
 static void draft_frame(struct draft *draft, size_t from)
 {
 	size_t to = below(N_VIFS + 2);
@@ -335,9 +383,12 @@ static void draft_frame(struct draft *draft, size_t from)
 	draft->l4 = 0;
 	draft->proto = 0;
 	draft->ipv6 = false;
-	switch (below(8)) {
+	switch (below(9)) {
 	case 0:
 		draft_arp(draft, to);
+		break;
+	case 8:
+		draft_claim(draft);
 		break;
 	case 1:
 	case 2:
@@ -397,11 +448,12 @@ static bool is_zero(const uint8_t *p, size_t len)
 /* Whether the frame says that it comes from vif @n, wherever it says where it comes from. */
 static bool is_from_vif(const uint8_t *data, size_t len, size_t n)
 {
-	uint8_t mac[DP_MAC_LEN], ipv4[4], ipv6[16], local[16] = {0xfe, 0x80};
+	uint8_t mac[DP_MAC_LEN], ipv4[4], ipv6[16], stable[16], local[16] = {0xfe, 0x80};
 
 	put_mac(mac, n);
 	put_ipv4(ipv4, n);
 	put_ipv6(ipv6, n);
+	put_stable(stable, 0);
 	local[15] = (uint8_t)(n + 1);
 	if (memcmp(data + 6, mac, sizeof(mac)) != 0)
 		return false;
@@ -414,7 +466,8 @@ static bool is_from_vif(const uint8_t *data, size_t len, size_t n)
 	case DP_ETHERTYPE_IPV6:
 		return len >= 54 &&
 		       (memcmp(data + 22, ipv6, 16) == 0 || memcmp(data + 22, local, 16) == 0 ||
-			is_zero(data + 22, 16));
+			is_zero(data + 22, 16) ||
+			(may_claim(n) && memcmp(data + 22, stable, 15) == 0));
 	case 0x8100:
 	case 0x88a8:
 		return false;
@@ -491,6 +544,7 @@ static void try_frame(struct dp_table *table, const struct draft *draft, bool fr
 	struct dp_decision decision;
 	struct dp_frame frame;
 	static uint64_t now_ns = 1;
+	uint32_t n_keys = table->index.n_keys;
 
 	/* What the core leaves unset must not be read: no bool has this value. */
 	memset(&frame, 0xa5, sizeof(frame));
@@ -502,6 +556,8 @@ static void try_frame(struct dp_table *table, const struct draft *draft, bool fr
 	else
 		dp_forward_from_vif(table, port, &frame, data, draft->len, now_ns, &decision);
 
+	n_claims += table->index.n_keys > n_keys;
+	n_yields += table->index.n_keys < n_keys;
 	tried[from_wire]++;
 	REQUIRE(decision.verdict < DP_N_VERDICTS);
 	REQUIRE(decision.conflict == DP_NO_PORT || decision.conflict < DP_MAX_PORTS);
@@ -512,6 +568,10 @@ static void try_frame(struct dp_table *table, const struct draft *draft, bool fr
 		REQUIRE(from_wire || dp_offload_fits(&frame));
 		for (size_t n = 0; from_wire && n < N_SWITCHED; n++)
 			REQUIRE(!claims_vif(data, draft->len, n));
+		if (decision.claims && below(20) == 0) {
+			dp_table_set_up(table, port, false);
+			dp_table_set_up(table, port, true);
+		}
 		if (dp_offload_fits(&frame) && dp_frame_fits_mtu(&frame, MTU))
 			check_segments(&frame, from_wire ? N_VIFS : draft->from);
 	} else {
@@ -639,6 +699,7 @@ int main(void)
 	/* Runs that hardly ever got past the checks would prove nothing. */
 	REQUIRE(passed[0] > tried[0] / 20 && passed[1] > tried[1] / 20);
 	REQUIRE(n_segments > N_FRAMES / 20);
+	REQUIRE(n_claims > 100 && n_yields > 100);
 
 	/* From here on anything may be bound, so only the sanitizers judge a frame. */
 	for (unsigned long i = 0; i < N_ROWS; i++) {
@@ -656,7 +717,7 @@ int main(void)
 		draft_frame(&draft, below(N_VIFS));
 		data = copy_of(draft.bytes, draft.len);
 		dp_forward_from_vif(table, (uint16_t)(FIRST_VIF + draft.from), &frame, data,
-				    draft.len, i, &decision);
+				    draft.len, i * 10000000, &decision);
 		dp_forward_from_uplink(table, UPLINK, &frame, data, draft.len, &decision);
 		free(data);
 	}

@@ -194,8 +194,13 @@ def _vif(arguments: argparse.Namespace) -> Iterator[VifName | None]:
 
 
 def _exec(arguments: argparse.Namespace) -> int:
-    vif = _ask(arguments, VifShow(VifName.parse(arguments.vif)))
-    return enter_and_become(vif, _command(arguments))
+    name = VifName.parse(arguments.vif)
+    return enter_and_become(
+        name,
+        control_path(arguments.control),
+        lambda: _ask(arguments, VifShow(name)),
+        _command(arguments),
+    )
 
 
 def _list(arguments: argparse.Namespace) -> int:

@@ -2,39 +2,44 @@
 
 `pfinet run` holds descriptors of its stack's namespaces; the kernel shows them
 as links in /proc/PID/fd to whoever may trace that process, which is the same
-user, and lets only the user namespace's owner enter.  The daemon tells no more
-than the process id.
+user, and lets only the user namespace's owner enter.  The daemon is asked for
+nothing but to say why there is no stack, or which of several is attached.
 """
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path
 
-from pfinet_client import netns, syscalls
+from pfinet_client import beacon, netns, syscalls
 from pfinet_client.command import become
 from pfinet_client.errors import StackError
 from pfinet_proto.control import VifInfo
+from pfinet_proto.values import VifName
 
 _LINK = re.compile(r"(user|mnt|net):\[(\d+)\]")
 
 
-def enter_and_become(vif: VifInfo, command: Sequence[str]) -> int:
+def enter_and_become(
+    vif: VifName, control: str, show: Callable[[], VifInfo], command: Sequence[str]
+) -> int:
     """Enter the stack that runs on *vif* and become *command* there.
 
-    Returns only if the command cannot be run: the status to exit with.
+    *control* is the path of the daemon's control socket; *show* asks there
+    about the vif.  Returns only if the command cannot be run: the status to
+    exit with.
 
     Raises:
         StackError: if no stack runs on the vif, or the caller may not enter it.
+        ControlError, BadMessage, RemoteProtocolError, OSError: of *show*.
     """
-    namespaces = open_namespaces(vif)
+    namespaces = _open_namespaces(vif, _find_stack(vif, control, show))
     directory = _current_directory()
     try:
         for descriptor, (_, kind) in zip(namespaces, netns.KINDS, strict=True):
             syscalls.setns(descriptor, kind)
     except OSError as error:
-        raise StackError(f"cannot enter the stack on vif {vif.name}: {error.strerror}") from error
+        raise StackError(f"cannot enter the stack on vif {vif}: {error.strerror}") from error
     finally:
         for descriptor in namespaces:
             os.close(descriptor)
@@ -42,40 +47,54 @@ def enter_and_become(vif: VifInfo, command: Sequence[str]) -> int:
     # Entering a mount namespace leads to its root.
     with suppress(OSError):
         os.chdir(directory)
-    return become(command, str(vif.name))
+    return become(command, str(vif))
 
 
-def open_namespaces(vif: VifInfo) -> tuple[int, ...]:
-    """Return descriptors of the namespaces of the stack on *vif*, in the order of netns.KINDS.
-
-    Raises:
-        StackError: as `enter_and_become`.
-    """
-    holder = vif.attached
+def _find_stack(vif: VifName, control: str, show: Callable[[], VifInfo]) -> int:
+    """Return the id of the process that runs the stack on *vif*."""
+    found = beacon.find(vif, control)
+    if len(found) == 1:
+        return found[0]
+    holder = show().attached
     if holder is None:
-        raise StackError(f"no stack runs on vif {vif.name}")
+        raise StackError(f"no stack runs on vif {vif}")
     if holder.uid != os.getuid():
         raise StackError(
-            f"the stack on vif {vif.name} belongs to uid {holder.uid}, you are uid {os.getuid()}"
+            f"the stack on vif {vif} belongs to uid {holder.uid}, you are uid {os.getuid()}"
         )
+    if holder.pid not in found:
+        raise StackError(f"vif {vif} is held by process {holder.pid}, which is not a `pfinet run`")
+    return holder.pid
+
+
+def _open_namespaces(vif: VifName, pid: int) -> tuple[int, ...]:
+    """Return descriptors of the namespaces that *pid* holds, in the order of netns.KINDS."""
     try:
-        found = dict(_namespace_links(Path(f"/proc/{holder.pid}/fd")))
+        # Refers to this very process, also if another should get its id.
+        directory = os.open(f"/proc/{pid}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise StackError(
-            f"cannot look into process {holder.pid}, which holds vif {vif.name}: {error.strerror}"
+            f"cannot look into process {pid}, which runs the stack on vif {vif}: {error.strerror}"
         ) from error
-    if set(found) != {kind for kind, _ in netns.KINDS}:
-        raise StackError(
-            f"vif {vif.name} is held by process {holder.pid}, which is not a `pfinet run`"
+    try:
+        if os.fstat(directory).st_uid != os.getuid():
+            raise StackError(f"process {pid}, which runs the stack on vif {vif}, is not yours")
+        found = dict(_namespace_links(directory))
+        if found.keys() != {kind for kind, _ in netns.KINDS}:
+            raise StackError(f"the stack on vif {vif} is just being made, or ends")
+        return tuple(
+            os.open(found[kind], os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+            for kind, _ in netns.KINDS
         )
-    return tuple(os.open(found[kind], os.O_RDONLY | os.O_CLOEXEC) for kind, _ in netns.KINDS)
+    finally:
+        os.close(directory)
 
 
-def _namespace_links(directory: Path) -> Iterator[tuple[str, Path]]:
-    """Yield the kind and path of each namespace that is not the caller's own."""
-    for link in directory.iterdir():
+def _namespace_links(directory: int) -> Iterator[tuple[str, str]]:
+    """Yield the kind and name of each namespace in *directory* that is not the caller's own."""
+    for link in os.listdir(directory):
         try:
-            target = os.readlink(link)
+            target = os.readlink(link, dir_fd=directory)
         except FileNotFoundError:
             continue
         match = _LINK.fullmatch(target)

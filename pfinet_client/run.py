@@ -9,9 +9,12 @@ import os
 import selectors
 import signal
 from collections.abc import Sequence
+from contextlib import ExitStack
 
+from pfinet_client import beacon
 from pfinet_client.cable import Cable
 from pfinet_client.entrance import Entrance
+from pfinet_client.locate import control_path
 from pfinet_client.signals import FORWARDED, Signals
 from pfinet_client.stack import Stack, start_stack
 
@@ -26,27 +29,22 @@ def run(entrance: Entrance, command: Sequence[str]) -> int:
         ControlError, VifRefused, BadMessage, RemoteProtocolError, OSError: as
             `Entrance.attach`.
     """
-    attachment = entrance.attach()
-    signals = Signals()
-    try:
+    with ExitStack() as closing:
+        attachment = entrance.attach()
+        closing.callback(attachment.close)
+        signals = Signals()
+        closing.callback(signals.close)
         welcome = attachment.welcome
         stack = start_stack(welcome.binding, welcome.offload, command, signals)
-        with selectors.DefaultSelector() as selector:
-            try:
-                watch = _Watch(stack, signals, selector)
-                cable = Cable(
-                    stack.tap, entrance, attachment, selector, stack.reconfigure, watch.hang_up
-                )
-                try:
-                    stack.go()
-                    return watch.wait_command(cable)
-                finally:
-                    cable.close()
-            finally:
-                stack.close()
-    finally:
-        signals.close()
-        attachment.close()
+        closing.callback(stack.close)
+        light = beacon.light(welcome.binding.vif, control_path(entrance.control))
+        closing.callback(os.close, light)
+        selector = closing.enter_context(selectors.DefaultSelector())
+        watch = _Watch(stack, signals, selector)
+        cable = Cable(stack.tap, entrance, attachment, selector, stack.reconfigure, watch.hang_up)
+        closing.callback(cable.close)
+        stack.go()
+        return watch.wait_command(cable)
 
 
 class _Watch:

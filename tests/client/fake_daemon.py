@@ -93,6 +93,8 @@ class Port:
     """Of all records that its client sent."""
     refusals: list[Refused] = field(factory=list)
     """What the next clients are told instead of a welcome."""
+    turns_away_returning: bool = False
+    """Whether who shows a cookie is told to try later."""
     hellos: list[Hello] = field(factory=list)
     """Of all its clients, refused ones too."""
     cookies: list[bytes] = field(factory=list)
@@ -223,6 +225,8 @@ class FakeDaemon:
         port.hellos.append(hello)
         pid, uid = _peer(client)
         refused = port.refusals.pop(0) if port.refusals else None
+        if port.turns_away_returning and hello.cookie is not None:
+            refused = Refused(RefusedCode.NOT_READY, "not now")
         if refused is None and port.holder is not None:
             taken = f"vif {port.binding.vif} is held by uid {port.holder.uid}"
             refused = Refused(RefusedCode.TAKEN, taken)

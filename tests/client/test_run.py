@@ -588,6 +588,37 @@ def test_exec_says_that_no_stack_runs(alice: ClientUser) -> None:
     assert (done.returncode, done.stderr) == (125, "pfinet: no stack runs on vif v1\n")
 
 
+def test_exec_enters_a_stack_whose_daemon_is_away(alice: ClientUser) -> None:
+    with alice.stack("v1", "read line") as stack:
+        alice.daemon.close()
+        assert "attaching again" in stack.read_error_line()
+        done = alice.pfinet("exec", "v1", "--", "ip", "-br", "-4", "address")
+
+    assert done.returncode == 0, done.stderr
+    assert "10.9.0.1/24" in done.stdout
+
+
+def test_exec_asks_the_daemon_which_of_two_stacks_is_attached(alice: ClientUser) -> None:
+    """The first has lost the vif to the second, and waits to get it back."""
+    port = alice.daemon.ports["v1"]
+    with alice.stack("v1", "read line") as first:
+        port.turns_away_returning = True
+        alice.daemon.close()
+        alice.daemon.start()
+        assert "attaching again" in first.read_error_line()
+        with alice.stack("v1", "readlink /proc/self/ns/net; read line") as second:
+            done = alice.pfinet("exec", "v1", "readlink", "/proc/self/ns/net")
+
+            assert done.stdout.strip() == second.read_line(), done.stderr
+
+
+def test_exec_knows_the_stacks_of_another_daemon_apart(alice: ClientUser) -> None:
+    with fake_daemon((binding(1), 20001)) as other, alice.stack("v1", "read line"):
+        done = ClientUser(20001, other).pfinet("exec", "v1", "true")
+
+    assert (done.returncode, done.stderr) == (125, "pfinet: no stack runs on vif v1\n")
+
+
 def test_exec_is_for_the_same_user(alice: ClientUser, bob: ClientUser) -> None:
     with alice.stack("v1", "read line"):
         done = bob.pfinet("exec", "v1", "true")

@@ -5,39 +5,32 @@
         for frame in await vif.receive_frames():
             ...
 
+When the daemon goes away the vif attaches again by itself, for as long as it
+takes.  Until then frames are lost, as on any Ethernet whose cable is pulled.
+
 Errors follow trio: ClosedResourceError if the caller closed it,
-BrokenResourceError if the daemon ended it or broke the protocol,
-BusyResourceError if two tasks do the same thing at once.  Sending, receiving
-and waiting for updates may go on in three tasks.
+BrokenResourceError if it is lost for good, BusyResourceError if two tasks do
+the same thing at once.  Sending, receiving and waiting for updates may go on in
+three tasks.
 """
 
-import socket
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from functools import partial
-from typing import TypeVar
 
 import trio
 
-from pfinet_client.attachment import Attachment, VifRefused, connect_attach
-from pfinet_client.locate import TIMEOUT_S, locate_vif
-from pfinet_proto.attach import NO_OFFLOAD, Binding, Goodbye, Hello, Offload, Transport, Update
-from pfinet_proto.errors import BadMessage, RemoteProtocolError
-from pfinet_proto.stream import StreamDecoder, encode_frame
+from pfinet_client.attachment import Attachment, VifRefused
+from pfinet_client.entrance import Entrance
+from pfinet_client.frames import FrameStream, StreamEnded
+from pfinet_client.locate import TIMEOUT_S
+from pfinet_client.tether import CLOSED_BY_DAEMON, AttachAgain, Tether, attach_in_thread
+from pfinet_proto.attach import NO_OFFLOAD, Binding, Hello, Offload, Transport
+from pfinet_proto.errors import BadMessage
+from pfinet_proto.stream import encode_frame
 from pfinet_proto.values import VifName
 
-__all__ = ["Attachment", "Vif", "VifRefused", "connect_attach", "open_vif"]
-
-#: What one read takes at most; the daemon's own reads are as long.
-_READ_BYTES = 256 * 1024
-
-#: The engine ends the data stream before control can say why.
-_FAREWELL_TIMEOUT_S = 1.0
-
-_FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
-
-T = TypeVar("T")
+__all__ = ["Vif", "VifRefused", "open_vif"]
 
 
 class _Use:
@@ -56,24 +49,29 @@ class _Use:
         self._busy = False
 
 
+class _Line:
+    """An attachment and its data stream."""
+
+    def __init__(self, attachment: Attachment) -> None:
+        self.attachment = attachment
+        vnet = attachment.welcome.offload != NO_OFFLOAD
+        self.stream = FrameStream(attachment.data, vnet=vnet)
+
+
 class Vif(trio.abc.AsyncResource):
     """A vif that this program is attached to; `open_vif` makes one."""
 
-    def __init__(self, attachment: Attachment) -> None:
-        """Take over *attachment*."""
-        self._attachment = attachment
+    def __init__(self, attachment: Attachment, attach_again: AttachAgain | None = None) -> None:
+        """Take over *attachment*; *attach_again* is as in `Tether`."""
+        self._tether = Tether(attachment, attach_again, self._save_received)
+        self._line = _Line(attachment)
         self._binding = attachment.welcome.binding
         self._vnet = attachment.welcome.offload != NO_OFFLOAD
-        self._decoder = StreamDecoder(vnet=self._vnet)
         self._received: deque[bytes] = deque()
-        self._unsent = b""
-        self._broken: str | None = None
         self._closed = False
         self._sending = _Use("sending frames")
         self._receiving = _Use("receiving frames")
         self._updating = _Use("waiting for an update")
-        # One task at a time reads the attach socket.
-        self._attach_lock = trio.Lock()
 
     @property
     def binding(self) -> Binding:
@@ -82,11 +80,15 @@ class Vif(trio.abc.AsyncResource):
 
     @property
     def offload(self) -> Offload:
-        """What was negotiated.  If it is not 0, each frame begins with a virtio_net_hdr."""
-        return self._attachment.welcome.offload
+        """What was negotiated.  If it is not 0, each frame begins with a virtio_net_hdr.
+
+        A daemon that was away may take less of it afterwards, but never more,
+        and never changes whether there is a header.
+        """
+        return self._tether.welcome.offload
 
     async def send_frames(self, frames: Iterable[bytes]) -> None:
-        """Send *frames* in their order.
+        """Send *frames* in their order; lose them if the daemon is away.
 
         If it is cancelled, the first few of them are sent, each whole: what
         is missing of the last goes ahead of the next call's.
@@ -96,24 +98,16 @@ class Vif(trio.abc.AsyncResource):
         """
         with self._sending:
             await trio.lowlevel.checkpoint()
-            self._check_usable()
-            await self._send_records([encode_frame(frame, vnet=self._vnet) for frame in frames])
-
-    async def _send_records(self, records: list[bytes]) -> None:
-        head = self._unsent
-        data = memoryview(b"".join([head, *records]))
-        sent = 0
-        try:
-            while sent < len(data):
-                sent += await self._when_ready(
-                    trio.lowlevel.wait_writable,
-                    self._attachment.data,
-                    partial(self._attachment.data.send, data[sent:], _FLAGS),
-                )
-        except OSError as exc:
-            raise self._break(await self._last_word()) from exc
-        finally:
-            self._unsent = head[sent:] or _rest_of_record(records, sent - len(head))
+            line = self._line_nowait()
+            records = [encode_frame(frame, vnet=self._vnet) for frame in frames]
+            if line is None:
+                return
+            try:
+                await line.stream.send(records)
+            except StreamEnded:
+                self._tether.lose(line.attachment, CLOSED_BY_DAEMON)
+                if self._closed or not self._tether.comes_back:
+                    await self._wait_line()
 
     async def receive_frames(self, max_frames: int = 64) -> list[bytes]:
         """Wait until there is a frame; return those that are there, at most *max_frames*.
@@ -128,115 +122,69 @@ class Vif(trio.abc.AsyncResource):
             if self._closed:
                 raise trio.ClosedResourceError("this vif was closed")
             while not self._received:
-                self._check_usable()
                 await self._receive_more()
             count = min(max_frames, len(self._received))
             return [self._received.popleft() for _ in range(count)]
 
     async def _receive_more(self) -> None:
+        line = await self._wait_line()
         try:
-            data = await self._when_ready(
-                trio.lowlevel.wait_readable,
-                self._attachment.data,
-                partial(self._attachment.data.recv, _READ_BYTES, _FLAGS),
-            )
-        except OSError as exc:
-            raise self._break(await self._last_word()) from exc
-        if not data:
-            raise self._break(await self._last_word())
-        try:
-            self._received.extend(self._decoder.feed(data))
-        except BadMessage as exc:
-            raise self._break(f"the daemon broke the data stream: {exc}") from exc
+            self._received.extend(await line.stream.receive())
+        except StreamEnded:
+            self._tether.lose(line.attachment, CLOSED_BY_DAEMON)
+        except BadMessage as error:
+            why = f"the daemon broke the data stream: {error}"
+            self._tether.lose(line.attachment, why, tell=False)
+
+    def _save_received(self, attachment: Attachment) -> None:
+        """Keep the frames that came before the end of *attachment*, at most its buffer full."""
+        if attachment is self._line.attachment and not self._received:
+            self._received.extend(self._line.stream.drain_nowait())
 
     async def wait_update(self) -> Binding:
-        """Wait until the daemon changes the binding; return the new one."""
+        """Wait until the binding is another than `binding`; return it, and let it be that.
+
+        Of several changes since the last call the last is returned.
+        """
         with self._updating:
             await trio.lowlevel.checkpoint()
-            async with self._attach_lock:
+            while self._tether.binding == self._binding:
                 self._check_usable()
-                message = await self._receive_message()
-            if isinstance(message, Goodbye):
-                raise self._break(_farewell(message))
-            self._binding = message.binding
+                await self._tether.wait_changed()
+            self._check_not_closed()
+            self._binding = self._tether.binding
             return self._binding
-
-    async def _receive_message(self) -> Update | Goodbye:
-        try:
-            message = await self._when_ready(
-                trio.lowlevel.wait_readable,
-                self._attachment.sock,
-                self._attachment.receive_nowait,
-            )
-        except (BadMessage, RemoteProtocolError) as exc:
-            raise self._break(f"the daemon broke the protocol: {exc}") from exc
-        except OSError as exc:
-            raise self._break(_farewell(None)) from exc
-        if message is None:
-            raise self._break(_farewell(None))
-        return message
 
     async def aclose(self) -> None:
         """Detach.  Tasks that wait get ClosedResourceError; more than once is allowed."""
-        if not self._closed:
-            self._closed = True
-            for sock in (self._attachment.data, self._attachment.sock):
-                trio.lowlevel.notify_closing(sock)
-            self._attachment.close()
+        self._closed = True
+        self._tether.close()
         await trio.lowlevel.checkpoint()
 
+    async def _wait_line(self) -> _Line:
+        """Wait until the vif is attached."""
+        while (line := self._line_nowait()) is None:
+            await self._tether.wait_changed()
+        return line
+
+    def _line_nowait(self) -> _Line | None:
+        """Return what the vif is attached by; None while the daemon is away."""
+        self._check_usable()
+        attachment = self._tether.attachment
+        if attachment is None:
+            return None
+        if attachment is not self._line.attachment:
+            self._line = _Line(attachment)
+        return self._line
+
     def _check_usable(self) -> None:
+        self._check_not_closed()
+        if self._tether.why_broken is not None:
+            raise trio.BrokenResourceError(self._tether.why_broken)
+
+    def _check_not_closed(self) -> None:
         if self._closed:
             raise trio.ClosedResourceError("this vif was closed")
-        if self._broken is not None:
-            raise trio.BrokenResourceError(self._broken)
-
-    async def _when_ready(
-        self,
-        wait: Callable[[socket.socket], Awaitable[None]],
-        sock: socket.socket,
-        act: Callable[[], T],
-    ) -> T:
-        """Return what *act* on *sock* does as soon as it does not block."""
-        while True:
-            try:
-                return act()
-            except BlockingIOError:
-                await wait(sock)
-            self._check_usable()
-
-    def _break(self, why: str) -> trio.BrokenResourceError:
-        if self._broken is None:
-            self._broken = why
-        return trio.BrokenResourceError(self._broken)
-
-    async def _last_word(self) -> str:
-        """Why the data stream ended, if the daemon says so soon."""
-        with trio.move_on_after(_FAREWELL_TIMEOUT_S):
-            async with self._attach_lock:
-                while self._broken is None:
-                    self._check_usable()
-                    message = await self._receive_message()
-                    if isinstance(message, Goodbye):
-                        return _farewell(message)
-        return _farewell(None)
-
-
-def _rest_of_record(records: list[bytes], sent: int) -> bytes:
-    """Return what is missing of the record that *sent* bytes of *records* cut, if they do."""
-    for record in records:
-        if sent <= 0:
-            break
-        if sent < len(record):
-            return record[sent:]
-        sent -= len(record)
-    return b""
-
-
-def _farewell(message: Goodbye | None) -> str:
-    if message is None:
-        return "the daemon closed the vif"
-    return message.text or f"the daemon closed the vif: {message.code.name.lower()}"
 
 
 @asynccontextmanager
@@ -246,12 +194,14 @@ async def open_vif(
     control: str | None = None,
     offload: Offload = NO_OFFLOAD,
     timeout_s: float = TIMEOUT_S,
+    reattach: bool = True,
 ) -> AsyncIterator[Vif]:
     """Attach to the vif *name*, or to the caller's only one.
 
     *control* is the path of the daemon's control socket, else
     $MULTIPLEXER_CONTROL, else the usual one.  *offload* is what the caller can
-    do with a virtio_net_hdr; `Vif.offload` tells what was agreed.
+    do with a virtio_net_hdr; `Vif.offload` tells what was agreed.  Without
+    *reattach* the vif is broken once the daemon goes away.
 
     Raises:
         ValueError: if *name* is no name of a vif.
@@ -262,38 +212,7 @@ async def open_vif(
     """
     vif_name = None if name is None else VifName.parse(name)
     hello = Hello(offload=offload, transports=(Transport.STREAM,), client="pfinet_client")
-
-    def attach() -> Attachment:
-        located = locate_vif(vif_name, control, timeout_s)
-        return connect_attach(located.path("attach"), hello, timeout_s)
-
-    async with Vif(await _in_thread(attach)) as vif:
+    entrance = Entrance(vif_name, control, hello, timeout_s)
+    attachment: Attachment = await attach_in_thread(entrance.attach)
+    async with Vif(attachment, entrance.attach_again if reattach else None) as vif:
         yield vif
-
-
-async def _in_thread(attach: Callable[[], Attachment]) -> Attachment:
-    """Return what *attach* does in a thread; if cancelled, close it when it is there."""
-    handed: list[Attachment] = []
-    abandoned = False
-
-    def take(attachment: Attachment) -> None:
-        if abandoned:
-            attachment.close()
-        else:
-            handed.append(attachment)
-
-    def work() -> None:
-        attachment = attach()
-        try:
-            trio.from_thread.run_sync(take, attachment)
-        except trio.RunFinishedError:
-            attachment.close()
-
-    try:
-        await trio.to_thread.run_sync(work, abandon_on_cancel=True)
-    except trio.Cancelled:
-        abandoned = True
-        for attachment in handed:
-            attachment.close()
-        raise
-    return handed[0]

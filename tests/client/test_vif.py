@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 
 import attrs
 import pytest
@@ -14,6 +14,7 @@ from pfinet_client.attachment import Attachment, VifRefused
 from pfinet_client.vif import Vif, open_vif
 from pfinet_proto.attach import (
     NO_OFFLOAD,
+    Binding,
     Goodbye,
     GoodbyeCode,
     Hello,
@@ -39,6 +40,7 @@ class Ends:
     """A vif, and the daemon's ends of its two sockets."""
 
     vif: Vif
+    attachment: Attachment
     sock: socket.socket
     data: socket.socket
 
@@ -47,7 +49,7 @@ class Ends:
 
     def fill_buffers(self) -> int:
         """Fill what the vif's data socket can hold; return how much that was."""
-        data = self.vif._attachment.data
+        data = self.attachment.data
         sent = 0
         try:
             while True:
@@ -60,26 +62,36 @@ class Ends:
             length -= len(self.data.recv(length))
 
 
-def make_ends(offload: Offload = NO_OFFLOAD) -> Ends:
+def make_attachment(
+    offload: Offload = NO_OFFLOAD, binding: Binding = BINDING
+) -> tuple[Attachment, socket.socket, socket.socket]:
+    """Return an attachment, and the daemon's ends of its attach socket and data stream."""
     ours, sock = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     our_data, data = socket.socketpair()
     machine = AttachMachine(Role.CLIENT)
     machine.send(Hello(offload=offload))
-    welcome = Welcome(1, Transport.STREAM, offload, bytes(16), BINDING)
+    welcome = Welcome(1, Transport.STREAM, offload, bytes(16), binding)
     machine.receive_untrusted(encode(welcome))
-    return Ends(Vif(Attachment(ours, welcome, our_data, machine)), sock, data)
+    return Attachment(ours, welcome, our_data, machine), sock, data
+
+
+def make_ends(offload: Offload = NO_OFFLOAD) -> Ends:
+    """Return a vif that the first end of its attachment breaks."""
+    attachment, sock, data = make_attachment(offload)
+    return Ends(Vif(attachment), attachment, sock, data)
 
 
 def close(made: Ends) -> None:
-    made.vif._attachment.close()
+    made.attachment.close()
     made.sock.close()
     made.data.close()
 
 
 @pytest.fixture
-def ends() -> Iterator[Ends]:
+async def ends() -> AsyncIterator[Ends]:
     made = make_ends()
     yield made
+    await made.vif.aclose()
     close(made)
 
 
@@ -257,7 +269,7 @@ async def test_goodbye_after_the_end_of_the_data_still_says_why(ends: Ends) -> N
 async def test_goodbye_without_a_text_is_told_by_its_code(ends: Ends) -> None:
     ends.say(Goodbye(GoodbyeCode.SHUTTING_DOWN))
 
-    with pytest.raises(trio.BrokenResourceError, match="shutting_down"):
+    with pytest.raises(trio.BrokenResourceError, match="shutting down"):
         await ends.vif.wait_update()
 
 
@@ -316,7 +328,7 @@ async def test_a_descriptor_beside_an_update_is_refused_and_closed(ends: Ends) -
 
     with pytest.raises(trio.BrokenResourceError, match="2 descriptors beside Update"):
         await ends.vif.wait_update()
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert set(os.listdir("/proc/self/fd")) <= before
 
 
 @pytest.mark.parametrize("operation", ["send_frames", "receive_frames", "wait_update"])
@@ -434,17 +446,17 @@ async def test_opening_can_be_cancelled_and_leaves_no_descriptor(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The daemon takes the connection and says nothing; then it answers too late."""
-    opened: list[Ends] = []
+    opened: list[Attachment] = []
     go = trio.Event()
     token = trio.lowlevel.current_trio_token()
-    made = make_ends()
+    attachment, sock, data = make_attachment()
 
     def attach_late(*_: object) -> Attachment:
-        trio.from_thread.run_sync(opened.append, made, trio_token=token)
+        trio.from_thread.run_sync(opened.append, attachment, trio_token=token)
         trio.from_thread.run(go.wait, trio_token=token)
-        return made.vif._attachment
+        return attachment
 
-    monkeypatch.setattr("pfinet_client.vif.connect_attach", attach_late)
+    monkeypatch.setattr("pfinet_client.entrance.connect_attach", attach_late)
     with fake_daemon((binding(1), 0)) as daemon:
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as nursery:
@@ -458,11 +470,11 @@ async def test_opening_can_be_cancelled_and_leaves_no_descriptor(
                     await trio.lowlevel.checkpoint()
                 scope.cancel()
         go.set()
-        await trio.lowlevel.wait_readable(made.data)
+        await trio.lowlevel.wait_readable(data)
 
-    assert made.data.recv(1) == b""
-    assert made.sock.recv(1) == b""
-    close(made)
+    with data, sock:
+        assert data.recv(1) == b""
+        assert sock.recv(1) == b""
 
 
 def test_the_package_has_the_library_s_names() -> None:

@@ -145,16 +145,20 @@ class FakeDaemon:
         self._sockets.append(listener)
 
         def accept() -> None:
-            with suppress(OSError):
-                while True:
-                    client, _ = listener.accept()
-                    self._sockets.append(client)
-                    self._start(partial(serve, client))
+            while True:
+                client, _ = listener.accept()
+                self._sockets.append(client)
+                self._start(partial(serve, client))
 
         self._start(accept)
 
     def _start(self, work: Callable[[], None]) -> None:
-        thread = threading.Thread(target=work)
+        def serve() -> None:
+            # `close` takes the sockets away from under whoever serves them.
+            with suppress(OSError):
+                work()
+
+        thread = threading.Thread(target=serve)
         self._threads.append(thread)
         thread.start()
 
@@ -220,7 +224,10 @@ class FakeDaemon:
         )
 
     def _greet(self, port: Port, client: socket.socket) -> None:
-        hello = decode_untrusted(client.recv(MAX_MESSAGE_BYTES))
+        data = client.recv(MAX_MESSAGE_BYTES)
+        if not data:
+            return
+        hello = decode_untrusted(data)
         assert isinstance(hello, Hello)
         port.hellos.append(hello)
         pid, uid = _peer(client)
@@ -242,31 +249,31 @@ class FakeDaemon:
         self._sockets.append(port.data)
         port.cookies.append(os.urandom(COOKIE_LEN))
         welcome = Welcome(1, Transport.STREAM, offload, port.cookies[-1], port.binding)
-        with theirs:
-            socket.send_fds(client, [encode(welcome)], [theirs.fileno()])
-        port.attached.set()
-        self._start(partial(self._forward, port, bool(offload)))
-        with suppress(OSError):
+        try:
+            with theirs:
+                socket.send_fds(client, [encode(welcome)], [theirs.fileno()])
+            port.attached.set()
+            self._start(partial(self._forward, port, bool(offload)))
             client.recv(1)
-        port.holder = None
-        port.attached.clear()
-        port.detached.set()
+        finally:
+            port.holder = None
+            port.attached.clear()
+            port.detached.set()
 
     def _forward(self, port: Port, vnet: bool) -> None:
         """Give what *port* sends to every other one, as a hub does."""
         assert port.data is not None
         decoder = StreamDecoder(vnet=vnet)
-        with suppress(OSError):
-            while data := port.data.recv(1 << 20):
-                records = decoder.feed(data)
-                with self.changed:
-                    port.records += records[: 1000 - len(port.records)]
-                    port.longest_bytes = max(port.longest_bytes, *map(len, records), 0)
-                    self.changed.notify_all()
-                for other in self.ports.values():
-                    if other is not port and other.data is not None and records:
-                        with suppress(OSError):
-                            other.data.sendall(encode_frames(records, vnet=vnet))
+        while data := port.data.recv(1 << 20):
+            records = decoder.feed(data)
+            with self.changed:
+                port.records += records[: 1000 - len(port.records)]
+                port.longest_bytes = max(port.longest_bytes, *map(len, records), 0)
+                self.changed.notify_all()
+            for other in self.ports.values():
+                if other is not port and other.data is not None and records:
+                    with suppress(OSError):
+                        other.data.sendall(encode_frames(records, vnet=vnet))
 
     def say_goodbye(self, name: str, code: GoodbyeCode, text: str) -> None:
         """Tell the client of vif *name* that it is over, and end its streams."""
@@ -284,13 +291,17 @@ class FakeDaemon:
 
     def close(self) -> None:
         """End every connection, as a daemon that dies."""
-        while self._sockets:
-            sock = self._sockets.pop()
-            with suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-            sock.close()
-        for thread in self._threads:
-            thread.join()
+        # A thread that was just starting may open another, and start one more.
+        while self._threads:
+            # Listeners first: who is sent away must not come in again.
+            while self._sockets:
+                sock = self._sockets.pop(0)
+                with suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+                sock.close()
+            self._threads[0].join(0.01)
+            if not self._threads[0].is_alive():
+                del self._threads[0]
 
 
 def _peer(client: socket.socket) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from tests.support.seclusion import seclude
 
 from . import machine, report
 from .lineup import Lineup, lined_up
-from .works import hostile, raw, scale, stacks
+from .works import hostile, raw, scale, stacks, survival
 from .works.work import Round
 
 RESULTS: Final = Path(__file__).parent / "results" / "latest.json"
@@ -34,6 +34,7 @@ ALONE: Final[Mapping[str, Round]] = {
     "scale_1000": partial(scale.scale, "scale_1000"),
     "idle_1000": partial(scale.idle, "idle_1000"),
     "hostile_neighbour": partial(hostile.hostile, "hostile_neighbour"),
+    "survival": partial(survival.survival, "survival"),
 }
 
 

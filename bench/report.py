@@ -22,6 +22,7 @@ WORKS: Final = (
     "scale_1000",
     "idle_1000",
     "hostile_neighbour",
+    "survival",
 )
 
 PEERS: Final = ("bridge_veth", "bridge_tap", "macvlan", "vde_switch", "ovs_userspace")
@@ -172,6 +173,16 @@ CORE: Final = "% of a core"
 HOSTILE: Final = ("forging", "flooding", "never reading", "connecting")
 AT_1_GBIT: Final = "at 1 Gbit/s"
 AT_FULL_SPEED: Final = "at full speed"
+
+
+#: Which process is killed, and what flows meanwhile.
+KILLED: Final = ("control", "engine", "broker")
+STREAMS: Final = ("TCP", "datagrams")
+
+
+def pause(stream: str, role: str) -> str:
+    """Return the unit of the longest pause of *stream* when *role* is killed."""
+    return f"s without {stream}, {role} killed"
 
 
 def beside(kind: str, speed: str) -> str:

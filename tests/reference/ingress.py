@@ -294,8 +294,10 @@ def is_honest_neighbour_message(vif: Vif, frame: Frame, packet: Packet, icmp: by
     claims_target = kind == NEIGHBOUR_ADVERTISEMENT or (
         kind == NEIGHBOUR_SOLICITATION and from_nobody
     )
+    if not claims_target:
+        return True
     target = IPv6Address(icmp[8:24])
-    return not claims_target or vif.has(target) or newly_claimed(vif, frame) == target
+    return vif.has(target) or newly_claimed(vif, frame) == target
 
 
 def newly_claimed(vif: Vif, frame: Frame) -> IPv6Address | None:

@@ -4,6 +4,7 @@ import argparse
 import errno
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -19,6 +20,7 @@ from pfinet_client.entrance import Entrance
 from pfinet_client.errors import StackError
 from pfinet_client.exec import enter_and_become
 from pfinet_client.locate import ControlClient, control_path, locate_vif
+from pfinet_client.qemu import QemuVersion, qemu_arguments, warning
 from pfinet_client.render import vif_page, vif_table
 from pfinet_client.run import run
 from pfinet_client.signals import die_by
@@ -26,16 +28,19 @@ from pfinet_client.wanted import add_wanted, creation
 from pfinet_proto.attach import Hello, Offload, Transport
 from pfinet_proto.control import (
     ControlError,
+    NetworkShow,
     Request,
     VifBorrow,
     VifDelete,
     VifInfo,
     VifList,
+    VifLocate,
     VifShow,
 )
 from pfinet_proto.errors import BadMessage, RemoteProtocolError
 from pfinet_proto.jsonform import to_json
 from pfinet_proto.trace import join_traces, read_frames, trace_requests, trace_text
+from pfinet_proto.typed import value_of
 from pfinet_proto.values import VifName
 
 #: env(1): pfinet itself failed; no command returned this.
@@ -127,14 +132,28 @@ def parser() -> argparse.ArgumentParser:
     trace.add_argument("--json", action="store_true", help="for programs")
     trace.set_defaults(action=_trace)
 
+    machine = commands.add_parser("qemu", help="print what gives a vif to a virtual machine")
+    machine.add_argument("vif", metavar="VIF")
+    which_qemu = machine.add_mutually_exclusive_group()
+    which_qemu.add_argument("--qemu", metavar="PATH", help="default: this machine's")
+    which_qemu.add_argument(
+        "--qemu-version",
+        metavar="X.Y",
+        type=value_of(QemuVersion.parse),
+        help="where that QEMU is not here",
+    )
+    machine.add_argument("--json", action="store_true", help="for programs: a list of arguments")
+    machine.set_defaults(action=_qemu)
+
     completion = commands.add_parser("completion", help="print the completion for a shell")
     completion.add_argument("shell", choices=SHELLS)
     completion.set_defaults(action=_completion)
 
-    for command in (enter, show, trace):
+    for command in (enter, show, trace, machine):
         _complete(command, "vif", COMPLETE_VIF)
     _complete(start, "vif", COMPLETE_VIF)
     _complete(trace, "pcap", shtab.FILE)
+    _complete(machine, "qemu", shtab.FILE)
     return top
 
 
@@ -246,6 +265,27 @@ def _trace(arguments: argparse.Namespace) -> int:
         _print_json(to_json(result))
     else:
         print(trace_text(result.traces), end="")
+    return 0
+
+
+def _qemu(arguments: argparse.Namespace) -> int:
+    # Only here, for it takes long to import, and `pfinet run` shall start fast.
+    from pfinet_client.qemu_program import ask_version, find_qemu
+
+    name = VifName.parse(arguments.vif)
+    version = arguments.qemu_version or ask_version(arguments.qemu or find_qemu())
+    with ControlClient(control_path(arguments.control)) as client:
+        path = client.ask(VifLocate(name)).path("stream")
+        vif = client.ask(VifShow(name))
+        mtu = client.ask(NetworkShow(vif.network)).mtu
+    words = qemu_arguments(version, vif, mtu, path)
+    note = warning(version)
+    if note is not None:
+        say(note)
+    if arguments.json:
+        _print_json(words)
+    else:
+        print(shlex.join(words))
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from pfinet_proto.attach import Offload
 from pfinet_proto.control import Conflict, Holder, Located, VifInfo
 
 
@@ -59,7 +60,20 @@ def _short_holder(holder: Holder | None) -> str:
 def _long_holder(holder: Holder | None) -> str:
     if holder is None:
         return "nobody"
-    return f"pid {holder.pid}, uid {holder.uid}, by {holder.transport}, for {holder.since_s} s"
+    offload = " ".join(str(each.name).lower() for each in Offload(holder.offload))
+    how = f"by {holder.transport}" + (f" with {offload}" if offload else "")
+    return f"pid {holder.pid}, uid {holder.uid}, {how}, for {_duration(holder.since_s)}"
+
+
+def _duration(seconds: int) -> str:
+    """Return the two largest units of a time."""
+    units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+    counts = []
+    for unit, length in units:
+        count, seconds = divmod(seconds, length)
+        counts.append((count, unit))
+    first = next((n for n, (count, _) in enumerate(counts) if count), len(units) - 1)
+    return " ".join(f"{count} {unit}" for count, unit in counts[first : first + 2])
 
 
 def _drops(drops: Iterable[tuple[str, int]]) -> list[tuple[str, str]]:

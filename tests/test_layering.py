@@ -92,7 +92,12 @@ ROWS: Mapping[str, Row] = MappingProxyType(
             pure=False,
         ),
         "client's decisions": Row(
-            ("pfinet_client.configuration", "pfinet_client.reattach"),
+            (
+                "pfinet_client.configuration",
+                "pfinet_client.errors",
+                "pfinet_client.qemu",
+                "pfinet_client.reattach",
+            ),
             ("protocol",),
             ("attrs",),
             pure=True,

@@ -41,7 +41,10 @@ from pfinet_proto.control import (
     ErrorCode,
     FrameDecoder,
     Holder,
+    LimitsInfo,
     Located,
+    NetworkInfo,
+    NetworkShow,
     Reply,
     Result,
     VifBorrow,
@@ -191,7 +194,9 @@ class FakeDaemon:
                     return ControlError(ErrorCode.CONFLICT, f"you have {len(own)} vifs, not one")
                 return self._answer(VifLocate(own[0].binding.vif), uid)
             case VifLocate(VifName() as name) if str(name) in self.ports:
-                return Located(name, str(self.directory / str(name)), ("attach",))
+                return Located(name, str(self.directory / str(name)), ("attach", "stream"))
+            case NetworkShow("lab"):
+                return self._network()
             case VifShow(name) | VifLocate(name) | VifDelete(name):
                 return ControlError(ErrorCode.NOT_FOUND, f"no vif {name}")
         return ControlError(ErrorCode.UNKNOWN_OP, f"{type(request).__name__} is not faked")
@@ -205,6 +210,23 @@ class FakeDaemon:
         self.ports[str(request.name)] = Port(made, uid, grant="students")
         self._listen(str(request.name))
         return self._info(self.ports[str(request.name)])
+
+    def _network(self) -> NetworkInfo:
+        return NetworkInfo(
+            name="lab",
+            mode="switch",
+            uplink=None,
+            uplink_port=False,
+            prefixes=(),
+            gateways=(),
+            mtu=max(port.binding.mtu for port in self.ports.values()),
+            dns=(),
+            search=(),
+            reserved=(),
+            autoconf=True,
+            limits=LimitsInfo(0, 0, 0, 0),
+            vifs=len(self.ports),
+        )
 
     def _info(self, port: Port) -> VifInfo:
         return VifInfo(

@@ -12,7 +12,7 @@ from attrs import evolve
 
 from pfinet_client.cli import parser
 from pfinet_client.render import vif_page, vif_table
-from pfinet_proto.control import Counters, OwnLimitsInfo, VifCreate, VifInfo
+from pfinet_proto.control import Counters, Holder, OwnLimitsInfo, VifCreate, VifInfo
 from pfinet_proto.values import MacAddress, VifName
 from tests.client.client_user import TIMEOUT_S, ClientUser
 from tests.client.fake_daemon import FakeDaemon, binding, fake_daemon
@@ -53,7 +53,8 @@ def test_show_names_the_holder_and_the_drops(alice: ClientUser) -> None:
     with alice.stack("lab1", "read line") as stack:
         shown = alice.pfinet("show", "lab1").stdout
 
-    assert re.search(rf"^held by +pid {stack.process.pid}, uid 20001, by stream", shown, re.M)
+    held = f"pid {stack.process.pid}, uid 20001, by stream with csum tso4 tso6 ecn, for 0 s"
+    assert re.search(rf"^held by +{held}$", shown, re.M)
     assert re.search(r"^dropped +ipv4_src +5\n +src_mac +7$", shown, re.M)
     assert "10.9.0.1 claimed by" in shown
     assert re.search(r"^sockets +/\S+/attach$", shown, re.M)
@@ -218,6 +219,22 @@ def test_a_vif_with_nothing_to_tell_is_told_without_gaps() -> None:
     ]
     assert "made by      the configuration file" in vif_page(evolve(INFO, source="static"))
     assert vif_table([INFO]).splitlines()[1] == "lab1  lab      -          -"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        (0, "0 s"),
+        (59, "59 s"),
+        (60, "1 min 0 s"),
+        (3600 + 120 + 3, "1 h 2 min"),
+        (86400 * 400 + 5, "400 d 0 h"),
+    ],
+)
+def test_how_long_a_vif_is_held_is_told_by_two_units(seconds: int, told: str) -> None:
+    held = evolve(INFO, attached=Holder(20001, 42, "stream", 0, seconds))
+
+    assert f"by stream, for {told}\n" in vif_page(held)
 
 
 # The manual.

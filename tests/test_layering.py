@@ -70,6 +70,7 @@ ROWS: Mapping[str, Row] = MappingProxyType(
                 "multiplexer.config",
                 "multiplexer.config_values",
                 "multiplexer.toml_tables",
+                "multiplexer.probes",
                 "multiplexer.policy",
                 "multiplexer.daemon.amend",
                 "multiplexer.daemon.authorize",

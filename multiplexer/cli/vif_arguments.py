@@ -29,7 +29,7 @@ def make_vif(
     network: str | None,
     **more: Any,
 ) -> control.VifCreate:
-    """Return the request that `vif create` is; *more* are `LIMITS` and `TRUST`."""
+    """Return the request that `vif create` is; *more* are `LIMITS`, `TRUST` and force."""
     return control.VifCreate(
         name,
         owner,
@@ -41,6 +41,7 @@ def make_vif(
         control.TrustInfo(
             tuple(more["role"]), tuple(more["ethertype"]), more["link_local"], more["trusted_tap"]
         ),
+        more["force"],
     )
 
 
@@ -162,6 +163,11 @@ CREATE: Final = (
     argument("--network", metavar="NAME", help="default: where the addresses lie"),
     *LIMITS,
     *TRUST,
+    argument(
+        "--force",
+        action="store_true",
+        help="also if a station on the wire has one of its addresses",
+    ),
 )
 
 SET: Final = (

@@ -289,6 +289,18 @@ class ClearVif:
 
 
 @attrs.frozen
+class Inject:
+    """Deliver *frames* as if the stack of the vif at *port* had sent them.
+
+    They are checked as all that it sends: control never has more say than the vif.
+    """
+
+    request: int
+    port: int
+    frames: tuple[bytes, ...]
+
+
+@attrs.frozen
 class Attach:
     """Join the data descriptor that rides along to *port*.
 
@@ -449,6 +461,7 @@ Message = (
     | SetNetwork
     | SetVif
     | ClearVif
+    | Inject
     | Attach
     | Detach
     | ReadCounters

@@ -40,6 +40,7 @@ from multiplexer.daemon.joining import Joining
 from multiplexer.daemon.legacy import Settlement, clear_away, settle
 from multiplexer.daemon.listening import ConnectionLimits, serve_alone, serve_listener
 from multiplexer.daemon.peer import Peer
+from multiplexer.daemon.probing import Prober
 from multiplexer.daemon.requests import About, Requests
 from multiplexer.daemon.state import State, StateError
 from multiplexer.daemon.vifs import USUAL_PATIENCE, Aside, LiveVif, Patience, Vifs
@@ -123,17 +124,14 @@ class ControlService:
         decoder = FrameDecoder(MAX_REQUEST_BYTES)
         waiting: deque[bytes] = deque()
         while await _receive(stream, decoder, waiting):
-            async with turn:
+            async with trio.open_nursery() as sending, turn:
                 if client is None:  # who only connects is not worth a name service's time
                     client = Client(peer, await self._host.caller(peer))
                 started_s = trio.current_time()
                 reply = await self._answer(waiting.popleft(), client)
+                sending.start_soon(_send, stream, reply)
                 # As long as it took, so that one uid has at most half of our time.
                 await trio.sleep(max(PACE_S, trio.current_time() - started_s))
-            with trio.move_on_after(SEND_TIMEOUT_S) as sending:
-                await stream.send_all(reply)
-            if sending.cancelled_caught:
-                return
 
     async def _answer(self, body: bytes, client: Client) -> bytes:
         call = decode_request_untrusted(body)
@@ -144,6 +142,14 @@ class ControlService:
         except ControlError as error:
             return encode_reply(Reply(call.id, error))
         return encode_reply(Reply(call.id, result))
+
+
+async def _send(stream: trio.SocketStream, reply: bytes) -> None:
+    """Send *reply*; BrokenResourceError if the client does not take it for too long."""
+    with trio.move_on_after(SEND_TIMEOUT_S) as sending:
+        await stream.send_all(reply)
+    if sending.cancelled_caught:
+        raise trio.BrokenResourceError("the client does not read")
 
 
 async def _receive(
@@ -234,7 +240,16 @@ class Control:
             vifs,
             self._broker,
             self._engine,
-            Creation(config, vifs, self._broker, host, nic_macs, self._log, self._client_log),
+            Creation(
+                config,
+                vifs,
+                self._broker,
+                Prober(config, self._broker, self._engine),
+                host,
+                nic_macs,
+                self._log,
+                self._client_log,
+            ),
             Alteration(config, vifs, self._broker, host, nic_macs, self._log, self._client_log),
             self._log,
             self._client_log,

@@ -3,7 +3,8 @@
 Administrators are judged by the rules of vifs alone, users by their grants as
 well.  Whoever passes has the vif drafted: it is set up, so that nobody else
 gets its name and addresses, but it is not stored and nobody is served on it.
-Then it is kept, or all of it undone.
+While it is a draft the wire is asked for its addresses, and nobody else waits
+for that.  Then it is kept, or all of it undone.
 """
 
 import contextlib
@@ -13,6 +14,7 @@ from typing import Final
 
 import attrs
 
+from multiplexer.binding import given_claims
 from multiplexer.daemon import authorize
 from multiplexer.daemon.audit import Log
 from multiplexer.daemon.authorize import HostFacts
@@ -21,6 +23,7 @@ from multiplexer.daemon.calls import RequestFailed
 from multiplexer.daemon.clientlog import ClientLog
 from multiplexer.daemon.grants import borrowed_name, check_granted_vif
 from multiplexer.daemon.host import Client, Host
+from multiplexer.daemon.probing import Prober
 from multiplexer.daemon.state import StateError
 from multiplexer.daemon.vifs import LiveVif, Vifs
 from multiplexer.model import Config, Vif
@@ -30,7 +33,32 @@ from pfinet_proto.values import MacAddress, VifName
 
 ID_BYTES: Final = 16
 
+#: How many addresses are tried where the choice is ours.
+TRIES: Final = 4
+
 Judge = Callable[[Sequence[Vif], HostFacts], Vif]
+
+
+class AddressInUse(authorize.Refused):
+    """A station on the wire has an address of the vif."""
+
+
+@attrs.frozen
+class _Order:
+    """What *client* asks for by *operation*: the vif that *judge* returns.
+
+    *owners* are whom the judge has to know.  If an address is in use, there are
+    *tries* for others and a *hint* for the person; with *force* that is not asked.
+    """
+
+    client: Client
+    operation: str
+    judge: Judge
+    name: VifName | None = None
+    owners: tuple[str, ...] = ()
+    tries: int = 1
+    force: bool = False
+    hint: str = ""
 
 
 @attrs.frozen
@@ -43,6 +71,7 @@ class Creation:
     config: Config
     vifs: Vifs
     broker: BrokerClient
+    prober: Prober
     host: Host
     nic_macs: Mapping[str, MacAddress]
     log: Log
@@ -54,23 +83,16 @@ class Creation:
         Raises:
             ControlError: if it may not be, or cannot.
         """
-        caller, name = client.caller, request.name
+        if authorize.may_administer(self.config, client.caller):
+            return await self._make(self._order_of_administrator(request, client))
         vif_id = secrets.token_hex(ID_BYTES)
-        if not authorize.may_administer(self.config, caller):
 
-            def judge(existing: Sequence[Vif], facts: HostFacts) -> Vif:
-                self._check_aside(name)
-                return check_granted_vif(self.config, existing, request, caller, facts, vif_id)
+        def judge(existing: Sequence[Vif], facts: HostFacts) -> Vif:
+            self._check_aside(request.name)
+            return self._judge_by_grant(existing, request, client, facts, vif_id)
 
-            return await self._make(judge, client, "vif.create", name)
-        owner = request.owner if request.owner is not None else str(caller.uid)
-
-        def judge_administrator(existing: Sequence[Vif], facts: HostFacts) -> Vif:
-            self._check_aside(name)
-            found = authorize.find_owner(owner, facts)
-            return authorize.check_new_vif(self.config, existing, request, found, facts, vif_id)
-
-        return await self._make(judge_administrator, client, "vif.create", name, owner)
+        tries = 1 if given_claims(request) else TRIES
+        return await self._make(_Order(client, "vif.create", judge, request.name, tries=tries))
 
     async def borrow(self, request: control.VifBorrow, client: Client) -> LiveVif:
         """Make an ephemeral vif for *client*, by a grant, with a name that nobody has.
@@ -78,33 +100,63 @@ class Creation:
         Raises:
             ControlError: if it may not be, or cannot.
         """
-        caller = client.caller
         vif_id = secrets.token_hex(ID_BYTES)
 
         def judge(existing: Sequence[Vif], facts: HostFacts) -> Vif:
             taken = {*(vif.name for vif in existing), *self.vifs.aside}
-            name = borrowed_name(request.network, caller.uid, taken)
+            name = borrowed_name(request.network, client.caller.uid, taken)
             wanted = control.VifCreate(name, network=request.network)
-            vif = check_granted_vif(self.config, existing, wanted, caller, facts, vif_id)
+            vif = self._judge_by_grant(existing, wanted, client, facts, vif_id)
             return attrs.evolve(vif, ephemeral=True)
 
-        return await self._make(judge, client, "vif.borrow", None)
+        return await self._make(_Order(client, "vif.borrow", judge, tries=TRIES))
 
-    async def _make(
-        self, judge: Judge, client: Client, operation: str, name: VifName | None, *owners: str
-    ) -> LiveVif:
-        nic_macs = {**self.nic_macs, **self.broker.nic_macs()}
+    def _order_of_administrator(self, request: control.VifCreate, client: Client) -> _Order:
+        vif_id = secrets.token_hex(ID_BYTES)
+        owner = request.owner if request.owner is not None else str(client.caller.uid)
+
+        def judge(existing: Sequence[Vif], facts: HostFacts) -> Vif:
+            self._check_aside(request.name)
+            found = authorize.find_owner(owner, facts)
+            return authorize.check_new_vif(self.config, existing, request, found, facts, vif_id)
+
+        return _Order(
+            client,
+            "vif.create",
+            judge,
+            request.name,
+            owners=(owner,),
+            force=request.force,
+            hint=" (--force makes the vif nevertheless)",
+        )
+
+    def _judge_by_grant(
+        self,
+        existing: Sequence[Vif],
+        request: control.VifCreate,
+        client: Client,
+        facts: HostFacts,
+        vif_id: str,
+    ) -> Vif:
+        avoid = [*self.prober.answered()]
+        return check_granted_vif(
+            self.config, existing, request, client.caller, facts, vif_id, avoid=avoid
+        )
+
+    def _check_aside(self, name: VifName) -> None:
+        aside = self.vifs.aside.get(name)
+        if aside is not None:
+            raise authorize.Refused(
+                "conflict",
+                f'vif "{name}" of an earlier run is set aside, since {aside.why}: delete it first',
+            )
+
+    async def _make(self, order: _Order) -> LiveVif:
+        client, operation, name = order.client, order.operation, order.name
         try:
-            async with contextlib.AsyncExitStack() as undo:
-                async with self.vifs.changing:
-                    facts = await self.host.facts(owners, nic_macs)
-                    draft = await self.vifs.draft(judge(self.vifs.bound, facts))
-                    undo.push_async_callback(self.vifs.drop, draft)
-                async with self.vifs.changing:
-                    live = await self.vifs.keep(draft)
-                    undo.pop_all()
+            live = await self._try(order)
         except authorize.Refused as refused:
-            if refused.code == ErrorCode.FORBIDDEN:
+            if refused.code == ErrorCode.FORBIDDEN or isinstance(refused, AddressInUse):
                 self.client_log.audit(
                     "refused", client.peer, request=operation, name=name, why=refused
                 )
@@ -115,13 +167,30 @@ class Creation:
         self._audit(live.vif, client)
         return live
 
-    def _check_aside(self, name: VifName) -> None:
-        aside = self.vifs.aside.get(name)
-        if aside is not None:
-            raise authorize.Refused(
-                "conflict",
-                f'vif "{name}" of an earlier run is set aside, since {aside.why}: delete it first',
-            )
+    async def _try(self, order: _Order) -> LiveVif:
+        for _ in range(order.tries - 1):
+            with contextlib.suppress(AddressInUse):
+                return await self._try_once(order)
+        return await self._try_once(order)
+
+    async def _try_once(self, order: _Order) -> LiveVif:
+        nic_macs = {**self.nic_macs, **self.broker.nic_macs()}
+        async with contextlib.AsyncExitStack() as undo:
+            async with self.vifs.changing:
+                facts = await self.host.facts(order.owners, nic_macs)
+                draft = await self.vifs.draft(order.judge(self.vifs.bound, facts))
+                undo.push_async_callback(self.vifs.drop, draft)
+            holder = None if order.force else await self.prober.find_holder(draft.live)
+            if holder is not None:
+                raise AddressInUse(
+                    "conflict",
+                    f"address {holder.address} is in use on the wire, by {holder.mac}{order.hint}",
+                )
+            await self.prober.announce(draft.live)
+            async with self.vifs.changing:
+                live = await self.vifs.keep(draft)
+                undo.pop_all()
+        return live
 
     def _audit(self, vif: Vif, client: Client) -> None:
         fields = {

@@ -136,6 +136,9 @@ class EngineProcess:
             case channel.SetVif(port=port, row=row):
                 engine.set_vif(port, row)
                 self._vif_ids[port] = message.vif_id
+            case channel.Inject(port=port, frames=frames):
+                for frame in frames:
+                    engine.inject(port, frame)
             case channel.ClearVif(port=port):
                 engine.clear_vif(port)
                 self._vif_ids.pop(port, None)

@@ -103,6 +103,10 @@ class EngineClient:
         """Forget the vif of *port* with its counters."""
         await self._calls.call(lambda number: channel.ClearVif(number, port))
 
+    async def inject(self, port: int, frames: Sequence[bytes]) -> None:
+        """Deliver *frames* as if the stack of the vif at *port* had sent them."""
+        await self._calls.call(lambda number: channel.Inject(number, port, tuple(frames)))
+
     async def attach(
         self,
         port: int,

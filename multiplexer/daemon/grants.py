@@ -125,6 +125,8 @@ def _privileges(request: control.VifCreate, caller: Caller) -> Iterator[str]:
         yield f"makes a vif for another user, here {request.owner!r}"
     if request.mac is not None:
         yield "chooses a MAC address"
+    if request.force:
+        yield "makes a vif for an address that is in use on the wire"
     if request.trust != control.TrustInfo():
         yield "gives roles, EtherTypes, link-local addresses or a trusted tap"
 

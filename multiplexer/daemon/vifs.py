@@ -28,13 +28,23 @@ from multiplexer.daemon.holder import Holder, VifTaken
 from multiplexer.daemon.legacy import Settlement
 from multiplexer.daemon.state import State, StateError
 from multiplexer.host_port import routes_to
-from multiplexer.model import FIRST_HOST_PORT, FIRST_VIF_PORT, MAX_VIFS, Config, Network, Vif
+from multiplexer.model import (
+    FIRST_HOST_PORT,
+    FIRST_VIF_PORT,
+    MAX_VIFS,
+    Config,
+    Network,
+    OwnLimits,
+    Vif,
+)
 from multiplexer.policy import compile_vif, memberships
 from pfinet_proto.attach import Binding, Goodbye, GoodbyeCode
 from pfinet_proto.values import VifName
 
 #: The ways into a vif, in the order in which the broker is asked for their sockets.
 KINDS: Final = ("attach", "stream", "bess")
+
+NO_LIMITS: Final = OwnLimits(0, 0, 0, 0)
 
 STOPPING: Final = Goodbye(GoodbyeCode.SHUTTING_DOWN, "the daemon stops")
 
@@ -238,7 +248,8 @@ class Vifs:
         async with trio.open_nursery() as self._nursery:
             patience_s = self._patience.after_start_s
             for vif in sorted(vifs, key=lambda vif: vif.id not in ports):
-                live, listeners = await self._set_up(vif, ports.get(vif.id))
+                row = compile_vif(self._config, vif)
+                live, listeners = await self._set_up(vif, row, ports.get(vif.id))
                 self._start(live, listeners, patience_s, settlement.resumed.get(vif.id))
             for uplink in self._config.uplinks:
                 await self._update_memberships(uplink.name)
@@ -252,7 +263,9 @@ class Vifs:
             RequestFailed: if broker or engine refuse.
         """
         assert self.changing.locked()
-        live, listeners = await self._set_up(vif)
+        # What we ask for in its name must not be lost to a low limit.
+        row = compile_vif(self._config, attrs.evolve(vif, limits=NO_LIMITS))
+        live, listeners = await self._set_up(vif, row)
         async with contextlib.AsyncExitStack() as undo:
             undo.push_async_callback(live.steps.aclose)
             await self._update_memberships(self._config.network(vif.network).uplink)
@@ -263,10 +276,15 @@ class Vifs:
         """Store and serve what was drafted.
 
         Raises:
-            StateError: if it cannot be kept; it is still a draft then.
+            RequestFailed: if the engine refuses; it is still a draft then.
+            StateError: if it cannot be kept; the same.
         """
         assert self.changing.locked()
-        await trio.to_thread.run_sync(self._state.add, draft.live.vif)
+        vif, port = draft.live.vif, draft.live.port
+        # What was counted and noted of the draft is not its client's.
+        await self._engine.clear_vif(port)
+        await self._engine.set_vif(port, vif.id, compile_vif(self._config, vif))
+        await trio.to_thread.run_sync(self._state.add, vif)
         self._start(draft.live, draft.listeners, self._patience.after_making_s)
         return draft.live
 
@@ -364,9 +382,12 @@ class Vifs:
         del self.aside[name]
 
     async def _set_up(
-        self, vif: Vif, port: int | None = None
+        self, vif: Vif, row: bytes, port: int | None = None
     ) -> tuple[LiveVif, Mapping[str, socket.socket]]:
-        """Do for *vif* what can be undone, at *port* or one that is free; *steps* undo it."""
+        """Do for *vif* what can be undone, at *port* or one that is free; *steps* undo it.
+
+        *row* is what the engine is told of it.
+        """
         network = self._config.network(vif.network)
         if port is None:
             port = self._free_port()
@@ -376,7 +397,7 @@ class Vifs:
             steps.push_async_callback(self._end_routes, live)
             self._by_port[live.port] = live
             steps.callback(self._by_port.pop, live.port)
-            await self._engine.set_vif(live.port, vif.id, compile_vif(self._config, vif))
+            await self._engine.set_vif(live.port, vif.id, row)
             steps.push_async_callback(self._engine.clear_vif, live.port)
             await self._reroute(None, vif)
             listeners = await self._broker.open_vif_sockets(vif.id, vif.owner_uid, KINDS)

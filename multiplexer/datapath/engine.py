@@ -160,6 +160,10 @@ class Engine:
             f"attach to port {port}",
         )
 
+    def inject(self, port: int, frame: bytes) -> None:
+        """Deliver *frame* as if the stack of the vif at *port*, attached or not, had sent it."""
+        _check(lib.dp_loop_inject(self._loop, port, frame, len(frame)), f"inject at port {port}")
+
     def charge(self, port: int, account: int, most_bytes: int) -> None:
         """Let the memory of what is attached to *port* count to *account*, with *most_bytes*."""
         _check(lib.dp_loop_charge(self._loop, port, account, most_bytes), f"account of {port}")

@@ -474,7 +474,8 @@ class VifCreate(Request[VifInfo]):
     *owner* is a user name, or a uid as text; without it, it is the caller.  Without
     *mac* the daemon makes a stable one; without *network* it is the one that the
     addresses lie in.  Who makes it by a grant need not name addresses: the
-    daemon then chooses.
+    daemon then chooses.  With *force* an administrator's vif is made though a station
+    on the wire has its address.
     """
 
     name: VifName
@@ -485,6 +486,7 @@ class VifCreate(Request[VifInfo]):
     network: str | None = None
     limits: OwnLimitsInfo = OwnLimitsInfo()
     trust: TrustInfo = TrustInfo()
+    force: bool = False
 
 
 @attrs.frozen

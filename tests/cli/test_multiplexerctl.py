@@ -111,7 +111,7 @@ def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDaem
         ),
         (
             "vif create one --owner 20001 --address 10.0.1.5/24 --address fd00::5/64"
-            " --prefix fd00:5::/64 --mac 52:54:00:00:00:01 --network lan",
+            " --prefix fd00:5::/64 --mac 52:54:00:00:00:01 --network lan --force",
             VifCreate(
                 ONE,
                 "20001",
@@ -119,6 +119,7 @@ def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDaem
                 (ip_network("fd00:5::/64"),),
                 MacAddress.parse("52:54:00:00:00:01"),
                 "lan",
+                force=True,
             ),
             VIF,
         ),

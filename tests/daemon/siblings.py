@@ -36,6 +36,8 @@ from tests.support.plain import acting_as
 ALICE, BOB, CAROL = 20001, 20002, 20003
 NAMES = {"alice": ALICE, "bob": BOB, "carol": CAROL, "root": 0}
 
+STATION_MAC = MacAddress.parse("02:00:00:00:00:99")
+
 NIC_MAC = MacAddress.parse("02:00:00:00:00:07")
 
 CONFIG = """\
@@ -232,6 +234,8 @@ class FakeEngine(Sibling):
         self.rows: dict[int, tuple[int, ...]] = {}
         self.conflicts: tuple[channel.Conflict, ...] = ()
         self.claimed: tuple[channel.Claimed, ...] = ()
+        #: The addresses of stations on the wire.
+        self.stations: set[str] = set()
 
     async def answer(self, message: channel.Message, fds: list[int]) -> None:
         if isinstance(message, channel.ReadCounters):
@@ -267,12 +271,20 @@ class FakeEngine(Sibling):
             self._set_generation(message.port, None)
         if isinstance(message, channel.ClearVif):
             self.ports.pop(message.port, None)
+            self.conflicts = tuple(found for found in self.conflicts if found.port != message.port)
+        if isinstance(message, channel.Inject):
+            self.conflicts += tuple(self._claims_of_stations(message))
         request = getattr(message, "request", None)
         assert isinstance(request, int)
         await channel_trio.send(self.sock, channel.Ack(request, refusal))
 
     def _set_generation(self, port: int, generation: int | None) -> None:
         self.ports[port] = attrs.evolve(self.ports[port], generation=generation)
+
+    def _claims_of_stations(self, asked: channel.Inject) -> Iterator[channel.Conflict]:
+        for address in self.stations:
+            if any(ip_address(address).packed in frame for frame in asked.frames):
+                yield channel.Conflict(asked.port, STATION_MAC, address, 1)
 
     async def end_attachment(self, attached: channel.Attach, why: str) -> None:
         """Say that the attachment has ended by itself."""

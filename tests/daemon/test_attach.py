@@ -316,6 +316,7 @@ async def test_deleting_a_vif_says_goodbye_and_detaches_first(place: Place) -> N
         await daemon.ask(ONE)
         async with daemon.attacher("one", ALICE) as client:
             _, data = await client.attach()
+            daemon.engine.heard.clear()
             await daemon.ask(VifDelete(ONE.name))
             message, _ = await client.hear()
             data.close()

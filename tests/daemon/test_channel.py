@@ -67,6 +67,7 @@ ONE_OF_EACH: list[channel.Message] = [
     channel.SetNetwork(7, bytes(range(40))),
     channel.SetVif(8, 64, "0" * 32, b""),
     channel.ClearVif(9, 64),
+    channel.Inject(9, 64, (b"\0\xff", b"")),
     channel.Attach(10, 64, 3, "stream", 7, True, 20001, 1 << 24),
     channel.Detach(11, 64, 3),
     channel.ReadCounters(12, 64, 32),

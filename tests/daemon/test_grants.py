@@ -173,6 +173,11 @@ def test_the_first_grant_that_allows_it_is_taken() -> None:
             "only an administrator chooses a MAC address",
         ),
         (
+            request(force=True),
+            ALICE,
+            "only an administrator makes a vif for an address that is in use on the wire",
+        ),
+        (
             request(trust=TrustInfo(roles=("router",))),
             ALICE,
             "only an administrator gives roles, EtherTypes, link-local addresses or a trusted tap",

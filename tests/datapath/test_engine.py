@@ -102,6 +102,26 @@ def bench() -> Iterator[Bench]:
     bench.close()
 
 
+def test_an_injected_frame_goes_as_if_the_vif_had_sent_it(bench: Bench) -> None:
+    bench.engine.detach(A, 1)
+    frame = frame_from(A, mac_of(B))
+
+    bench.engine.inject(A, frame)
+    bench.engine.inject(A, frame_from(C, mac_of(B)))
+
+    assert bench.received(B) == record(frame)
+    assert bench.engine.counters(A).rx_frames == 2
+    assert bench.drops(A) == {"src_mac": 1}
+
+
+@pytest.mark.parametrize(
+    ("port", "frame"), [(0, b"x"), (C + 1, b"x"), (4096, b"x"), (A, bytes(65590))]
+)
+def test_what_no_vif_could_send_is_not_injected(bench: Bench, port: int, frame: bytes) -> None:
+    with pytest.raises(OSError, match="Invalid argument"):
+        bench.engine.inject(port, frame)
+
+
 def test_a_unicast_frame_reaches_its_receiver_alone(bench: Bench) -> None:
     sent = record(frame_from(A, mac_of(B)))
 

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -224,6 +225,19 @@ static void flush_dirty(struct dp_loop *loop)
 			lose_port(loop, port, error);
 	}
 	loop->n_dirty = 0;
+}
+
+int dp_loop_inject(struct dp_loop *loop, uint16_t id, const uint8_t *frame, size_t len)
+{
+	struct dp_rx rx = { .data = loop->buffer, .len = len };
+
+	if (id >= DP_MAX_PORTS || loop->table->ports[id].kind != DP_PORT_VIF || len > DP_MAX_FRAME)
+		return -EINVAL;
+	memcpy(loop->buffer, frame, len);
+	loop->now_ns = monotonic_ns();
+	dp_deliver(loop, &loop->ports[id], &rx);
+	flush_dirty(loop);
+	return 0;
 }
 
 static void serve_port(struct dp_loop *loop, const struct epoll_event *event)

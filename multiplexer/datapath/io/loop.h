@@ -113,6 +113,16 @@ int dp_loop_charge(struct dp_loop *loop, uint16_t port, uint32_t number, size_t 
 int dp_loop_detach(struct dp_loop *loop, uint16_t port, uint32_t generation);
 
 /**
+ * dp_loop_inject() - Deliver a frame as if the stack of a vif had sent it
+ * @port:	A vif; nothing need be attached to it
+ * @frame:	Whole, without any offload; checked, counted and charged as all of the vif's
+ * @len:	DP_MAX_FRAME at most
+ *
+ * Return: 0, or -EINVAL where @port is no vif or the frame is too long
+ */
+int dp_loop_inject(struct dp_loop *loop, uint16_t port, const uint8_t *frame, size_t len);
+
+/**
  * dp_loop_run() - Move frames until there is something to do
  * Return: the tag of a watched fd that can be read; DP_RUN_SIGNAL; DP_RUN_DETACHED:
  * dp_loop_next_ended() tells which; DP_RUN_FAILED with errno set

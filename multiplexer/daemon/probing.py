@@ -1,0 +1,101 @@
+"""Whether somebody on the wire has an address already, before a vif gets it.
+
+The engine sends in the vif's name what its stack would send to ask, and the
+answer of a station that has the address is an address conflict of the vif's
+port, as it would be at any other time.  So all that is needed for this is
+there anyway, and neither control nor the engine can send more than the vif.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from ipaddress import ip_address
+from typing import Final
+
+import attrs
+import trio
+
+from multiplexer.daemon.broker_client import BrokerClient
+from multiplexer.daemon.engine_client import EngineClient
+from multiplexer.daemon.vifs import LiveVif
+from multiplexer.model import Config, Network
+from multiplexer.probes import announcements, askable, questions
+from pfinet_proto.values import IPAddress, MacAddress
+
+# A station that is there answers within some milliseconds; the first question may be
+# lost, as where an Ethernet switch has yet to learn.
+ROUNDS: Final = 3
+LOOKS: Final = 5
+LOOK_S: Final = 0.03
+
+#: How long, and of how many addresses at most, an answer is remembered.
+REMEMBERED_S: Final = 600.0
+MOST_REMEMBERED: Final = 1024
+
+
+@attrs.frozen
+class Holder:
+    """A station on the wire, and the address that it has."""
+
+    address: IPAddress
+    mac: MacAddress
+
+
+class Prober:
+    """Asks the wire for the addresses of vifs that are drafts."""
+
+    def __init__(self, config: Config, broker: BrokerClient, engine: EngineClient) -> None:
+        self._config = config
+        self._broker = broker
+        self._engine = engine
+        self._answered_s: OrderedDict[tuple[str, IPAddress], float] = OrderedDict()
+
+    def answered(self) -> Iterator[IPAddress]:
+        """Yield the addresses that were in use on the wire not long ago."""
+        now_s = trio.current_time()
+        for (_, address), at_s in self._answered_s.items():
+            if now_s - at_s < REMEMBERED_S:
+                yield address
+
+    async def find_holder(self, live: LiveVif) -> Holder | None:
+        """Return a station that has an address of the draft *live*, if one answers.
+
+        It takes half a second, and no time where the network has no wire.
+
+        Raises:
+            RequestFailed: if the engine does not do it.
+        """
+        network = self._config.network(live.vif.network)
+        if not self._is_on_wire(network):
+            return None
+        asked = questions(live.vif.mac, askable(live.vif.addresses, live.vif.prefixes))
+        for _ in range(ROUNDS):
+            await self._engine.inject(live.port, asked)
+            for _ in range(LOOKS):
+                await trio.sleep(LOOK_S)
+                for found in (await self._engine.read_counters(live.port, 1)).conflicts:
+                    if found.address is not None:
+                        holder = Holder(ip_address(found.address), found.mac)
+                        self._remember(network.name, holder.address)
+                        return holder
+        return None
+
+    async def announce(self, live: LiveVif) -> None:
+        """Let neighbours forget who had the addresses of *live* before.
+
+        Raises:
+            RequestFailed: if the engine does not do it.
+        """
+        told = announcements(live.vif.mac, [address.ip for address in live.vif.addresses])
+        await self._engine.inject(live.port, told)
+
+    def _is_on_wire(self, network: Network) -> bool:
+        if network.uplink is None or self._config.uplink_port_of(network) is None:
+            return False
+        state = self._broker.uplink(network.uplink)
+        return state is not None and state.present and state.up
+
+    def _remember(self, network: str, address: IPAddress) -> None:
+        self._answered_s[network, address] = trio.current_time()
+        self._answered_s.move_to_end((network, address))
+        if len(self._answered_s) > MOST_REMEMBERED:
+            self._answered_s.popitem(last=False)

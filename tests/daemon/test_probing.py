@@ -1,0 +1,179 @@
+"""A new vif's addresses are asked for on the wire, and what an answer does."""
+
+from collections.abc import Iterator
+from ipaddress import ip_address, ip_interface
+
+import attrs
+import pytest
+import trio
+
+from multiplexer.daemon import channel
+from multiplexer.policy import decode_vif
+from multiplexer.probes import announcements, questions
+from pfinet_proto.control import (
+    ControlError,
+    ErrorCode,
+    OwnLimitsInfo,
+    VifBorrow,
+    VifCreate,
+    VifList,
+    VifShow,
+)
+from pfinet_proto.values import VifName
+from tests.daemon.siblings import BOB, CAROL, STATION_MAC, Place, Running, running
+
+GRANT = """
+[grant.some]
+to = ["bob"]
+network = "lan"
+addresses = ["10.77.0.32/28"]
+vifs = 9
+"""
+
+ONE = VifCreate(
+    VifName("one"), "bob", (ip_interface("10.77.0.40/24"), ip_interface("fd77::40/64"))
+)
+MINE = VifCreate(VifName("mine"))
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    with Place.made() as place:
+        yield place
+
+
+async def refusal(daemon: Running, request: VifCreate, uid: int = 0) -> ControlError:
+    with pytest.raises(ControlError) as caught:
+        await daemon.ask(request, uid)
+    return caught.value
+
+
+async def names(daemon: Running, uid: int = 0) -> list[str]:
+    return [str(vif.name) for vif in (await daemon.ask(VifList(), uid)).vifs]
+
+
+async def test_the_wire_is_asked_thrice_and_then_told(place: Place) -> None:
+    async with running(place) as daemon:
+        made = await daemon.ask(ONE)
+
+        addresses = [ip_address("10.77.0.40"), ip_address("fd77::40")]
+        *asked, told = (message.frames for message in daemon.engine.all(channel.Inject))
+        assert asked == [questions(made.mac, addresses)] * 3
+        assert told == announcements(made.mac, addresses)
+
+
+@pytest.mark.parametrize("address", ["10.77.0.40", "fd77::40"])
+async def test_an_address_that_somebody_has_is_refused_and_all_is_undone(
+    place: Place, address: str
+) -> None:
+    async with running(place) as daemon:
+        daemon.engine.stations.add(address)
+        error = await refusal(daemon, ONE)
+
+        assert error.code is ErrorCode.CONFLICT
+        assert str(error) == (
+            f"address {address} is in use on the wire, by {STATION_MAC}"
+            " (--force makes the vif nevertheless)"
+        )
+        assert await names(daemon) == []
+        assert daemon.engine.ports == {}
+        assert daemon.broker.sockets == set()
+        assert daemon.broker.all(channel.SetMemberships)[-1].macs == ()
+        assert any(
+            line.startswith("audit: refused") and "is in use on the wire" in line
+            for line in daemon.log
+        )
+        daemon.engine.stations.clear()
+        await daemon.ask(ONE)
+
+
+async def test_an_administrator_may_force_it_and_nobody_is_asked(place: Place) -> None:
+    async with running(place) as daemon:
+        daemon.engine.stations.add("10.77.0.40")
+        made = await daemon.ask(attrs.evolve(ONE, force=True))
+
+        (told,) = daemon.engine.all(channel.Inject)
+        assert told.frames == announcements(made.mac, [each.ip for each in made.addresses])
+
+
+async def test_a_user_is_told_who_has_the_address(place: Place) -> None:
+    async with running(place, GRANT) as daemon:
+        daemon.engine.stations.add("10.77.0.33")
+        wanted = attrs.evolve(MINE, addresses=(ip_interface("10.77.0.33/24"),))
+        error = await refusal(daemon, wanted, BOB)
+
+        assert str(error) == f"address 10.77.0.33 is in use on the wire, by {STATION_MAC}"
+
+
+async def test_where_the_daemon_chooses_it_passes_over_what_others_have(place: Place) -> None:
+    async with running(place, GRANT) as daemon:
+        daemon.engine.stations |= {"10.77.0.32", "10.77.0.33"}
+        made = await daemon.ask(MINE, BOB)
+        asked = len(daemon.engine.all(channel.Inject))
+        daemon.engine.stations.clear()
+        next_one = await daemon.ask(VifBorrow("lan"), BOB)
+
+        assert made.addresses == (ip_interface("10.77.0.34/24"),)
+        assert asked == 1 + 1 + (3 + 1)
+        assert next_one.addresses == (ip_interface("10.77.0.35/24"),)
+
+
+async def test_it_does_not_try_addresses_for_ever_and_the_next_time_goes_on(
+    place: Place,
+) -> None:
+    async with running(place, GRANT) as daemon:
+        daemon.engine.stations |= {f"10.77.0.{number}" for number in range(32, 37)}
+        error = await refusal(daemon, MINE, BOB)
+        made = await daemon.ask(MINE, BOB)
+
+        assert str(error) == f"address 10.77.0.35 is in use on the wire, by {STATION_MAC}"
+        assert made.addresses == (ip_interface("10.77.0.37/24"),)
+
+
+async def test_a_low_limit_costs_no_question_and_holds_for_the_client(place: Place) -> None:
+    async with running(place) as daemon:
+        slow = OwnLimitsInfo(frames_per_s=1, broadcast_per_s=1)
+        made = await daemon.ask(attrs.evolve(ONE, limits=slow))
+
+        first, last = (decode_vif(each.row) for each in daemon.engine.all(channel.SetVif))
+        assert (first.limits.frames_per_s, first.limits.broadcast_per_s) == (0, 0)
+        assert (last.limits.frames_per_s, last.limits.broadcast_per_s) == (1, 1)
+        assert await daemon.ask(VifShow(made.name)) == made
+
+
+async def test_where_there_is_no_wire_nobody_is_asked(place: Place) -> None:
+    async with running(place) as daemon:
+        island = VifCreate(VifName("x"), "bob", (ip_interface("10.78.0.2/24"),))
+        await daemon.ask(island)
+        assert len(daemon.engine.all(channel.Inject)) == 1
+
+        daemon.engine.heard.clear()
+        await daemon.broker.tell_uplink(None)
+        await daemon.ask(ONE)
+        assert len(daemon.engine.all(channel.Inject)) == 1
+
+
+async def test_meanwhile_the_address_is_taken_and_others_make_theirs(place: Place) -> None:
+    async with running(place, GRANT) as daemon:
+        daemon.engine.withheld.add(channel.Inject)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(daemon.ask, ONE)
+            await daemon.engine.wait_heard(channel.Inject)
+            error = await refusal(daemon, attrs.evolve(ONE, name=VifName("two")), CAROL)
+            assert await names(daemon, CAROL) == []
+            nursery.start_soon(daemon.ask, VifBorrow("lan"), BOB)
+            await daemon.engine.wait_heard(channel.Inject, 2)
+            await daemon.engine.release()
+
+        assert str(error) == 'address 10.77.0.40 is that of vif "one"'
+        assert await names(daemon) == ["lan-20002-1", "one"]
+
+
+async def test_a_stop_of_the_daemon_leaves_nothing_of_a_draft(place: Place) -> None:
+    async with running(place) as daemon, trio.open_nursery() as nursery:
+        nursery.start_soon(daemon.ask, ONE)
+        await daemon.engine.wait_heard(channel.Inject)
+        nursery.cancel_scope.cancel()
+
+    async with running(place) as daemon:
+        assert await names(daemon) == []

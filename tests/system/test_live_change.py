@@ -1,5 +1,6 @@
 """A running network is changed, and who is not meant loses nothing."""
 
+import json
 import select
 import threading
 from collections.abc import Iterator
@@ -9,8 +10,10 @@ import pytest
 
 from pfinet_client.attachment import Attachment, connect_attach
 from pfinet_proto.attach import Goodbye, GoodbyeCode, Hello, Update
+from tests.support.lab import Stack
 from tests.support.lan import OWNERS, Lan, Member
 from tests.support.plain import StreamClient, acting_as
+from tests.support.programs import ping
 from tests.support.waiting import eventually
 
 from .attacks import lawful
@@ -121,6 +124,34 @@ def test_a_client_of_the_attach_socket_is_told_its_new_addresses(lan: Lan, carol
         "10.77.0.50/24",
         "fd77::50/64",
     ]
+
+
+def test_a_running_stack_becomes_what_its_vif_has_become(lan: Lan, carol: str) -> None:
+    with lan.lab.user(CAROL).stack(carol) as stack:
+        assert ping(stack, "10.77.0.1")
+
+        lan.lab.multiplexerctl(
+            *("vif", "set", carol, "--mac", "52:54:00:77:00:51"),
+            *("--address", "10.77.0.51/24", "--address", "fd77::51/64"),
+        )
+
+        wanted = {"10.77.0.51/24", "fd77::51/64", "fe80::5054:ff:fe77:51/64"}
+        eventually(lambda: addresses(stack) == wanted, "the stack has its new addresses")
+        assert ping(stack, "10.77.0.1", "-I", "10.77.0.51")
+        assert ping(stack, "fd77::1", "-I", "fd77::51")
+        assert set(lan.vif(carol)["counters"]["drops"]) <= {"ipv4_src", "src_mac", "arp_sender"}
+
+
+def addresses(stack: Stack) -> set[str]:
+    (link,) = json.loads(stack.run("ip", "-j", "address", "show", stack.interface).stdout)
+    return {f"{each['local']}/{each['prefixlen']}" for each in link["addr_info"]}
+
+
+def test_a_stack_whose_vif_is_given_away_is_disconnected(lan: Lan, carol: str) -> None:
+    with lan.lab.user(CAROL).stack(carol) as stack:
+        lan.lab.multiplexerctl("vif", "set", carol, "--owner", str(DAVE))
+
+        assert stack.process.wait(20) != 0
 
 
 def test_another_owner_takes_over_and_the_former_ones_client_ends(lan: Lan, carol: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.lab import Daemon, Lab, Stack, interpreter
 from tests.support.programs import ping, running
+from tests.support.waiting import eventually
 
 OWNERS = {"alice": 20001, "bob": 20002}
 
@@ -76,3 +77,21 @@ def test_a_connection_survives_a_daemon_that_was(
             assert talk.hear() == "meanwhile"
             assert ping(alice, "10.77.0.1")
             assert lab.query("vif", "show", "alice")["attached"]["pid"] == alice.process.pid
+
+
+def test_a_stack_takes_on_what_changed_of_the_file_while_the_daemon_was_away(lab: Lab) -> None:
+    lab.configure(OWNERS)
+    with ExitStack() as closing:
+        with lab.daemon():
+            alice = closing.enter_context(lab.user(20001).stack("alice"))
+        lab.configure({"nobody": 20009, **OWNERS}, mtu=1400)
+        with lab.daemon():
+            eventually(lambda: "10.77.0.12/24" in shown(alice), "the stack has its new address")
+
+            assert "mtu 1400" in shown(alice)
+            assert "10.77.0.11/24" not in shown(alice)
+            assert ping(alice, "10.77.0.1")
+
+
+def shown(stack: Stack) -> str:
+    return stack.run("ip", "address", "show", stack.interface).stdout

@@ -124,14 +124,14 @@ class Guest:
 
 
 @contextmanager
-def running_guest(user: User, image: Image, netdev: Sequence[str]) -> Iterator[Guest]:
-    """Boot *image* as a program of *user*, with the arguments that attach its interface eth0."""
+def running_guest(user: User, image: Image, arguments: Sequence[str]) -> Iterator[Guest]:
+    """Boot *image* as a program of *user*, with QEMU's *arguments* for its interface eth0."""
     process = user.popen(
         *("timeout", "--signal=KILL", str(LIFE_S)),
         *("qemu-system-x86_64", "-accel", "tcg", "-m", "192", "-nodefaults", "-no-user-config"),
         *("-display", "none", "-serial", "stdio", "-no-reboot"),
         *("-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", COMMAND_LINE),
-        *netdev,
+        *arguments,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -1,5 +1,6 @@
-"""A real virtual machine on a vif's `stream` socket: it talks, and cannot spoof."""
+"""A real virtual machine on a vif, as `pfinet qemu` says: it talks, and cannot spoof."""
 
+import shlex
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 
@@ -22,12 +23,9 @@ def guest(lan: Lan) -> Iterator[Guest]:
     """Trudy's virtual machine, with the addresses that are bound to her vif."""
     member = lan.members[WHO]
     image = Image.build(lan.lab.root / "guest")
-    path = lan.lab.socket_of(WHO, "stream")
-    netdev = (
-        *("-netdev", f"stream,id=vif,server=off,addr.type=unix,addr.path={path}"),
-        *("-device", f"virtio-net-pci,netdev=vif,mac={member.mac}"),
-    )
-    with running_guest(lan.lab.user(OWNERS[WHO]), image, netdev) as running:
+    user = lan.lab.user(OWNERS[WHO])
+    arguments = shlex.split(user.pfinet("qemu", WHO).stdout)
+    with running_guest(user, image, arguments) as running:
         running.run("ip link set eth0 up")
         running.run(f"ip address add {member.ipv4}/24 dev eth0")
         running.run(f"ip address add {member.ipv6}/64 dev eth0")

@@ -151,7 +151,9 @@ def _styled_section(section: Section, width: int) -> str:
 
 
 def _status(status: control.StatusInfo) -> Iterable[Section]:
-    refused = "refused by the kernel" if status.passrights else "not refused by this kernel"
+    refused = "refused by the kernel"
+    if not status.passrights:
+        refused = f"watched for, {status.shut_out} users shut out"
     yield Facts(
         (
             ("version", status.version),

@@ -23,10 +23,11 @@ from multiplexer.daemon import channel
 from multiplexer.daemon.broker_client import Inherited
 from multiplexer.daemon.calls import RequestFailed
 from multiplexer.daemon.clientlog import ClientLog
+from multiplexer.daemon.descriptors import refuse_fds
+from multiplexer.daemon.doorman import Doorman
 from multiplexer.daemon.holder import VifTaken
 from multiplexer.daemon.joining import Joined, Joining
 from multiplexer.daemon.peer import Peer
-from multiplexer.daemon.rundir import refuse_fds
 from multiplexer.daemon.talk import Silent, Spoken, Talk, bounded, say_last
 from multiplexer.daemon.vifs import LiveVif
 from pfinet_proto.attach import (
@@ -73,6 +74,7 @@ class AttachService:
     """
 
     joining: Joining
+    doorman: Doorman
     log: ClientLog
     why_not_owner: WhyNotOwner
 
@@ -104,7 +106,7 @@ class AttachService:
         machine = AttachMachine(Role.DAEMON)
         try:
             await self._check_owner(live, peer)
-            hello = await _receive_hello(connection, machine)
+            hello = await self._receive_hello(connection, machine)
             if hello is not None:
                 await self._serve_hello(live, connection, machine, peer, hello)
         except _Refusal as refusal:
@@ -130,13 +132,17 @@ class AttachService:
             BadMessage: if the client sends what is no message.
             RemoteProtocolError: if it sends one out of turn.
         """
-        with contextlib.closing(inherited):
+        with contextlib.ExitStack() as held:
+            for connection in inherited.sockets:
+                held.enter_context(self.doorman.holding(connection))
             async with self.joining.resumed(live, inherited.kept) as joined:
                 task_status.started()
                 talk: Talk = Silent(joined.attachment)
                 for connection in inherited.sockets:
                     machine = AttachMachine.attached(Role.DAEMON)
-                    talk = Spoken(live, joined.attachment, connection, machine, told=None)
+                    talk = Spoken(
+                        live, joined.attachment, connection, machine, None, self.doorman
+                    )
                 why = await self.why_not_owner(live, peer)
                 if why is None:
                     await self._stay(live, joined, peer, talk)
@@ -159,6 +165,7 @@ class AttachService:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with ours, theirs:
             refuse_fds(ours)
+            self.doorman.prepare(ours)
             theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, DATA_BUFFER_BYTES)
             async with self._joined(live, session, ours, [connection]) as joined:
                 ours.close()
@@ -178,7 +185,14 @@ class AttachService:
                     offload=int(offload),
                     client=hello.client or None,
                 )
-                talk = Spoken(live, joined.attachment, connection, machine, welcome.binding)
+                talk = Spoken(
+                    live,
+                    joined.attachment,
+                    connection,
+                    machine,
+                    welcome.binding,
+                    self.doorman,
+                )
                 await self._stay(live, joined, peer, talk)
 
     async def _take_over(self, live: LiveVif, peer: Peer, hello: Hello) -> None:
@@ -228,6 +242,19 @@ class AttachService:
         except RequestFailed as failure:
             raise _Refusal(RefusedCode.NOT_READY, str(failure)) from failure
 
+    async def _receive_hello(
+        self, connection: socket.socket, machine: AttachMachine
+    ) -> Hello | None:
+        """Return the client's first message; None if it leaves or takes too long."""
+        with trio.move_on_after(HANDSHAKE_TIMEOUT_S):
+            data = await self.doorman.receive(connection, MAX_MESSAGE_BYTES + 1)
+            if not data:
+                return None
+            hello = machine.receive_untrusted(data)
+            assert isinstance(hello, Hello)  # the machine allows no other
+            return hello
+        return None
+
     def _audit_refusal(self, live: LiveVif, kind: str, peer: Peer, refusal: _Refusal) -> None:
         self.log.audit("refused", peer, vif=live.name, kind=kind, why=refusal)
 
@@ -249,18 +276,6 @@ def _session(
         since_ns=time.monotonic_ns(),
         cookie=cookie,
     )
-
-
-async def _receive_hello(connection: socket.socket, machine: AttachMachine) -> Hello | None:
-    """Return the client's first message; None if it leaves or takes too long."""
-    with trio.move_on_after(HANDSHAKE_TIMEOUT_S):
-        data = await trio.socket.from_stdlib_socket(connection).recv(MAX_MESSAGE_BYTES + 1)
-        if not data:
-            return None
-        hello = machine.receive_untrusted(data)
-        assert isinstance(hello, Hello)  # the machine allows no other
-        return hello
-    return None
 
 
 def _agree(hello: Hello) -> Offload:

@@ -30,9 +30,10 @@ import attrs
 
 from multiplexer.config import parse_config
 from multiplexer.daemon import audit, channel, notify, privileges, process, supervisor
+from multiplexer.daemon.descriptors import has_passrights
 from multiplexer.daemon.directories import UnsafeDirectory, make_private
 from multiplexer.daemon.host_ports import log_host
-from multiplexer.daemon.rundir import RunDirectory, RunDirectoryInUse, has_passrights
+from multiplexer.daemon.rundir import RunDirectory, RunDirectoryInUse
 from multiplexer.model import Config, ConfigError, Daemon, UplinkKind, has_uplink_port
 from multiplexer.uplinks.host_tap import HostTaps
 from multiplexer.uplinks.nic import LinkWatch, NicUplink
@@ -93,9 +94,9 @@ def main(
         for warning in config.warnings:
             log.warning(warning)
         if not start.features.passrights:
-            log.warning(
+            log.info(
                 "this kernel cannot refuse descriptors that clients send (SO_PASSRIGHTS, "
-                "Linux 6.16): a client can stall the others"
+                "Linux 6.16): they are watched for"
             )
         with ExitStack() as undo:
             return _prepare(start, config, control, engine, log, undo).run()
@@ -171,7 +172,8 @@ def _prepare(
     identity = roles.control_identity
     if make_private(config.daemon.state_dir, identity.uid, identity.gid):
         undo.callback(_remove_if_empty, config.daemon.state_dir)
-    listener = undo.enter_context(run_directory.listen_control())
+    listener = run_directory.listen_control()
+    undo.callback(run_directory.close_listener, listener)
     notifier = notify.open_notifier()
     undo.callback(notifier.close)
 

@@ -417,11 +417,16 @@ class TraceReply:
 
 @attrs.frozen
 class Detached:
-    """Attachment *generation* of *port* has ended by itself."""
+    """Attachment *generation* of *port* has ended by itself.
+
+    Where the client *sent_descriptors*, it is also said of one that Detach ends,
+    before the Ack.
+    """
 
     port: int
     generation: int
     why: str
+    sent_descriptors: bool
 
 
 # engine -> broker and control

@@ -34,6 +34,7 @@ from multiplexer.daemon.broker_client import BrokerClient, Inherited
 from multiplexer.daemon.calls import RequestFailed
 from multiplexer.daemon.clientlog import ClientLog
 from multiplexer.daemon.creation import ID_BYTES, Creation
+from multiplexer.daemon.doorman import Doorman
 from multiplexer.daemon.engine_client import EngineClient
 from multiplexer.daemon.host import THIS_SYSTEM, Client, Host, System
 from multiplexer.daemon.joining import Joining
@@ -106,9 +107,10 @@ class ControlService:
     makes nobody else wait.
     """
 
-    def __init__(self, answer: Answer, host: Host) -> None:
+    def __init__(self, answer: Answer, host: Host, doorman: Doorman) -> None:
         self._answer_request = answer
         self._host = host
+        self._doorman = doorman
         self._turns: weakref.WeakValueDictionary[int, trio.Lock] = weakref.WeakValueDictionary()
 
     async def serve(self, connection: socket.socket, peer: Peer) -> None:
@@ -116,14 +118,16 @@ class ControlService:
 
         Raises:
             BadMessage: if the client sends what is no request.
-            trio.BrokenResourceError: if the client goes away.
+            SentDescriptors: if it sends a descriptor.
+            OSError: if it goes away, or BrokenResourceError.
         """
         turn = self._turns.setdefault(peer.uid, trio.Lock())
         client: Client | None = None
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(connection))
         decoder = FrameDecoder(MAX_REQUEST_BYTES)
         waiting: deque[bytes] = deque()
-        while await _receive(stream, decoder, waiting):
+        receive = partial(self._doorman.receive, connection, RECEIVE_BYTES)
+        while await _receive(receive, decoder, waiting):
             async with trio.open_nursery() as sending, turn:
                 if client is None:  # who only connects is not worth a name service's time
                     client = Client(peer, await self._host.caller(peer))
@@ -153,12 +157,12 @@ async def _send(stream: trio.SocketStream, reply: bytes) -> None:
 
 
 async def _receive(
-    stream: trio.SocketStream, decoder: FrameDecoder, waiting: deque[bytes]
+    receive: Callable[[], Awaitable[bytes]], decoder: FrameDecoder, waiting: deque[bytes]
 ) -> bool:
     """Read until a request is *waiting*; False if the client ends or takes too long."""
     with trio.move_on_after(REQUEST_TIMEOUT_S):
         while not waiting:
-            data = await stream.receive_some(RECEIVE_BYTES)
+            data = await receive()
             if not data:
                 return False
             waiting.extend(decoder.feed(data))
@@ -212,8 +216,10 @@ class Control:
     async def _serve(self, config: Config, state: State, start: channel.Start) -> None:
         host = Host(config, self._system)
         nic_macs = await self._recall_nic_macs(config, state)
+        doorman = Doorman(wary=not start.features.passrights)
         attach = AttachService(
-            Joining(self._engine, self._broker, config.daemon.queue_mib_per_user * MIB),
+            Joining(self._engine, self._broker, doorman, config.daemon.queue_mib_per_user * MIB),
+            doorman,
             self._client_log,
             partial(_why_not_owner, host),
         )
@@ -222,7 +228,7 @@ class Control:
             state,
             self._broker,
             self._engine,
-            partial(_serve_vif, attach, self._client_log),
+            partial(_serve_vif, attach, doorman, self._client_log),
             self._log,
             self._patience,
         )
@@ -251,10 +257,11 @@ class Control:
                 self._client_log,
             ),
             Alteration(config, vifs, self._broker, host, nic_macs, self._log, self._client_log),
+            doorman,
             self._log,
             self._client_log,
         )
-        service = ControlService(requests.answer, host)
+        service = ControlService(requests.answer, host, doorman)
 
         owners = [vif.owner for vif in config.vifs]
         facts = await host.facts(owners, nic_macs)
@@ -266,22 +273,30 @@ class Control:
         for network in config.networks:
             await self._engine.set_network(compile_network(config, network))
         every = [*static, *stored]
-        settlement = await self._settle({vif.id for vif in every}, start.inherited)
+        settlement = await self._settle({vif.id for vif in every}, start.inherited, doorman)
         async with trio.open_nursery() as nursery:
             await nursery.start(vifs.run, every, settlement)
             limits = ConnectionLimits(
                 *CONTROL_LIMITS, is_known=lambda uid: uid == 0 or vifs.has_owner(uid)
             )
+            nursery.start_soon(doorman.run)
             nursery.start_soon(
-                serve_listener, self._boot.listener, limits, service.serve, self._client_log
+                serve_listener,
+                self._boot.listener,
+                limits,
+                service.serve,
+                doorman,
+                self._client_log,
             )
             await self._broker.ready()
 
-    async def _settle(self, vif_ids: Collection[str], inherited: int) -> Settlement:
+    async def _settle(
+        self, vif_ids: Collection[str], inherited: int, doorman: Doorman
+    ) -> Settlement:
         """Clear away what an earlier control did not complete, and return what goes on."""
         ports = await self._engine.read_ports()
         settlement = settle(vif_ids, ports, await self._broker.wait_inherited(inherited))
-        await clear_away(settlement, self._broker, self._engine)
+        await clear_away(settlement, self._broker, self._engine, doorman)
         if ports:
             over = len(settlement.lost) + len(settlement.orphaned)
             self._log.info(f"took over {len(settlement.resumed)} attachments, {over} have ended")
@@ -301,6 +316,7 @@ class Control:
 
 async def _serve_vif(
     attach: AttachService,
+    doorman: Doorman,
     log: ClientLog,
     live: LiveVif,
     listeners: Mapping[str, socket.socket],
@@ -314,14 +330,17 @@ async def _serve_vif(
     limits = ConnectionLimits(*VIF_LIMITS)
     async with trio.open_nursery() as nursery:
         if inherited is not None:  # and it has the vif before anybody is let in
-            await nursery.start(_resume, attach, log, live, inherited)
+            await nursery.start(_resume, attach, doorman, log, live, inherited)
         for kind, listener in listeners.items():
             serve = partial(services[kind], live)
-            nursery.start_soon(serve_listener, listener, limits, serve, log)
+            nursery.start_soon(
+                serve_listener, listener, limits, serve, doorman, log, live.vif.owner_uid
+            )
 
 
 async def _resume(
     attach: AttachService,
+    doorman: Doorman,
     log: ClientLog,
     live: LiveVif,
     inherited: Inherited,
@@ -331,7 +350,7 @@ async def _resume(
     session = inherited.kept.session
     peer = Peer(session.pid, session.uid, session.gid)
     resume = partial(attach.resume, live, inherited, peer, task_status=task_status)
-    await serve_alone(resume, peer, log)
+    await serve_alone(resume, peer, doorman, log)
 
 
 async def _why_not_owner(host: Host, live: LiveVif, peer: Peer) -> str | None:

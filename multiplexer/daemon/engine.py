@@ -19,6 +19,7 @@ from collections.abc import Iterator
 import attrs
 
 from multiplexer.daemon import channel
+from multiplexer.daemon.descriptors import has_passrights
 from multiplexer.datapath.engine import DETACHED, MAX_PORTS, SIGNAL, Engine
 from pfinet_proto.values import MacAddress
 
@@ -98,10 +99,18 @@ class EngineProcess:
             why = os.strerror(ended.error) if ended.error else "closed by the client"
             if ended.error == errno.EPROTO:
                 why = "record length out of range"
-            if self._control is not None:  # else its successor sees that nothing is there
-                with self._while_control_lives():
-                    told = channel.Detached(ended.port, ended.generation, why)
-                    channel.send(self._control, told)
+            if ended.error == errno.EBADMSG:
+                self._tell_descriptors(ended.port, ended.generation)
+            else:
+                self._tell_end(channel.Detached(ended.port, ended.generation, why, False))
+
+    def _tell_descriptors(self, port: int, generation: int) -> None:
+        self._tell_end(channel.Detached(port, generation, "sent descriptors", True))
+
+    def _tell_end(self, told: channel.Detached) -> None:
+        if self._control is not None:  # else its successor sees that nothing is there
+            with self._while_control_lives():
+                channel.send(self._control, told)
 
     def _obey(self, sock: socket.socket) -> None:
         message, fds = channel.receive(sock)
@@ -154,7 +163,8 @@ class EngineProcess:
                 fds.clear()
                 engine.charge(message.port, message.account, message.account_bytes)
             case channel.Detach(port=port, generation=generation):
-                engine.detach(port, generation)
+                if not engine.detach(port, generation):
+                    self._tell_descriptors(port, generation)
             case channel.SetUplink():
                 self._set_uplink(message, fds)
             case channel.NewControl():
@@ -228,7 +238,7 @@ class EngineProcess:
 
 def main(boot: EngineBoot) -> None:
     """Run the engine process until it is no longer wanted."""
-    engine = Engine()
+    engine = Engine(wary=not has_passrights())
     engine.watch(boot.broker.fileno(), FROM_BROKER)
     engine.enter_sandbox()
     channel.send(boot.broker, channel.Ready())

@@ -25,12 +25,16 @@ PORTS_AT_ONCE = 1024
 
 @attrs.define(eq=False)
 class Attachment:
-    """What the engine has joined to a port, until it ends."""
+    """What the engine has joined to a port, until it ends.
+
+    Whether the client *sent_descriptors* is known for good when it is detached.
+    """
 
     port: int
     generation: int
     ended: trio.Event = attrs.field(factory=trio.Event)
     why: str | None = None
+    sent_descriptors: bool = False
 
 
 @attrs.frozen
@@ -83,8 +87,9 @@ class EngineClient:
 
     def _note_end(self, message: channel.Detached) -> None:
         attachment = self._attachments.get((message.port, message.generation))
-        if attachment is not None:  # else our Detach has crossed it
+        if attachment is not None:  # else our Ack has been there
             attachment.why = message.why
+            attachment.sent_descriptors = message.sent_descriptors
             attachment.ended.set()
 
     async def set_network(self, row: bytes) -> None:
@@ -143,12 +148,13 @@ class EngineClient:
     async def detach(self, attachment: Attachment) -> None:
         """End *attachment*, also where it has ended: then nothing of it is left."""
         port, generation = attachment.port, attachment.generation
-        self._attachments.pop((port, generation), None)
         try:
             await self._calls.call(lambda number: channel.Detach(number, port, generation))
         except RequestFailed as failure:
             # What the engine may still hold of the client must not be given to another.
             raise channel.SiblingError(f"cannot detach from port {port}: {failure}") from failure
+        finally:
+            self._attachments.pop((port, generation), None)
 
     async def read_ports(self) -> list[channel.Port]:
         """Return the ports that are a vif's; what is attached to one is an `attachment` now.

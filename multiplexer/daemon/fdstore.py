@@ -51,12 +51,13 @@ class FdStore:
         self._by_vif[kept.vif_id] = Stored(kept, tuple(sockets))
 
     def forget(self, vif_id: str) -> None:
-        """Close what is kept for a vif, if anything is."""
+        """Close what is kept for a vif, if anything is; control has the last copy."""
         stored = self._by_vif.pop(vif_id, None)
         if stored is not None:
             stored.close()
 
-    def clear(self) -> None:
-        """Forget every attachment."""
-        for vif_id in [*self._by_vif]:
-            self.forget(vif_id)
+    def take_all(self) -> list[Stored]:
+        """Forget every attachment, and return it for the caller to close."""
+        taken = [*self]
+        self._by_vif.clear()
+        return taken

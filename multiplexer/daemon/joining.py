@@ -22,6 +22,7 @@ import attrs
 
 from multiplexer.daemon.broker_client import BrokerClient
 from multiplexer.daemon.channel import Kept, Session
+from multiplexer.daemon.doorman import Doorman
 from multiplexer.daemon.engine_client import Account, Attachment, EngineClient
 from multiplexer.daemon.holder import Holder
 from multiplexer.daemon.vifs import LiveVif
@@ -44,6 +45,7 @@ class Joining:
 
     engine: EngineClient
     broker: BrokerClient
+    doorman: Doorman
     queue_bytes: int
 
     @contextlib.asynccontextmanager
@@ -70,7 +72,7 @@ class Joining:
                 offload=session.offload,
                 vnet=bool(session.offload),
             )
-            async with self._released(live, attachment):
+            async with self._released(live, attachment, session.uid):
                 entry = Kept(live.vif.id, live.port, attachment.generation, session)
                 await self.broker.keep(entry, kept)
                 yield Joined(holder, attachment)
@@ -81,13 +83,17 @@ class Joining:
         holder = Holder(kept.session)
         with live.held_by(holder):
             attachment = self.engine.attachment(kept.port, kept.generation)
-            async with self._released(live, attachment):
+            async with self._released(live, attachment, kept.session.uid):
                 yield Joined(holder, attachment)
 
     @contextlib.asynccontextmanager
-    async def _released(self, live: LiveVif, attachment: Attachment) -> AsyncIterator[None]:
+    async def _released(
+        self, live: LiveVif, attachment: Attachment, uid: int
+    ) -> AsyncIterator[None]:
         try:
             yield
         finally:
             await self.engine.detach(attachment)
+            if attachment.sent_descriptors:
+                self.doorman.shut_out(uid)
             await self.broker.forget(live.vif.id)

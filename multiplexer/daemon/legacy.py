@@ -14,6 +14,7 @@ import attrs
 
 from multiplexer.daemon import channel
 from multiplexer.daemon.broker_client import BrokerClient, Inherited
+from multiplexer.daemon.doorman import Doorman
 from multiplexer.daemon.engine_client import EngineClient
 from pfinet_proto.attach import Goodbye, GoodbyeCode, encode
 
@@ -71,7 +72,9 @@ def settle(
     return Settlement(kept_ports, resumed, cleared, undone, lost, orphaned)
 
 
-async def clear_away(settlement: Settlement, broker: BrokerClient, engine: EngineClient) -> None:
+async def clear_away(
+    settlement: Settlement, broker: BrokerClient, engine: EngineClient, doorman: Doorman
+) -> None:
     """Undo what an earlier control did not complete.
 
     A client whose attachment is over only sees the end of its connection: it
@@ -88,7 +91,8 @@ async def clear_away(settlement: Settlement, broker: BrokerClient, engine: Engin
         _say(each.sockets, VIF_GONE)
     for each in (*settlement.lost, *settlement.orphaned):
         await broker.forget(each.kept.vif_id)
-        each.close()
+        for sock in each.sockets:
+            doorman.let_go(sock)
 
 
 def _say(sockets: Iterable[socket.socket], farewell: Goodbye) -> None:

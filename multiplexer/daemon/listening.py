@@ -19,6 +19,7 @@ import trio
 
 from multiplexer.daemon import channel
 from multiplexer.daemon.clientlog import ClientLog
+from multiplexer.daemon.doorman import Doorman, SentDescriptors
 from multiplexer.daemon.peer import Peer, peer_of
 from multiplexer.model import OVERFLOW_UID
 from pfinet_proto.errors import BadMessage, RemoteProtocolError
@@ -65,34 +66,48 @@ class ConnectionLimits:
 
 
 async def serve_listener(
-    listener: socket.socket, limits: ConnectionLimits, serve: Serve, log: ClientLog
+    listener: socket.socket,
+    limits: ConnectionLimits,
+    serve: Serve,
+    doorman: Doorman,
+    log: ClientLog,
+    owner: int | None = None,
 ) -> None:
     """Accept on *listener* for ever, with a task of *serve* for each connection; then close it.
 
     The connection is the task's to use and is closed after it.  It does not block.
+    Only *owner* can connect, or everybody.
     """
     with listener:
         waiting = trio.socket.from_stdlib_socket(listener)
         async with trio.open_nursery() as nursery:
             while True:
+                await doorman.wait_open(owner)
                 try:
                     accepted, _ = await waiting.accept()
                 except OSError as error:
                     if error.errno in _EXHAUSTED:
                         log.warning(f"cannot accept a connection: {error.strerror}")
                         await trio.sleep(EXHAUSTED_PAUSE_S)
+                    elif error.errno == errno.EINVAL:
+                        # The broker has shut it down, and we are about to be cancelled.
+                        await trio.sleep_forever()
                     elif error.errno not in _PASSING:
                         raise
                     continue
                 connection = socket.socket(fileno=accepted.detach())
                 connection.setblocking(False)
-                nursery.start_soon(_serve_connection, connection, limits, serve, log)
+                nursery.start_soon(_serve_connection, connection, limits, serve, doorman, log)
 
 
 async def _serve_connection(
-    connection: socket.socket, limits: ConnectionLimits, serve: Serve, log: ClientLog
+    connection: socket.socket,
+    limits: ConnectionLimits,
+    serve: Serve,
+    doorman: Doorman,
+    log: ClientLog,
 ) -> None:
-    with connection:
+    with doorman.holding(connection):
         try:
             peer = peer_of(connection)
         except OSError:
@@ -100,17 +115,25 @@ async def _serve_connection(
         if peer.uid == OVERFLOW_UID:
             log.audit("refused", peer, why="the uid stands for anybody without one here")
             return
+        if doorman.is_shut_out(peer.uid):
+            log.audit("refused", peer, why="has sent descriptors")
+            return
         with limits.counted(peer) as admitted:
             if not admitted:
                 log.audit("refused", peer, why="too many connections")
                 return
-            await serve_alone(partial(serve, connection, peer), peer, log)
+            await serve_alone(partial(serve, connection, peer), peer, doorman, log)
 
 
-async def serve_alone(serve: Callable[[], Awaitable[None]], peer: Peer, log: ClientLog) -> None:
+async def serve_alone(
+    serve: Callable[[], Awaitable[None]], peer: Peer, doorman: Doorman, log: ClientLog
+) -> None:
     """Serve the client *peer*, and let nothing that goes wrong with it reach others."""
     try:
         await serve()
+    except* SentDescriptors as errors:
+        doorman.shut_out(peer.uid)
+        log.audit("dropped", peer, why=_first(errors))
     except* (BadMessage, RemoteProtocolError) as errors:
         log.audit("dropped", peer, why=_first(errors))
     except* (OSError, trio.BrokenResourceError, channel.SiblingGone):

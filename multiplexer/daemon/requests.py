@@ -25,6 +25,7 @@ from multiplexer.daemon.broker_client import BrokerClient
 from multiplexer.daemon.calls import RequestFailed
 from multiplexer.daemon.clientlog import ClientLog
 from multiplexer.daemon.creation import Creation
+from multiplexer.daemon.doorman import Doorman
 from multiplexer.daemon.engine_client import COUNTERS_AT_ONCE, EngineClient
 from multiplexer.daemon.grants import why_not_delete
 from multiplexer.daemon.host import Client
@@ -86,6 +87,7 @@ class Requests:
         engine: EngineClient,
         creation: Creation,
         alteration: Alteration,
+        doorman: Doorman,
         log: Log,
         client_log: ClientLog,
     ) -> None:
@@ -96,6 +98,7 @@ class Requests:
         self._engine = engine
         self._creation = creation
         self._alteration = alteration
+        self._doorman = doorman
         self._log = log
         self._client_log = client_log
         self._answers: Mapping[type[Any], Callable[[Any, Client], Awaitable[control.Result]]] = {
@@ -129,6 +132,7 @@ class Requests:
             config=self._config.origin.filename,
             kernel=os.uname().release,
             passrights=self._about.passrights,
+            shut_out=self._doorman.n_shut_out,
             networks=len(self._config.networks),
             uplinks=len(self._config.uplinks),
             vifs=len(self._vifs),

@@ -15,22 +15,23 @@ that it keeps, then given to its owner, and only then listens.
 """
 
 import contextlib
-import errno
 import fcntl
 import os
 import shutil
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
 import attrs
 
+from multiplexer.daemon.descriptors import has_passrights, refuse_fds
 from multiplexer.daemon.directories import (
     OPEN_DIRECTORY,
     make_directory,
     open_safely,
 )
+from multiplexer.daemon.disposal import Disposal
 
 #: The ways into a vif, and the type of socket of each.
 KINDS: Final[Mapping[str, socket.SocketKind]] = MappingProxyType(
@@ -40,9 +41,6 @@ KINDS: Final[Mapping[str, socket.SocketKind]] = MappingProxyType(
         "bess": socket.SOCK_SEQPACKET,
     }
 )
-
-#: asm-generic/socket.h, Linux 6.16: whether a socket takes descriptors.
-SO_PASSRIGHTS: Final = 83
 
 CONTROL_BACKLOG: Final = 128
 VIF_BACKLOG: Final = 16
@@ -59,30 +57,6 @@ class VifSockets:
     uid: int
     listeners: Mapping[str, socket.socket]
 
-    def close(self) -> None:
-        for listener in self.listeners.values():
-            listener.close()
-
-
-def has_passrights() -> bool:
-    """Whether this kernel can refuse descriptors for us."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        return refuse_fds(sock)
-
-
-def refuse_fds(sock: socket.socket) -> bool:
-    """Let senders of descriptors get EPERM; what *sock* accepts inherits it.
-
-    Returns False where the kernel cannot: the reader then has to cope.
-    """
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, 0)
-    except OSError as error:
-        if error.errno == errno.ENOPROTOOPT:
-            return False
-        raise
-    return True
-
 
 class RunDirectory:
     """The run-time directory of the only broker that uses it."""
@@ -97,6 +71,7 @@ class RunDirectory:
         """
         self.path = path
         self._vifs: dict[str, VifSockets] = {}
+        self._disposal = None if has_passrights() else Disposal()
         with contextlib.ExitStack() as undo:
             self._made = make_directory(path, 0o755)
             if self._made:
@@ -174,7 +149,7 @@ class RunDirectory:
         """Remove the sockets of *vif_id* and their directory, if there are any."""
         sockets = self._vifs.pop(vif_id, None)
         if sockets is not None:
-            sockets.close()
+            self._close(sockets)
             shutil.rmtree(f"vif/{vif_id}", dir_fd=self._fd)
 
     def owner_of(self, vif_id: str) -> int | None:
@@ -190,7 +165,7 @@ class RunDirectory:
     def remove(self) -> None:
         """Remove all that we made; the directory itself too, if we made it."""
         for sockets in self._vifs.values():
-            sockets.close()
+            self._close(sockets)
         self._vifs.clear()
         self._clean()
         self._release_lock()
@@ -198,6 +173,36 @@ class RunDirectory:
         if self._made:
             with contextlib.suppress(OSError):
                 os.rmdir(self.path)
+
+    def _close(self, sockets: VifSockets) -> None:
+        for listener in sockets.listeners.values():
+            self.close_listener(listener)
+
+    def close_listener(self, listener: socket.socket) -> None:
+        """Close *listener* and whoever waits in its queue.
+
+        Who waits may have sent a descriptor, which is not for us to discard, and
+        nothing that a client sends is for us to look at.
+        """
+        with listener:
+            if self._disposal is None:
+                return
+            listener.shutdown(socket.SHUT_RDWR)
+            waiting = []
+            with contextlib.suppress(OSError):  # nobody, or nobody any more
+                while True:
+                    waiting.append(listener.accept()[0])
+            self.close_connections(waiting)
+
+    def close_connections(self, connections: Iterable[socket.socket]) -> None:
+        """Close clients' *connections*, of which we may have the last copy."""
+        for connection in connections:
+            if self._disposal is None:
+                connection.close()
+            else:
+                self._disposal.take(connection)
+        if self._disposal is not None:
+            self._disposal.tend()
 
     def _take_lock(self) -> int:
         while True:

@@ -119,6 +119,7 @@ class Supervisor:
         self._log = log
         self._notifier = notifier
         self._store = FdStore()
+        self._run_directory = run_directory
         self._errands = Errands(
             Admission(config, _user_name), run_directory, self._store, nics, hosts
         )
@@ -156,7 +157,7 @@ class Supervisor:
         finally:
             self._notifier.tell(STOPPING=1)
             self._stop_children()
-            self._store.clear()
+            self._forget_attachments()
             self._selector.close()
 
     def _watch(self, source: socket.socket | int, react: Callable[[], None]) -> None:
@@ -351,12 +352,16 @@ class Supervisor:
             return  # what select() saw was room to write, which this turn has used
         on_message(message, fds)
 
+    def _forget_attachments(self) -> None:
+        for stored in self._store.take_all():
+            self._run_directory.close_connections(stored.sockets)
+
     def _prepare_restart(self, failure: ChildFailed) -> bool:
         """Make ready to start what has to be; False if that has been too often."""
         alone = failure.engine_goes_on
         if not alone:
             self._stop_children()
-            self._store.clear()
+            self._forget_attachments()
             for nic in self._nics:
                 nic.reopen(self._links.socket)
         if not self._budget.spend(time.monotonic()):

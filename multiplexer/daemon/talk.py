@@ -11,6 +11,7 @@ from typing import Final, Protocol
 import attrs
 import trio
 
+from multiplexer.daemon.doorman import Doorman, SentDescriptors
 from multiplexer.daemon.engine_client import Attachment
 from multiplexer.daemon.vifs import LiveVif
 from pfinet_proto.attach import (
@@ -76,6 +77,7 @@ class Spoken:
     connection: socket.socket
     machine: AttachMachine
     told: Binding | None
+    doorman: Doorman
 
     async def wait_end(self) -> str:
         why = CLOSED
@@ -90,12 +92,18 @@ class Spoken:
 
             nursery.start_soon(watch_engine)
             nursery.start_soon(tell_updates, self.live, self.connection, self.machine, self.told)
-            client = trio.socket.from_stdlib_socket(self.connection)
-            while data := await client.recv(MAX_MESSAGE_BYTES + 1):
+            while data := await self._receive():
                 self.machine.receive_untrusted(data)
                 await trio.sleep(PACE_S)
             nursery.cancel_scope.cancel()
         return why
+
+    async def _receive(self) -> bytes:
+        try:
+            return await self.doorman.receive(self.connection, MAX_MESSAGE_BYTES + 1)
+        except SentDescriptors as error:
+            self.say_last(Goodbye(GoodbyeCode.OTHER, str(error)))
+            raise
 
     def say_last(self, farewell: Goodbye) -> None:
         say_last(self.connection, self.machine, farewell)

@@ -88,13 +88,15 @@ class PortConflict:
 class Engine:
     """One C loop with its table.
 
-    Methods raise OSError with the errno that the C core returned.
+    A *wary* one takes no descriptor that a client sends: for kernels that do not
+    refuse them.  Methods raise OSError with the errno that the C core returned.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, wary: bool = False) -> None:
         self._loop = lib.dp_loop_new(int.from_bytes(os.urandom(8), "little"))
         if self._loop == ffi.NULL:
             raise OSError(ffi.errno, os.strerror(ffi.errno))
+        self._loop.wary = wary
         self._table = lib.dp_loop_table(self._loop)
 
     def close(self) -> None:
@@ -173,11 +175,15 @@ class Engine:
         found = self._loop.ports[port]
         return None if found.transport == ffi.NULL else int(found.generation)
 
-    def detach(self, port: int, generation: int) -> None:
-        """End an attachment; one that is not there any more is no error."""
+    def detach(self, port: int, generation: int) -> bool:
+        """End an attachment; one that is not there any more is no error.
+
+        Returns whether the client is innocent: it has sent no descriptor, or was not there.
+        """
         result = lib.dp_loop_detach(self._loop, port, generation)
-        if result != -errno.ENOENT:
+        if result not in (-errno.ENOENT, -errno.EBADMSG):
             _check(result, f"detach from port {port}")
+        return bool(result != -errno.EBADMSG)
 
     def held_bytes(self, port: int) -> int:
         """Return what *port* holds of memory that it does not need at rest."""

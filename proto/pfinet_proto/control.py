@@ -155,6 +155,7 @@ class StatusInfo(Result):
     config: str
     kernel: str
     passrights: bool
+    shut_out: int
     networks: int
     uplinks: int
     vifs: int

@@ -97,7 +97,7 @@ WIRE = UplinkInfo(
     networks=("lan",),
     counters=Counters(5, 300, 6, 360, {}),
 )
-STATUS = StatusInfo("0.1.0", 90061, "/etc/multiplexer.toml", "6.18.0", True, 1, 1, 2, 1)
+STATUS = StatusInfo("0.1.0", 90061, "/etc/multiplexer.toml", "6.18.0", True, 0, 1, 1, 2, 1)
 
 TRACES = Traces(
     VIF.name,

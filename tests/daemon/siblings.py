@@ -23,8 +23,9 @@ import trio
 from multiplexer.daemon import channel, channel_trio, errands
 from multiplexer.daemon.audit import Log
 from multiplexer.daemon.control import Control, ControlBoot
+from multiplexer.daemon.descriptors import refuse_fds
 from multiplexer.daemon.host import System
-from multiplexer.daemon.rundir import KINDS, refuse_fds
+from multiplexer.daemon.rundir import KINDS
 from multiplexer.daemon.vifs import USUAL_PATIENCE, Patience
 from multiplexer.datapath.engine import VERDICTS
 from pfinet_proto import attach as attaching
@@ -291,7 +292,7 @@ class FakeEngine(Sibling):
         self.data.pop(attached.port).close()
         self._set_generation(attached.port, None)
         await channel_trio.send(
-            self.sock, channel.Detached(attached.port, attached.generation, why)
+            self.sock, channel.Detached(attached.port, attached.generation, why, False)
         )
 
     def close(self) -> None:

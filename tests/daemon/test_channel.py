@@ -78,7 +78,7 @@ ONE_OF_EACH: list[channel.Message] = [
         (channel.Conflict(64, MAC, None, 1),),
         (channel.Claimed(64, "fe80::a1b2:c3d4:e5f6:7"),),
     ),
-    channel.Detached(64, 3, "closed by the client"),
+    channel.Detached(64, 3, "closed by the client", False),
     channel.Ack(13, None),
     channel.Ready(),
 ]

@@ -12,6 +12,7 @@ import trio
 from multiplexer.daemon import channel, channel_trio
 from multiplexer.daemon.calls import RequestFailed
 from multiplexer.daemon.control import CONTROL_LIMITS, REQUEST_TIMEOUT_S, ControlService
+from multiplexer.daemon.doorman import Doorman
 from multiplexer.daemon.host import Client, Host
 from multiplexer.daemon.peer import Peer
 from multiplexer.daemon.state import StateError
@@ -318,7 +319,7 @@ async def test_the_requests_of_one_uid_take_turns_and_do_not_delay_others() -> N
         await go_on.wait()
         return Deleted()
 
-    service = ControlService(answer, Host(Config(), system()))
+    service = ControlService(answer, Host(Config(), system()), Doorman(wary=False))
     async with trio.open_nursery() as nursery:
         askers = []
         for uid in (ALICE, ALICE, ALICE, BOB):

@@ -101,9 +101,9 @@ def test_a_full_account_drops_whole_frames_and_counts_each(most_bytes: int, mixe
 
 def test_memory_is_given_back_when_a_queue_has_been_empty_for_a_while(bench: Bench) -> None:
     flood(bench, B)
-    full_kib = resident_kib()
     held = bench.engine.held_bytes(B)
     drain(bench, B)
+    full_kib = resident_kib()
     assert bench.engine.held_bytes(B) == held, "not at once, since it may soon be needed again"
 
     wait_relaxed(bench, B)

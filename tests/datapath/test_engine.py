@@ -47,8 +47,8 @@ def record(frame: bytes, header: bytes = b"") -> bytes:
 class Bench:
     """An engine with three attached vifs, and the clients' ends of their streams."""
 
-    def __init__(self, vnet: tuple[int, ...] = ()) -> None:
-        self.engine = Engine()
+    def __init__(self, vnet: tuple[int, ...] = (), wary: bool = False) -> None:
+        self.engine = Engine(wary)
         self.engine.set_network(network_row(Network(id=0)))
         self.clients: dict[int, socket.socket] = {}
         for port in (A, B, C):

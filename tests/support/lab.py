@@ -31,6 +31,8 @@ from .waiting import eventually
 from .wire import Listener
 
 ROOT: Final = Path("/run/lab")
+#: Which root can read, and others perhaps cannot.
+CHECKOUT: Final = Path(__file__).parents[2]
 
 CONTROL_UID: Final = 20090
 ENGINE_UID: Final = 20091
@@ -316,8 +318,16 @@ class Daemon:
 class Lab:
     """The LAN of the picture above, under a name of its own, until it is closed."""
 
-    def __init__(self, name: str = "lab", *, mtu: int = 1500, nic: str = "veth") -> None:
+    def __init__(
+        self,
+        name: str = "lab",
+        *,
+        mtu: int = 1500,
+        nic: str = "veth",
+        daemon_module: str = "multiplexer.daemon",
+    ) -> None:
         self.name = name
+        self._daemon_module = daemon_module
         self._mtu = mtu
         self._nic = nic
         self.root = ROOT / name
@@ -413,7 +423,10 @@ class Lab:
         self.config.write_text(text + extra)
 
     def daemon_command(self) -> list[str]:
-        return interpreter().module("multiplexer.daemon", "--config", str(self.config))
+        command = interpreter().module(self._daemon_module, "--config", str(self.config))
+        if self._daemon_module.startswith("tests."):
+            return ["env", f"PYTHONPATH={CHECKOUT}", *command]
+        return command
 
     @contextmanager
     def daemon(self) -> Iterator[Daemon]:

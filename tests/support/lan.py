@@ -67,10 +67,13 @@ def running_lan(
     wire_mtu: int | None = None,
     nic: str = "veth",
     extra: str = "",
+    daemon_module: str = "multiplexer.daemon",
 ) -> Iterator[Lan]:
     """Run everything, and listen in every stack but mallory's, and outside."""
     with ExitStack() as until_end:
-        lab = until_end.enter_context(Lab(name, mtu=wire_mtu or mtu, nic=nic))
+        lab = until_end.enter_context(
+            Lab(name, mtu=wire_mtu or mtu, nic=nic, daemon_module=daemon_module)
+        )
         lab.configure(OWNERS, mode=mode, mtu=mtu, extra=extra)
         daemon = until_end.enter_context(lab.daemon())
         with accounts({"mallory": OWNERS["mallory"]}, lab.root):

@@ -20,6 +20,7 @@
 
 #include "loop.h"
 #include "queue.h"
+#include "wary.h"
 
 /* A turn's budget each way, so that no other port waits for long. */
 #define MAX_READ 64
@@ -48,6 +49,26 @@ static void bess_close(struct dp_loop *loop, struct dp_io_port *port)
 	munmap(port->state, sizeof(struct dp_queue));
 }
 
+/* Where clients can send descriptors, messages are looked at one by one. */
+static int receive_messages(const struct dp_loop *loop, int fd, struct mmsghdr *messages,
+			    unsigned int n)
+{
+	unsigned int got = 0;
+
+	if (!loop->wary)
+		return recvmmsg(fd, messages, n, MSG_DONTWAIT | MSG_TRUNC, NULL);
+	for (; got < n; got++) {
+		const struct iovec *slot = messages[got].msg_hdr.msg_iov;
+		ssize_t len = dp_wary_recv(fd, DP_HEARS_MESSAGES, slot->iov_base, slot->iov_len);
+
+		if (len < 0)
+			return got && errno == EAGAIN ? (int)got : -1;
+		messages[got].msg_len = (unsigned int)len;
+		messages[got].msg_hdr.msg_flags = (size_t)len > slot->iov_len ? MSG_TRUNC : 0;
+	}
+	return (int)got;
+}
+
 static int bess_receive(struct dp_loop *loop, struct dp_io_port *port, uint32_t events)
 {
 	const struct dp_port *row = &loop->table->ports[port->id];
@@ -65,7 +86,7 @@ static int bess_receive(struct dp_loop *loop, struct dp_io_port *port, uint32_t 
 		messages[n].msg_hdr.msg_iov = &slots[n];
 		messages[n].msg_hdr.msg_iovlen = 1;
 	}
-	got = recvmmsg(port->fd, messages, n, MSG_DONTWAIT | MSG_TRUNC, NULL);
+	got = receive_messages(loop, port->fd, messages, n);
 	if (got < 0)
 		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
 	for (int i = 0; i < got; i++) {
@@ -134,4 +155,5 @@ const struct dp_transport dp_transport_bess = {
 	.flush = bess_flush,
 	.relax = bess_relax,
 	.close = bess_close,
+	.hears = DP_HEARS_MESSAGES,
 };

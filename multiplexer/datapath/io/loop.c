@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "loop.h"
 
+#include "wary.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,17 +61,25 @@ struct dp_loop *dp_loop_new(uint64_t seed)
 	return loop;
 }
 
-static void end_port(struct dp_loop *loop, struct dp_io_port *port)
+/* 0, or -EBADMSG where the client had sent a descriptor, and its socket stays open. */
+static int end_port(struct dp_loop *loop, struct dp_io_port *port)
 {
+	int error = 0;
+
 	epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, port->fd, NULL);
 	port->transport->close(loop, port);
 	dp_account_close(loop, port);
-	close(port->fd);
+	if (loop->wary && port->transport->hears != DP_HEARS_NO_CLIENT)
+		error = dp_wary_close(port->fd, port->transport->hears, loop->scratch,
+				      DP_MAX_RECORD);
+	else
+		close(port->fd);
 	port->transport = NULL;
 	port->state = NULL;
 	port->fd = -1;
 	port->want_write = false;
 	dp_table_set_up(loop->table, port->id, false);
+	return error;
 }
 
 void dp_loop_free(struct dp_loop *loop)
@@ -173,8 +183,7 @@ int dp_loop_detach(struct dp_loop *loop, uint16_t id, uint32_t generation)
 	port = &loop->ports[id];
 	if (!port->transport || port->generation != generation)
 		return -ENOENT;
-	end_port(loop, port);
-	return 0;
+	return end_port(loop, port);
 }
 
 int dp_loop_charge(struct dp_loop *loop, uint16_t id, uint32_t number, size_t most)
@@ -195,7 +204,8 @@ static void lose_port(struct dp_loop *loop, struct dp_io_port *port, int error)
 {
 	struct dp_ended *ended;
 
-	end_port(loop, port);
+	if (end_port(loop, port) < 0)
+		error = -EBADMSG;
 	/* A port is told once and stays unattached until Python has heard: there is room. */
 	ended = &loop->ended[loop->n_ended++];
 	ended->port = port->id;

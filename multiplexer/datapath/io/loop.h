@@ -35,7 +35,7 @@
 struct dp_ended {
 	uint16_t port;
 	uint32_t generation;
-	int error; /* errno that ended it; 0: the peer closed */
+	int error; /* errno that ended it; 0: the peer closed; EBADMSG: it sent a descriptor */
 };
 
 struct dp_loop {
@@ -44,6 +44,7 @@ struct dp_loop {
 	struct dp_table *table;
 	uint8_t *buffer;  /* what streams and taps read into: a partial record, then DP_READ_LEN */
 	uint8_t *scratch; /* one record: where a frame is completed for its receiver */
+	bool wary;        /* clients can send descriptors, see wary.h */
 	uint32_t n_dirty;
 	uint32_t n_ended;
 	uint32_t n_holding; /* ports that hold memory which they do not need at rest */
@@ -108,7 +109,8 @@ int dp_loop_charge(struct dp_loop *loop, uint16_t port, uint32_t number, size_t 
 
 /**
  * dp_loop_detach() - End an attachment and close its fd
- * Return: 0, or -ENOENT where @generation is not what is attached
+ * Return: 0, -ENOENT where @generation is not what is attached, or -EBADMSG where it
+ * ended but the client had sent a descriptor
  */
 int dp_loop_detach(struct dp_loop *loop, uint16_t port, uint32_t generation);
 

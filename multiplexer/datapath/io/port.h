@@ -41,6 +41,13 @@ struct dp_rx {
 	bool vnet;
 };
 
+/* Whether clients can write to an fd whatever they like, and how. */
+enum dp_hears {
+	DP_HEARS_NO_CLIENT,
+	DP_HEARS_BYTES,
+	DP_HEARS_MESSAGES,
+};
+
 struct dp_transport {
 	const char *name;
 
@@ -71,6 +78,9 @@ struct dp_transport {
 
 	/* Frees everything but the fd. */
 	void (*close)(struct dp_loop *loop, struct dp_io_port *port);
+
+	/* What a client sends to the fd, see wary.h. */
+	enum dp_hears hears;
 };
 
 /* What the engine knows of an attachment or an uplink, beside its row of the table. */

@@ -24,6 +24,7 @@
 
 #include "loop.h"
 #include "queue.h"
+#include "wary.h"
 
 /* A turn's budget; a read below the minimum would cost more than what it reads. */
 #define FRAMES_PER_TURN 1024u
@@ -95,7 +96,10 @@ static int stream_receive(struct dp_loop *loop, struct dp_io_port *port, uint32_
 	ssize_t got;
 
 	(void)events;
-	got = recv(port->fd, loop->buffer + have, s->read_len, MSG_DONTWAIT);
+	if (loop->wary)
+		got = dp_wary_recv(port->fd, DP_HEARS_BYTES, loop->buffer + have, s->read_len);
+	else
+		got = recv(port->fd, loop->buffer + have, s->read_len, MSG_DONTWAIT);
 	if (got == 0)
 		return -ECONNRESET;
 	if (got < 0)
@@ -269,4 +273,5 @@ const struct dp_transport dp_transport_stream = {
 	.flush = stream_flush,
 	.relax = stream_relax,
 	.close = stream_close,
+	.hears = DP_HEARS_BYTES,
 };

@@ -106,13 +106,13 @@ ROWS: Mapping[str, Row] = MappingProxyType(
         "client": Row(
             ("pfinet_client",),
             ("protocol", "client's decisions"),
-            ("attrs", "cffi", "pyroute2", "rich", "shtab", "trio"),
+            ("attrs", "cffi", "rich", "shtab", "trio"),
             pure=False,
         ),
         "shell": Row(
             ("multiplexer",),
             ("protocol", "model", "rules", "compilers", "datapath"),
-            ("attrs", "pyroute2", "rich", "shtab", "trio"),
+            ("attrs", "rich", "shtab", "trio"),
             pure=False,
         ),
     }

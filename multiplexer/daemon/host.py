@@ -4,19 +4,19 @@ Each question may wait for a name service or the kernel, so it is asked in a
 thread, a few at a time: who has many questions waits for his own.
 """
 
+import contextlib
 import grp
 import pwd
 from collections.abc import Callable, Iterable, Mapping
-from ipaddress import ip_address
 from typing import Final, TypeVar
 
 import attrs
 import trio
-from pyroute2 import IPRoute
 
 from multiplexer.daemon.authorize import Caller, HostFacts, Owner
 from multiplexer.daemon.peer import Peer
 from multiplexer.model import Config
+from multiplexer.uplinks.rtnetlink import RouteSocket
 from pfinet_proto.values import IPAddress, MacAddress
 
 MAX_THREADS: Final = 4
@@ -64,11 +64,8 @@ def group_gid(name: str) -> int | None:
 
 def addresses() -> tuple[IPAddress, ...]:
     """Return every address of every interface."""
-    with IPRoute() as netlink:
-        found = list(netlink.get_addr())
-    # IFA_ADDRESS is the peer's where a link has one (rtnetlink(7)).
-    texts = [message.get("IFA_LOCAL") or message.get("IFA_ADDRESS") for message in found]
-    return tuple(ip_address(text) for text in texts if text is not None)
+    with contextlib.closing(RouteSocket()) as netlink:
+        return tuple(netlink.all_addresses())
 
 
 THIS_SYSTEM: Final = System(user_name, user_uid, group_gid, addresses)

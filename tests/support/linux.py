@@ -22,6 +22,9 @@ MNT_DETACH: Final = 0x2
 
 PR_SET_PDEATHSIG: Final = 1
 
+#: The same on x86-64 and arm64.
+SYS_PIDFD_GETFD: Final = 438
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -56,6 +59,17 @@ def mount(source: str, target: Path, kind: str = "", flags: int = 0, options: st
 def unmount(target: Path) -> None:
     """Take off what is mounted on *target*, busy or not."""
     _check(_libc.umount2(os.fsencode(target), MNT_DETACH), f"unmount {target}")
+
+
+def take_fd(pid: int, fd: int) -> int:
+    """Return a descriptor of ours for what *fd* is in process *pid* (pidfd_getfd(2))."""
+    pidfd = os.pidfd_open(pid)
+    try:
+        taken = _libc.syscall(SYS_PIDFD_GETFD, pidfd, fd, 0)
+        _check(min(taken, 0), f"pidfd_getfd {pid} {fd}")
+    finally:
+        os.close(pidfd)
+    return int(taken)
 
 
 def die_with_parent(signal_number: int) -> None:

@@ -23,7 +23,7 @@ from pfinet_client.entrance import Entrance
 from pfinet_client.errors import StackError
 from pfinet_client.pump_thread import End, Pump
 from pfinet_client.reattach import Pauses, farewell, is_final
-from pfinet_client.tap import drop_carrier
+from pfinet_client.tap import drop_carrier, set_offload
 from pfinet_client.tries import Tries
 from pfinet_proto.attach import Binding, Goodbye
 from pfinet_proto.control import ControlError
@@ -74,7 +74,8 @@ class Cable:
 
     def on_timeout(self) -> None:
         """Go on without an explanation of why the data stream ended."""
-        self._come_back(End.STREAM_CLOSED.value)
+        if self.patience_s is not None:
+            self._come_back(End.STREAM_CLOSED.value)
 
     def close(self) -> None:
         """Detach, after what the tap still holds is sent."""
@@ -133,6 +134,8 @@ class Cable:
             self._tries.close()
             self._tries = None
         self._on_binding(attachment.welcome.binding)
+        with suppress(OSError):  # the interface is gone, and the pump will tell
+            set_offload(self._tap, attachment.welcome.offload)
         self._plug_in(attachment)
         say(f"vif {self._name}: attached again")
 

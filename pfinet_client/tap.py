@@ -44,11 +44,16 @@ def open_tap(name: str, offload: Offload) -> int:
         if offload:
             fcntl.ioctl(tap, _TUNSETVNETHDRSZ, struct.pack("=i", VNET_LEN))
             fcntl.ioctl(tap, _TUNSETVNETLE, struct.pack("=i", 1))
-            fcntl.ioctl(tap, _TUNSETOFFLOAD, int(offload & _TUN_F))
+            set_offload(tap, offload)
     except OSError as error:
         os.close(tap)
         raise StackError(f"cannot make the interface {name}: {error.strerror}") from error
     return tap
+
+
+def set_offload(tap: int, offload: Offload) -> None:
+    """Have the kernel leave to the other end of *tap* what it takes, and nothing else."""
+    fcntl.ioctl(tap, _TUNSETOFFLOAD, int(offload & _TUN_F))
 
 
 def drop_carrier(tap: int) -> None:

@@ -202,6 +202,26 @@ def test_a_daemon_that_takes_no_virtio_net_hdr_any_more_is_no_way_back(
         assert stack.read_error_line() == cut("the daemon takes no virtio_net_hdr any more")
 
 
+def test_a_daemon_that_takes_less_offload_gets_frames_that_it_takes(
+    alice: ClientUser, bob: ClientUser, port: Port
+) -> None:
+    python = interpreter().executable
+    with bob.stack("v2", f"exec {python} -c '{_ECHO}'") as server:
+        assert server.read_line() == "listening"
+        with alice.stack("v1", f"exec {python} -c '{_SEND}'") as client:
+            alice.daemon.offload = Offload.CSUM
+            alice.daemon.close()
+            alice.daemon.start()
+            assert client.read_error_line() == away("the daemon is gone")
+            assert client.read_error_line() == AGAIN
+            assert bob.daemon.ports["v2"].attached.wait(TIMEOUT_S)
+
+            client.say("")
+
+            assert client.wait() == 0
+    assert port.longest_bytes == 1514 + 10
+
+
 def test_a_command_that_ends_while_the_daemon_is_away_ends_it_all(alice: ClientUser) -> None:
     with alice.stack("v1", "read line; exit 9") as stack:
         alice.daemon.close()
@@ -226,6 +246,17 @@ with socket.create_connection(("10.9.0.2", 80)) as server:
     while line := input():
         server.sendall(line.encode())
         print(server.recv(4096).decode(), flush=True)
+"""
+
+
+_SEND = """
+import socket
+input()
+with socket.create_connection(("10.9.0.2", 80)) as server:
+    server.sendall(bytes(1 << 18))
+    server.shutdown(socket.SHUT_WR)
+    while server.recv(1 << 18):
+        pass
 """
 
 

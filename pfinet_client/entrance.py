@@ -29,6 +29,7 @@ class Entrance:
 
         Raises:
             ControlError: if there is no such vif, or it is another user's.
+            ValueError: if the vif has no `attach` socket.
             VifRefused: if the daemon does not let us attach.
             BadMessage, RemoteProtocolError: if it does not speak the protocol.
             OSError: if it cannot be reached.
@@ -52,7 +53,7 @@ class Entrance:
             if is_final(error.code):
                 raise
             return None
-        except (BadMessage, RemoteProtocolError, OSError):
+        except (BadMessage, RemoteProtocolError, OSError, ValueError):
             return None
         if bool(attachment.welcome.offload) != bool(welcome.offload):
             attachment.close()

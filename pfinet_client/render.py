@@ -33,7 +33,7 @@ def vif_page(vif: VifInfo, located: Located | None = None) -> str:
         ("sent", f"{counters.rx_frames} frames, {counters.rx_bytes} bytes"),
         ("received", f"{counters.tx_frames} frames, {counters.tx_bytes} bytes"),
         ("dropped", _columns(_drops(counters.drops.items())) or "nothing"),
-        ("conflicts", "\n".join(map(_conflict, vif.conflicts)) or "none"),
+        ("conflicts", "\n".join(_conflicts(vif)) or "none"),
     ]
     if vif.claimed:
         rows.append(("claimed", "\n".join(map(str, vif.claimed))))
@@ -78,6 +78,12 @@ def _duration(seconds: int) -> str:
 
 def _drops(drops: Iterable[tuple[str, int]]) -> list[tuple[str, str]]:
     return [(reason, str(count)) for reason, count in sorted(drops) if count]
+
+
+def _conflicts(vif: VifInfo) -> Iterable[str]:
+    yield from map(_conflict, vif.conflicts)
+    for address in vif.host_conflicts:
+        yield f"{address} is the host's now, too"
 
 
 def _conflict(conflict: Conflict) -> str:

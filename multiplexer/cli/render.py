@@ -266,6 +266,7 @@ def _vifs(result: control.Vifs) -> Iterable[Section]:
         Column("BOUND"),
         Column("HOLDER"),
         Column("DROPS", is_number=True),
+        Column("CONFLICTS", is_number=True),
     )
     rows = tuple(
         (
@@ -276,6 +277,7 @@ def _vifs(result: control.Vifs) -> Iterable[Section]:
             _words((*vif.addresses, *vif.prefixes)),
             f"pid {vif.attached.pid}" if vif.attached else NOTHING,
             str(sum(vif.counters.drops.values())),
+            str(len(vif.conflicts) + len(vif.host_conflicts)),
         )
         for vif in result.vifs
     )
@@ -297,6 +299,7 @@ def _vif(vif: control.VifInfo) -> Iterable[Section]:
             *(_limits(vif.limits) if vif.limits is not None else ()),
             *_trust(vif.trust),
             *([("claimed", _lines(vif.claimed))] if vif.claimed else []),
+            *([("the host has", _lines(vif.host_conflicts))] if vif.host_conflicts else []),
             ("held by", _holder(vif.attached)),
             *_traffic(vif.counters, "from its stack", "to its stack"),
         )

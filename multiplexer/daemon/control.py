@@ -37,6 +37,7 @@ from multiplexer.daemon.creation import ID_BYTES, Creation
 from multiplexer.daemon.doorman import Doorman
 from multiplexer.daemon.engine_client import EngineClient
 from multiplexer.daemon.host import THIS_SYSTEM, Client, Host, System
+from multiplexer.daemon.hostwatch import HostWatch
 from multiplexer.daemon.joining import Joining
 from multiplexer.daemon.legacy import Settlement, clear_away, settle
 from multiplexer.daemon.listening import ConnectionLimits, serve_alone, serve_listener
@@ -240,6 +241,7 @@ class Control:
             VERDICTS,
             dict(zip(VERDICTS, MEANINGS, strict=True)),
         )
+        host_watch = HostWatch(config, host, vifs, self._log)
         requests = Requests(
             config,
             about,
@@ -258,6 +260,7 @@ class Control:
             ),
             Alteration(config, vifs, self._broker, host, nic_macs, self._log, self._client_log),
             doorman,
+            host_watch,
             self._log,
             self._client_log,
         )
@@ -276,6 +279,7 @@ class Control:
         settlement = await self._settle({vif.id for vif in every}, start.inherited, doorman)
         async with trio.open_nursery() as nursery:
             await nursery.start(vifs.run, every, settlement)
+            nursery.start_soon(host_watch.run)
             limits = ConnectionLimits(
                 *CONTROL_LIMITS, is_known=lambda uid: uid == 0 or vifs.has_owner(uid)
             )

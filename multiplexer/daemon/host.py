@@ -7,6 +7,7 @@ thread, a few at a time: who has many questions waits for his own.
 import contextlib
 import grp
 import pwd
+import socket
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, TypeVar
 
@@ -21,6 +22,10 @@ from pfinet_proto.values import IPAddress, MacAddress
 
 MAX_THREADS: Final = 4
 
+# include/uapi/linux/rtnetlink.h
+RTMGRP_IPV4_IFADDR: Final = 0x10
+RTMGRP_IPV6_IFADDR: Final = 0x100
+
 T = TypeVar("T")
 
 
@@ -29,13 +34,15 @@ class System:
     """What is asked of the system: one function for each question, any of which may wait.
 
     *user_name* is None for a uid without a name, *user_uid* and *group_gid*
-    are for a name that there is not.
+    are for a name that there is not.  *address_news* opens a socket that can be read
+    when *addresses* may have changed.
     """
 
     user_name: Callable[[int], str | None]
     user_uid: Callable[[str], int | None]
     group_gid: Callable[[str], int | None]
     addresses: Callable[[], tuple[IPAddress, ...]]
+    address_news: Callable[[], socket.socket]
 
 
 def user_name(uid: int) -> str | None:
@@ -68,7 +75,17 @@ def addresses() -> tuple[IPAddress, ...]:
         return tuple(netlink.all_addresses())
 
 
-THIS_SYSTEM: Final = System(user_name, user_uid, group_gid, addresses)
+def address_news() -> socket.socket:
+    """Return a socket on which the kernel tells of each change of an address.
+
+    Who has no privileges may listen to that as well (netlink(7)).
+    """
+    news = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+    news.bind((0, RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR))
+    return news
+
+
+THIS_SYSTEM: Final = System(user_name, user_uid, group_gid, addresses, address_news)
 
 
 @attrs.frozen
@@ -97,6 +114,14 @@ class Host:
     async def facts(self, owners: Iterable[str], nic_macs: Mapping[str, MacAddress]) -> HostFacts:
         """Return what judging vifs of *owners* takes."""
         return await self._ask(self._facts, tuple(owners), nic_macs)
+
+    async def addresses(self) -> tuple[IPAddress, ...]:
+        """Return every address of the host."""
+        return await self._ask(self._system.addresses)
+
+    def open_address_news(self) -> socket.socket:
+        """Return a socket that can be read when the host's addresses may have changed."""
+        return self._system.address_news()
 
     async def _ask(self, question: Callable[..., T], *about: object) -> T:
         return await trio.to_thread.run_sync(question, *about, limiter=self._threads)

@@ -29,6 +29,7 @@ from multiplexer.daemon.doorman import Doorman
 from multiplexer.daemon.engine_client import COUNTERS_AT_ONCE, EngineClient
 from multiplexer.daemon.grants import why_not_delete
 from multiplexer.daemon.host import Client
+from multiplexer.daemon.hostwatch import HostWatch
 from multiplexer.daemon.state import StateError
 from multiplexer.daemon.vifs import KINDS, LiveVif, Vifs
 from multiplexer.host_port import interface_of, mac_of
@@ -88,6 +89,7 @@ class Requests:
         creation: Creation,
         alteration: Alteration,
         doorman: Doorman,
+        host_watch: HostWatch,
         log: Log,
         client_log: ClientLog,
     ) -> None:
@@ -99,6 +101,7 @@ class Requests:
         self._creation = creation
         self._alteration = alteration
         self._doorman = doorman
+        self._host_watch = host_watch
         self._log = log
         self._client_log = client_log
         self._answers: Mapping[type[Any], Callable[[Any, Client], Awaitable[control.Result]]] = {
@@ -394,6 +397,7 @@ class Requests:
             attached=attached,
             counters=read_row(counts.rows[live.port], self._about.verdicts),
             conflicts=_conflicts_of(live.port, counts),
+            host_conflicts=self._host_watch.conflicts(vif),
             claimed=tuple(
                 ip_address(claimed.address)
                 for claimed in counts.claimed

@@ -316,7 +316,8 @@ class VifInfo(Result):
     on request).  *limits* are those that hold, its own and its network's; None
     if an older daemon does not tell.  *grant* is the one by which its owner made it;
     an *ephemeral* vif goes soon after its client.  *claimed* are the link-local
-    addresses that its stack took by first come.
+    addresses that its stack took by first come, *host_conflicts* those bound to it that
+    the host has got since.
     """
 
     name: VifName
@@ -336,6 +337,7 @@ class VifInfo(Result):
     grant: str | None = None
     ephemeral: bool = False
     claimed: tuple[IPAddress, ...] = ()
+    host_conflicts: tuple[IPAddress, ...] = ()
 
 
 @attrs.frozen

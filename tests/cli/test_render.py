@@ -186,10 +186,17 @@ def test_vifs_are_a_table() -> None:
     bound = "10.77.0.11/24 fd77::11/64 fd77:0:0:5::/64"
 
     assert as_text(Vifs((VIF, QUIET))).splitlines() == [
-        f"VIF  OWNER  NETWORK  MAC                {'BOUND':41}  HOLDER    DROPS",
-        f"one  alice  lan      52:54:00:00:00:01  {bound}  pid 4711     43",
-        f"two  20001  lan      52:54:00:00:00:01  {'-':41}  -             0",
+        f"VIF  OWNER  NETWORK  MAC                {'BOUND':41}  HOLDER    DROPS  CONFLICTS",
+        f"one  alice  lan      52:54:00:00:00:01  {bound}  pid 4711     43          1",
+        f"two  20001  lan      52:54:00:00:00:01  {'-':41}  -             0          0",
     ]
+
+
+def test_an_address_that_the_host_has_too_is_told_with_its_vif() -> None:
+    torn = attrs.evolve(QUIET, host_conflicts=(ip_address("10.77.0.5"),))
+
+    assert "the host has    10.77.0.5\n" in as_text(torn)
+    assert as_text(Vifs((torn,))).splitlines()[1].endswith("  1")
 
 
 @pytest.mark.parametrize(

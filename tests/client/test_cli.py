@@ -4,7 +4,7 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
-from ipaddress import ip_interface, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 
 import pytest
@@ -217,6 +217,8 @@ def test_a_vif_with_nothing_to_tell_is_told_without_gaps() -> None:
         "dropped      nothing",
         "conflicts    none",
     ]
+    torn = evolve(INFO, host_conflicts=(ip_address("10.9.0.9"),))
+    assert "conflicts    10.9.0.9 is the host's now, too" in vif_page(torn)
     assert "made by      the configuration file" in vif_page(evolve(INFO, source="static"))
     assert vif_table([INFO]).splitlines()[1] == "lab1  lab      -          -"
 

@@ -83,7 +83,12 @@ def system(names: dict[str, int] = NAMES, hosts: tuple[str, ...] = ("10.77.0.9",
     """Return a system with these users, each in a group of its own, and these addresses."""
     addresses: tuple[IPAddress, ...] = tuple(map(ip_address, hosts))
     uids = {uid: name for name, uid in names.items()}
-    return System(uids.get, names.get, names.get, lambda: addresses)
+    return System(uids.get, names.get, names.get, lambda: addresses, no_news)
+
+
+def no_news() -> socket.socket:
+    """Return a socket that nobody can send to."""
+    return socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 
 
 class Sibling:

@@ -139,6 +139,19 @@ def test_a_vif_sends_no_more_than_its_grant_gives(lab: Lab, alice: User) -> None
     assert BURST - LONGEST_S * RATE <= dropped <= BURST - RATE
 
 
+def test_an_address_that_the_host_gets_later_is_shown_as_a_conflict(lab: Lab, alice: User) -> None:
+    created(alice, "mine")
+    lab.host.run("ip", "address", "add", "10.77.0.100/32", "dev", "lo")
+    try:
+        eventually(
+            lambda: alice.show("mine")["host_conflicts"] == ["10.77.0.100"], "the host has it"
+        )
+        alice.pfinet("delete", "mine")
+        assert "10.77.0.101/24" in created(alice, "other")["addresses"]
+    finally:
+        lab.host.run("ip", "address", "del", "10.77.0.100/32", "dev", "lo")
+
+
 def test_a_vif_has_its_grant_and_counts_after_a_restart(lab: Lab) -> None:
     with Lab("grants-restart") as other:
         other.configure({}, extra=GRANTS)

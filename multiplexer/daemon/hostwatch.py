@@ -1,0 +1,84 @@
+"""The host's own addresses while the daemon runs: who of the vifs has one of them too.
+
+No vif is made for an address of the host, but the host may get one that a vif
+has.  Neither is then taken away, since nobody knows here whose it should be: it
+is logged, and shown with the vif.
+"""
+
+import errno
+import socket
+from collections.abc import Iterable
+from typing import Final
+
+import trio
+
+from multiplexer.binding import claims, host_prefix
+from multiplexer.daemon.audit import Log
+from multiplexer.daemon.host import Host
+from multiplexer.daemon.vifs import Vifs
+from multiplexer.model import Config, Vif
+from pfinet_proto.values import IPAddress
+
+#: Between two looks: a router's advertisements renew addresses all the time.
+PACE_S: Final = 0.5
+
+READ_BYTES: Final = 65536
+
+
+class HostWatch:
+    """Knows which addresses the host has in the networks of vifs."""
+
+    def __init__(self, config: Config, host: Host, vifs: Vifs, log: Log) -> None:
+        self._config = config
+        self._host = host
+        self._vifs = vifs
+        self._log = log
+        self._inside: tuple[tuple[str, IPAddress], ...] = ()
+
+    def conflicts(self, vif: Vif) -> tuple[IPAddress, ...]:
+        """Return the addresses of *vif* that the host has too."""
+        mine = [address for network, address in self._inside if network == vif.network]
+        if not mine:
+            return ()
+        bound = claims(self._config.network(vif.network), vif, vif.mac)
+        return tuple(address for address in mine if any(claim.touches(address) for claim in bound))
+
+    async def run(self) -> None:
+        """Look now, and after each change, until cancelled."""
+        known: set[tuple[str, IPAddress]] = set()
+        with self._host.open_address_news() as news:
+            while True:
+                self._inside = self._within(await self._host.addresses())
+                found = {
+                    (str(live.name), address)
+                    for live in self._vifs
+                    for address in self.conflicts(live.vif)
+                }
+                for name, address in sorted(found - known, key=str):
+                    self._log.audit("host-conflict", name=name, address=address)
+                for name, address in sorted(known - found, key=str):
+                    self._log.audit("host-conflict-over", name=name, address=address)
+                known = found
+                await _read_all(news)
+                await trio.sleep(PACE_S)
+
+    def _within(self, addresses: Iterable[IPAddress]) -> tuple[tuple[str, IPAddress], ...]:
+        return tuple(
+            (network.name, address)
+            for address in addresses
+            for network in self._config.networks
+            if network.covers(host_prefix(address))
+        )
+
+
+async def _read_all(news: socket.socket) -> None:
+    """Wait until there are news, and skip all that there are; what they say is asked for anew."""
+    await trio.lowlevel.wait_readable(news)
+    while True:
+        try:
+            news.recv(READ_BYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:  # some were lost, which is news as well
+                raise

@@ -21,6 +21,7 @@ from pfinet_proto.attach import (
     Message,
     Refused,
     RefusedCode,
+    Tap,
     Unrecognized,
     Update,
     Welcome,
@@ -48,15 +49,25 @@ class VifRefused(Exception):
 class Attachment:
     """A vif in our hands, until `close`.
 
-    Frames travel on *data* as records (include/pfinet_wire.h).  *sock* stays
-    open, or the daemon detaches us; it becomes readable when there is something
-    for `receive_nowait`.
+    *sock* stays open, or the daemon detaches us; it becomes readable when there is
+    something for `receive_nowait`.
     """
 
     sock: socket.socket
     welcome: Welcome
-    data: socket.socket
+    _data: socket.socket | None
     _machine: AttachMachine = attrs.field(repr=False)
+
+    @property
+    def wants_tap(self) -> bool:
+        """Whether frames travel over our own tap, which is due by `lend_tap`."""
+        return self._data is None
+
+    @property
+    def data(self) -> socket.socket:
+        """Where frames travel as records (include/pfinet_wire.h), unless `wants_tap`."""
+        assert self._data is not None, "the frames travel over a tap"
+        return self._data
 
     def receive_nowait(self) -> Update | Goodbye | None:
         """Return the daemon's next word, or None if it has closed the connection.
@@ -74,9 +85,20 @@ class Attachment:
                 assert message is None or isinstance(message, Update | Goodbye)
                 return message
 
+    def lend_tap(self, tap: int) -> None:
+        """Hand the daemon *tap*, for as long as this attachment lasts.
+
+        Raises:
+            OSError: if the connection broke.
+        """
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [tap]).tobytes())]
+        flags = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+        self.sock.sendmsg([self._machine.send(Tap())], rights, flags)
+
     def close(self) -> None:
         """Detach; more than once is allowed."""
-        self.data.close()
+        if self._data is not None:
+            self._data.close()
         self.sock.close()
 
 
@@ -105,7 +127,7 @@ def connect_attach(path: str, hello: Hello, timeout_s: float) -> Attachment:
 
 def _greet(
     sock: socket.socket, machine: AttachMachine, greeting: bytes, path: str, timeout_s: float
-) -> tuple[Welcome, socket.socket]:
+) -> tuple[Welcome, socket.socket | None]:
     try:
         # A refusal that did not wait for us can still be read.
         with contextlib.suppress(BrokenPipeError):
@@ -117,6 +139,8 @@ def _greet(
         raise VifRefused(answer.code, answer.text)
     if not isinstance(answer, Welcome):
         raise RemoteProtocolError(f"{path}: the daemon closed the connection without an answer")
+    if not fds:
+        return answer, None
     data = socket.socket(fileno=fds[0])
     data.settimeout(None)
     return answer, data

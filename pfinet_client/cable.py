@@ -1,6 +1,7 @@
 """The cable between a stack and its vif.
 
-    plugged in: an attachment, and a pump that carries frames
+    plugged in: an attachment, and a pump that carries frames; none where the
+        |       daemon is lent the tap and carries them itself
         | the daemon, or its engine, is gone
         v
     coming back: tries to attach again; the stack keeps its carrier, and waits
@@ -23,7 +24,7 @@ from pfinet_client.entrance import Entrance
 from pfinet_client.errors import StackError
 from pfinet_client.pump_thread import End, Pump
 from pfinet_client.reattach import Pauses, farewell, is_final
-from pfinet_client.tap import drop_carrier, set_offload
+from pfinet_client.tap import drop_carrier, has_interface, set_offload
 from pfinet_client.tries import Tries
 from pfinet_proto.attach import Binding, Goodbye
 from pfinet_proto.control import ControlError
@@ -61,6 +62,7 @@ class Cable:
         self._pauses = Pauses()
         self._tries: Tries | None = None
         self._is_plugged_in = False
+        self._pump: Pump | None = None
         self.patience_s: float | None = None
         self._plug_in(attachment)
 
@@ -68,9 +70,20 @@ class Cable:
         self._attachment = attachment
         self._is_plugged_in = True
         self._since_s = time.monotonic()
-        self._pump = Pump(self._tap, attachment.data, bool(attachment.welcome.offload))
         self._selector.register(attachment.sock, selectors.EVENT_READ, self._on_message)
+        self._pump = None
+        if attachment.wants_tap:
+            self._lend_tap()
+            return
+        self._pump = Pump(self._tap, attachment.data, bool(attachment.welcome.offload))
         self._selector.register(self._pump.done, selectors.EVENT_READ, self._on_pump_end)
+
+    def _lend_tap(self) -> None:
+        if not has_interface(self._tap):
+            self._cut(End.TAP_GONE.value)
+            return
+        with suppress(OSError):  # the connection broke, which is about to show
+            self._attachment.lend_tap(self._tap)
 
     def on_timeout(self) -> None:
         """Go on without an explanation of why the data stream ended."""
@@ -108,6 +121,7 @@ class Cable:
             self._come_back(farewell(goodbye))
 
     def _on_pump_end(self) -> None:
+        assert self._pump is not None
         self._selector.unregister(self._pump.done)
         try:
             end = self._pump.wait_end()
@@ -159,8 +173,10 @@ class Cable:
         self._is_plugged_in = False
         self.patience_s = None
         self._selector.unregister(self._attachment.sock)
-        with suppress(KeyError):  # it has ended, and that is why
-            self._selector.unregister(self._pump.done)
+        if self._pump is not None:
+            with suppress(KeyError):  # it has ended, and that is why
+                self._selector.unregister(self._pump.done)
+            # Before the attachment: it may still have something to send.
+            self._pump.close()
         # Closing is what frees the vif.
-        self._pump.close()
         self._attachment.close()

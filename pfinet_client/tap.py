@@ -14,6 +14,7 @@ TUN_NODE = "/dev/net/tun"
 # linux/if_tun.h
 _TUNSETIFF = 0x400454CA
 _TUNSETOFFLOAD = 0x400454D0
+_TUNGETIFF = 0x800454D2
 _TUNSETVNETHDRSZ = 0x400454D8
 _TUNSETVNETLE = 0x400454DC
 _TUNSETCARRIER = 0x400454E2
@@ -63,6 +64,17 @@ def drop_carrier(tap: int) -> None:
     except OSError as error:
         if error.errno != errno.EBADFD:
             raise
+
+
+def has_interface(tap: int) -> bool:
+    """Whether the tap's interface is still there."""
+    try:
+        fcntl.ioctl(tap, _TUNGETIFF, bytes(40))
+    except OSError as error:
+        if error.errno == errno.EBADFD:
+            return False
+        raise
+    return True
 
 
 def _why_not(error: OSError) -> str:

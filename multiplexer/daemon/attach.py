@@ -13,7 +13,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Final
 
 import attrs
@@ -27,6 +27,7 @@ from multiplexer.daemon.descriptors import refuse_fds
 from multiplexer.daemon.doorman import Doorman
 from multiplexer.daemon.holder import VifTaken
 from multiplexer.daemon.joining import Joined, Joining
+from multiplexer.daemon.lending import descriptors_let_in, let_go, receive_tap
 from multiplexer.daemon.peer import Peer
 from multiplexer.daemon.talk import Silent, Spoken, Talk, bounded, say_last
 from multiplexer.daemon.vifs import LiveVif
@@ -67,16 +68,40 @@ class _Refusal(Exception):
 
 
 @attrs.frozen
+class _Client:
+    """Who speaks the handshake with us, and what it said."""
+
+    connection: socket.socket
+    machine: AttachMachine
+    peer: Peer
+    hello: Hello
+
+    async def welcome(self, welcome: Welcome, fds: Sequence[int]) -> bool:
+        """Say that it has the vif; False if it does not listen."""
+        ancillary = channel.rights(fds) if fds else []
+        with trio.move_on_after(HANDSHAKE_TIMEOUT_S) as sending:
+            await trio.socket.from_stdlib_socket(self.connection).sendmsg(
+                [self.machine.send(welcome)], ancillary
+            )
+        return not sending.cancelled_caught
+
+    def say_last(self, goodbye: Goodbye) -> None:
+        say_last(self.connection, self.machine, goodbye)
+
+
+@attrs.frozen
 class AttachService:
     """Serves the clients of every vif.
 
-    *why_not_owner* tells why a peer may not use a vif; None: it may.
+    *why_not_owner* tells why a peer may not use a vif; None: it may.  Taps are taken
+    (*takes_taps*) only where no other descriptor gets in.
     """
 
     joining: Joining
     doorman: Doorman
     log: ClientLog
     why_not_owner: WhyNotOwner
+    takes_taps: bool
 
     async def serve_bare(
         self, transport: str, live: LiveVif, connection: socket.socket, peer: Peer
@@ -108,7 +133,7 @@ class AttachService:
             await self._check_owner(live, peer)
             hello = await self._receive_hello(connection, machine)
             if hello is not None:
-                await self._serve_hello(live, connection, machine, peer, hello)
+                await self._serve_hello(live, _Client(connection, machine, peer, hello))
         except _Refusal as refusal:
             self._audit_refusal(live, "attach", peer, refusal)
             say_last(connection, machine, Refused(refusal.code, bounded(str(refusal))))
@@ -150,50 +175,88 @@ class AttachService:
                     talk.say_last(Goodbye(GoodbyeCode.OWNER_CHANGED, bounded(why)))
                     self.log.audit("detached", peer, vif=live.name, why=why)
 
-    async def _serve_hello(
-        self,
-        live: LiveVif,
-        connection: socket.socket,
-        machine: AttachMachine,
-        peer: Peer,
-        hello: Hello,
-    ) -> None:
-        offload = _agree(hello)
-        await self._take_over(live, peer, hello)
+    async def _serve_hello(self, live: LiveVif, client: _Client) -> None:
+        hello = client.hello
+        transport = _choose_transport(live, hello) if self.takes_taps else Transport.STREAM
+        offload = _agree(hello, transport)
+        await self._take_over(live, client.peer, hello)
         cookie = os.urandom(COOKIE_LEN)
-        session = _session("attach", "stream", peer, offload, cookie)
+        session = _session("attach", transport.name.lower(), client.peer, offload, cookie)
+        welcome = Welcome(VERSION, transport, offload, cookie, live.binding)
+        if transport is Transport.TAP:
+            await self._serve_tap(live, client, session, welcome)
+        else:
+            await self._serve_stream(live, client, session, welcome)
+
+    async def _serve_stream(
+        self, live: LiveVif, client: _Client, session: channel.Session, welcome: Welcome
+    ) -> None:
+        """Give the client one end of a stream, and the engine the other."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with ours, theirs:
             refuse_fds(ours)
             self.doorman.prepare(ours)
             theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, DATA_BUFFER_BYTES)
-            async with self._joined(live, session, ours, [connection]) as joined:
+            async with self._joined(live, session, ours, [client.connection]) as joined:
                 ours.close()
-                welcome = Welcome(VERSION, Transport.STREAM, offload, cookie, live.binding)
-                with trio.move_on_after(HANDSHAKE_TIMEOUT_S) as sending:
-                    await trio.socket.from_stdlib_socket(connection).sendmsg(
-                        [machine.send(welcome)], channel.rights([theirs.fileno()])
-                    )
-                if sending.cancelled_caught:
+                if await client.welcome(welcome, [theirs.fileno()]):
+                    theirs.close()
+                    await self._stay_welcome(live, joined, client, welcome)
+
+    async def _serve_tap(
+        self, live: LiveVif, client: _Client, session: channel.Session, welcome: Welcome
+    ) -> None:
+        """Let the client make its tap, and the engine have it.
+
+        Raises:
+            BadMessage, RemoteProtocolError: as `receive_tap`.
+        """
+        with self._refusing(), self.joining.taken(live, session) as holder:
+            with descriptors_let_in(client.connection):
+                if not await client.welcome(welcome, []):
                     return
-                theirs.close()
-                self.log.audit(
-                    "attached",
-                    peer,
-                    vif=live.name,
-                    kind="attach",
-                    offload=int(offload),
-                    client=hello.client or None,
-                )
-                talk = Spoken(
-                    live,
-                    joined.attachment,
-                    connection,
-                    machine,
-                    welcome.binding,
-                    self.doorman,
-                )
-                await self._stay(live, joined, peer, talk)
+                tap = await self._receive_tap(client, vnet=bool(welcome.offload))
+            if tap is None:
+                return
+            lent = [tap]
+            try:
+                async with self.joining.joined(live, holder, tap, [client.connection]) as joined:
+                    await let_go(lent)  # the engine has its own
+                    lent.clear()
+                    await self._stay_welcome(live, joined, client, welcome)
+            except RequestFailed as failure:
+                client.say_last(Goodbye(GoodbyeCode.OTHER, bounded(str(failure))))
+            finally:
+                await let_go(lent)
+
+    async def _receive_tap(self, client: _Client, *, vnet: bool) -> int | None:
+        try:
+            return await receive_tap(client.connection, client.machine, vnet=vnet)
+        except RemoteProtocolError as error:
+            client.say_last(Goodbye(GoodbyeCode.BAD_STREAM, bounded(str(error))))
+            raise
+
+    async def _stay_welcome(
+        self, live: LiveVif, joined: Joined, client: _Client, welcome: Welcome
+    ) -> None:
+        self.log.audit(
+            "attached",
+            client.peer,
+            vif=live.name,
+            kind="attach",
+            offload=int(welcome.offload),
+            client=client.hello.client or None,
+            transport=joined.holder.session.transport,
+        )
+        talk = Spoken(
+            live,
+            joined.attachment,
+            client.connection,
+            client.machine,
+            welcome.binding,
+            self.doorman,
+        )
+        await self._stay(live, joined, client.peer, talk)
 
     async def _take_over(self, live: LiveVif, peer: Peer, hello: Hello) -> None:
         """Let the holder of the vif go, if *hello* shows its cookie, and wait until it is gone."""
@@ -234,9 +297,16 @@ class AttachService:
         kept: Sequence[socket.socket],
     ) -> AsyncIterator[Joined]:
         data.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, DATA_BUFFER_BYTES)
-        try:
-            async with self.joining.joined(live, session, data, kept) as joined:
+        with self._refusing(), self.joining.taken(live, session) as holder:
+            async with self.joining.joined(live, holder, data.fileno(), kept) as joined:
                 yield joined
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _refusing() -> Iterator[None]:
+        """Turn what is in the way of joining into words for the client."""
+        try:
+            yield
         except VifTaken as taken:
             raise _Refusal(RefusedCode.TAKEN, str(taken)) from taken
         except RequestFailed as failure:
@@ -278,14 +348,21 @@ def _session(
     )
 
 
-def _agree(hello: Hello) -> Offload:
+def _choose_transport(live: LiveVif, hello: Hello) -> Transport:
+    """Return how the data travel: over the client's tap where it may be lent, and is."""
+    if live.vif.trust.trusted_tap and Transport.TAP in hello.transports:
+        return Transport.TAP
+    return Transport.STREAM
+
+
+def _agree(hello: Hello, transport: Transport) -> Offload:
     """Return the offloads of the attachment that *hello* asks for."""
     if not hello.version_min <= VERSION <= hello.version_max:
         raise _Refusal(
             RefusedCode.VERSION,
             f"version {VERSION} is spoken here, not {hello.version_min} to {hello.version_max}",
         )
-    if Transport.STREAM not in hello.transports:
+    if transport not in hello.transports:
         raise _Refusal(RefusedCode.NO_TRANSPORT, "only the transport stream is spoken here")
     offload = hello.offload & OFFLOADS
     # A segment's checksum is computed by whoever cuts it (virtio 1.2, 5.1.3.1).

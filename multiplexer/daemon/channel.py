@@ -23,7 +23,7 @@ import os
 import socket
 import types
 import typing
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import attrs
 
@@ -586,10 +586,7 @@ def unpack(
 
     No descriptor is left open when it raises, as `receive` does.
     """
-    fds = array.array("i")
-    for level, kind, value in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            fds.frombytes(value[: len(value) - len(value) % fds.itemsize])
+    fds = descriptors_in(ancillary)
     try:
         if not data:
             raise SiblingGone("the channel is closed")
@@ -603,7 +600,16 @@ def unpack(
     except BaseException:
         close_all(fds)
         raise
-    return message, list(fds)
+    return message, fds
+
+
+def descriptors_in(ancillary: Iterable[tuple[int, int, bytes]]) -> list[int]:
+    """Return the descriptors that one recvmsg(2) gave."""
+    fds = array.array("i")
+    for level, kind, value in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds.frombytes(value[: len(value) - len(value) % fds.itemsize])
+    return fds.tolist()
 
 
 def as_sockets(fds: Collection[int]) -> list[socket.socket]:

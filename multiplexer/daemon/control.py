@@ -223,6 +223,7 @@ class Control:
             doorman,
             self._client_log,
             partial(_why_not_owner, host),
+            start.features.passrights,
         )
         vifs = Vifs(
             config,

@@ -99,6 +99,8 @@ class EngineProcess:
             why = os.strerror(ended.error) if ended.error else "closed by the client"
             if ended.error == errno.EPROTO:
                 why = "record length out of range"
+            elif ended.error == errno.EBADFD:
+                why = "the interface was deleted"
             if ended.error == errno.EBADMSG:
                 self._tell_descriptors(ended.port, ended.generation)
             else:

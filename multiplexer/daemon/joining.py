@@ -5,6 +5,7 @@
     kept        the broker has what the next control needs
     welcomed    the client knows
 
+(Who lends a tap is welcomed before, since it makes the tap of what it then knows.)
 and back: detached from the engine, forgotten by the broker, the vif free.
 
 So a control that is killed between any two leaves one of these: an attachment
@@ -16,7 +17,7 @@ or the daemon stops: both cancel the task that holds it.
 
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import attrs
 
@@ -48,40 +49,44 @@ class Joining:
     doorman: Doorman
     queue_bytes: int
 
+    @contextlib.contextmanager
+    def taken(self, live: LiveVif, session: Session) -> Iterator[Holder]:
+        """Have the vif be this client's until the context ends.
+
+        Raises:
+            VifTaken: if the vif has a client.
+        """
+        holder = Holder(session)
+        with live.held_by(holder):
+            yield holder
+
     @contextlib.asynccontextmanager
     async def joined(
-        self,
-        live: LiveVif,
-        session: Session,
-        data: socket.socket,
-        kept: Sequence[socket.socket],
+        self, live: LiveVif, holder: Holder, data: int, kept: Sequence[socket.socket]
     ) -> AsyncIterator[Joined]:
         """Have the engine serve *data*, and the broker keep *kept*, until the context ends.
 
         Raises:
-            VifTaken: if the vif has a client.
             RequestFailed: if engine or broker refuse.
         """
-        holder = Holder(session)
-        with live.held_by(holder):
-            attachment = await self.engine.attach(
-                live.port,
-                data.fileno(),
-                session.transport,
-                Account(live.vif.owner_uid, self.queue_bytes),
-                offload=session.offload,
-                vnet=bool(session.offload),
-            )
-            async with self._released(live, attachment, session.uid):
-                entry = Kept(live.vif.id, live.port, attachment.generation, session)
-                await self.broker.keep(entry, kept)
-                yield Joined(holder, attachment)
+        session = holder.session
+        attachment = await self.engine.attach(
+            live.port,
+            data,
+            session.transport,
+            Account(live.vif.owner_uid, self.queue_bytes),
+            offload=session.offload,
+            vnet=bool(session.offload),
+        )
+        async with self._released(live, attachment, session.uid):
+            entry = Kept(live.vif.id, live.port, attachment.generation, session)
+            await self.broker.keep(entry, kept)
+            yield Joined(holder, attachment)
 
     @contextlib.asynccontextmanager
     async def resumed(self, live: LiveVif, kept: Kept) -> AsyncIterator[Joined]:
         """Go on with an attachment that engine and broker have, until the context ends."""
-        holder = Holder(kept.session)
-        with live.held_by(holder):
+        with self.taken(live, kept.session) as holder:
             attachment = self.engine.attachment(kept.port, kept.generation)
             async with self._released(live, attachment, kept.session.uid):
                 yield Joined(holder, attachment)

@@ -83,6 +83,13 @@ class LiveVif:
             self.rebound.set()
             self.rebound = trio.Event()
 
+    def end_lending(self) -> None:
+        """Send away a client whose tap we have and may have no more; it comes back without."""
+        holder = self.holder
+        if holder and holder.session.transport == "tap" and not self.vif.trust.trusted_tap:
+            text = f"the tap of vif {self.name} is not trusted any more"
+            holder.send_away(Goodbye(GoodbyeCode.OTHER, text))
+
     @contextlib.contextmanager
     def held_by(self, holder: Holder) -> Iterator[None]:
         """Be taken by *holder* while the context lasts.
@@ -309,6 +316,7 @@ class Vifs:
             await trio.to_thread.run_sync(self._state.update, vif)
             undo.pop_all()
         live.rebind(vif, bind(self._config.network(vif.network), vif))
+        live.end_lending()
         if listeners:
             await self._hand_over(live, dict(zip(KINDS, listeners, strict=True)))
 

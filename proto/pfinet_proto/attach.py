@@ -6,10 +6,11 @@ does not know; a tag that it knows must have the right length and appear at
 most once, unless it is a list.  Of a type that it does not know it reads the
 header alone.  SPEC.md, section 3, has the byte tables.
 
-The client speaks first and once (`Hello`).  The daemon answers `Welcome`,
-with the data descriptors beside it, or `Refused`.  The socket then stays
-open: a changed binding arrives as `Update`, the end as `Goodbye`, and closing
-it detaches.
+The client speaks first (`Hello`).  The daemon answers `Welcome`, with the data
+descriptors beside it, or `Refused`.  Only where data run over the client's own
+tap it speaks again, and hands that over (`Tap`).  The socket then stays open: a
+changed binding arrives as `Update`, the end as `Goodbye`, and closing it
+detaches.
 """
 
 import enum
@@ -73,10 +74,13 @@ class Transport(enum.IntEnum):
 
     STREAM = 1
     RING = 2
+    TAP = 3
 
 
 #: How many descriptors come with a `Welcome`.
-DATA_FDS: Mapping[Transport, int] = {Transport.STREAM: 1}
+DATA_FDS: Mapping[Transport, int] = {Transport.STREAM: 1, Transport.TAP: 0}
+#: How many come with a `Tap`.
+TAP_FDS = 1
 
 
 class RefusedCode(enum.IntEnum):
@@ -173,7 +177,7 @@ class Binding:
 
 @attrs.frozen
 class Hello:
-    """The client's only message.
+    """The client's first message.
 
     *cookie* is that of an earlier `Welcome`, to take over what it attached.
     *client* is for the log: a program's name and version.
@@ -232,13 +236,18 @@ class Goodbye:
 
 
 @attrs.frozen
+class Tap:
+    """The client's tap, which is the descriptor that comes with this; the data run over it."""
+
+
+@attrs.frozen
 class Unrecognized:
     """A message of a type that this release does not know."""
 
     number: int
 
 
-Message = Hello | Welcome | Refused | Update | Goodbye | Unrecognized
+Message = Hello | Welcome | Refused | Update | Goodbye | Tap | Unrecognized
 
 # The fields.
 
@@ -471,6 +480,14 @@ def _read_update(fields: _Fields) -> Update:
     return Update(_read_binding(fields))
 
 
+def _tap_fields(message: Tap) -> list[dict[str, Any]]:
+    return []
+
+
+def _read_tap(fields: _Fields) -> Tap:
+    return Tap()
+
+
 @attrs.frozen
 class _Kind:
     number: int
@@ -484,6 +501,7 @@ _KINDS: Mapping[type[Any], _Kind] = {
     Refused: _Kind(3, _reason_fields, _read_refused),
     Update: _Kind(4, _update_fields, _read_update),
     Goodbye: _Kind(5, _reason_fields, _read_goodbye),
+    Tap: _Kind(6, _tap_fields, _read_tap),
 }
 _BY_NUMBER = {kind.number: kind for kind in _KINDS.values()}
 

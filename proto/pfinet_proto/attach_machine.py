@@ -12,6 +12,8 @@ from pfinet_proto.attach import (
     Hello,
     Message,
     Refused,
+    Tap,
+    Transport,
     Unrecognized,
     Update,
     Welcome,
@@ -29,20 +31,27 @@ class Role(enum.Enum):
 
 
 class State(enum.Enum):
-    """How far an attachment is."""
+    """How far an attachment is; LENDING is when the client's tap is still due."""
 
     GREETING = enum.auto()
     OFFERED = enum.auto()
+    LENDING = enum.auto()
     ATTACHED = enum.auto()
     CLOSED = enum.auto()
 
 
 #: The state after a message of the sender; what is not here is not allowed.
+#: A Welcome with the transport tap leads to LENDING.
 NEXT: Mapping[tuple[State, Role, type[Any]], State] = {
     (State.GREETING, Role.CLIENT, Hello): State.OFFERED,
     (State.GREETING, Role.DAEMON, Refused): State.CLOSED,
     (State.OFFERED, Role.DAEMON, Welcome): State.ATTACHED,
     (State.OFFERED, Role.DAEMON, Refused): State.CLOSED,
+    (State.LENDING, Role.CLIENT, Tap): State.ATTACHED,
+    (State.LENDING, Role.DAEMON, Update): State.LENDING,
+    (State.LENDING, Role.DAEMON, Goodbye): State.CLOSED,
+    (State.LENDING, Role.DAEMON, Unrecognized): State.LENDING,
+    (State.LENDING, Role.CLIENT, Unrecognized): State.LENDING,
     (State.ATTACHED, Role.DAEMON, Update): State.ATTACHED,
     (State.ATTACHED, Role.DAEMON, Goodbye): State.CLOSED,
     (State.ATTACHED, Role.DAEMON, Unrecognized): State.ATTACHED,
@@ -124,4 +133,6 @@ class AttachMachine:
             wrong = _disagreement(self._hello, message)
             if wrong is not None:
                 raise error(f"Welcome with {wrong}")
+            if message.transport is Transport.TAP:
+                following = State.LENDING
         self.state = following

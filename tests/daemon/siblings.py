@@ -11,7 +11,7 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
 from ipaddress import ip_address
 from pathlib import Path
@@ -236,6 +236,7 @@ class FakeEngine(Sibling):
         super().__init__(sock)
         #: What is attached, by port.
         self.data: dict[int, socket.socket] = {}
+        self.taps: dict[int, int] = {}
         self.ports: dict[int, channel.Port] = {}
         self.rows: dict[int, tuple[int, ...]] = {}
         self.conflicts: tuple[channel.Conflict, ...] = ()
@@ -266,15 +267,16 @@ class FakeEngine(Sibling):
             generation = before.generation if before is not None else None
             self.ports[message.port] = channel.Port(message.port, message.vif_id, generation)
         if isinstance(message, channel.Attach):
-            data = socket.socket(fileno=fds[0])
-            if refusal is None:
-                self.data[message.port] = data
-                self._set_generation(message.port, message.generation)
+            if refusal is not None:
+                channel.close_all(fds)
+            elif message.transport == "tap":
+                self.taps[message.port] = fds[0]
             else:
-                data.close()
-        if isinstance(message, channel.Detach | channel.ClearVif) and message.port in self.data:
-            self.data.pop(message.port).close()
-            self._set_generation(message.port, None)
+                self.data[message.port] = socket.socket(fileno=fds[0])
+            if refusal is None:
+                self._set_generation(message.port, message.generation)
+        if isinstance(message, channel.Detach | channel.ClearVif):
+            self._let_go(message.port)
         if isinstance(message, channel.ClearVif):
             self.ports.pop(message.port, None)
             self.conflicts = tuple(found for found in self.conflicts if found.port != message.port)
@@ -283,6 +285,15 @@ class FakeEngine(Sibling):
         request = getattr(message, "request", None)
         assert isinstance(request, int)
         await channel_trio.send(self.sock, channel.Ack(request, refusal))
+
+    def _let_go(self, port: int) -> None:
+        if port in self.data:
+            self.data.pop(port).close()
+        elif port in self.taps:
+            os.close(self.taps.pop(port))
+        else:
+            return
+        self._set_generation(port, None)
 
     def _set_generation(self, port: int, generation: int | None) -> None:
         self.ports[port] = attrs.evolve(self.ports[port], generation=generation)
@@ -294,15 +305,14 @@ class FakeEngine(Sibling):
 
     async def end_attachment(self, attached: channel.Attach, why: str) -> None:
         """Say that the attachment has ended by itself."""
-        self.data.pop(attached.port).close()
-        self._set_generation(attached.port, None)
+        self._let_go(attached.port)
         await channel_trio.send(
             self.sock, channel.Detached(attached.port, attached.generation, why, False)
         )
 
     def close(self) -> None:
-        for data in self.data.values():
-            data.close()
+        for port in (*self.data, *self.taps):
+            self._let_go(port)
 
 
 def listen(path: Path, kind: socket.SocketKind) -> socket.socket:
@@ -345,8 +355,9 @@ class Attacher:
     sock: trio.socket.SocketType
     machine: AttachMachine = attrs.field(factory=lambda: AttachMachine(Role.CLIENT))
 
-    async def say(self, message: attaching.Message) -> None:
-        await self.sock.send(self.machine.send(message))
+    async def say(self, message: attaching.Message, fds: Sequence[int] = ()) -> None:
+        ancillary = channel.rights(fds) if fds else []
+        await self.sock.sendmsg([self.machine.send(message)], ancillary)
 
     async def hear(self) -> tuple[attaching.Message, list[int]]:
         """Return the daemon's next message and its descriptors; EOFError if it has closed."""

@@ -87,4 +87,5 @@ welcomes = st.builds(
 texts = printable(attach.MAX_TEXT_BYTES)
 refusals = st.builds(attach.Refused, code=st.sampled_from(list(attach.RefusedCode)), text=texts)
 goodbyes = st.builds(attach.Goodbye, code=st.sampled_from(list(attach.GoodbyeCode)), text=texts)
-messages = hellos | welcomes | refusals | st.builds(attach.Update, bindings) | goodbyes
+updates = st.builds(attach.Update, bindings)
+messages = hellos | welcomes | refusals | updates | goodbyes | st.builds(attach.Tap)

@@ -15,6 +15,7 @@ from pfinet_proto.attach import (
     Offload,
     Refused,
     RefusedCode,
+    Tap,
     Transport,
     Unrecognized,
     Update,
@@ -25,19 +26,22 @@ from pfinet_proto.errors import BadMessage, LocalProtocolError, RemoteProtocolEr
 from pfinet_proto.values import MacAddress, VifName
 
 BINDING = attach.Binding(VifName("lab"), "lab", MacAddress(bytes(6)), 1500)
-HELLO = Hello(offload=Offload.CSUM)
+HELLO = Hello(offload=Offload.CSUM, transports=(Transport.STREAM, Transport.TAP))
 WELCOME = Welcome(1, Transport.STREAM, Offload.CSUM, bytes(16), BINDING)
+TAP_WELCOME = Welcome(1, Transport.TAP, Offload.CSUM, bytes(16), BINDING)
 MESSAGES: dict[type[Any], Any] = {
     Hello: HELLO,
     Welcome: WELCOME,
     Refused: Refused(RefusedCode.TAKEN, "held by uid 1000, pid 42"),
     Update: Update(BINDING),
     Goodbye: Goodbye(GoodbyeCode.DELETED, "deleted"),
+    Tap: Tap(),
 }
 UNRECOGNIZED = b"PFIN\x12\x34\0\0"
 TO_REACH: dict[State, list[tuple[Role, Any]]] = {
     State.GREETING: [],
     State.OFFERED: [(Role.CLIENT, HELLO)],
+    State.LENDING: [(Role.CLIENT, HELLO), (Role.DAEMON, TAP_WELCOME)],
     State.ATTACHED: [(Role.CLIENT, HELLO), (Role.DAEMON, WELCOME)],
     State.CLOSED: [(Role.DAEMON, MESSAGES[Refused])],
 }
@@ -92,11 +96,24 @@ def test_an_end_receives_exactly_what_the_table_allows_its_peer(
 
 
 @pytest.mark.parametrize("role", Role)
-def test_a_message_of_a_later_release_is_skipped_once_attached(role: Role) -> None:
-    machine = machine_in(State.ATTACHED, role)
+@pytest.mark.parametrize("state", [State.LENDING, State.ATTACHED])
+def test_a_message_of_a_later_release_is_skipped_once_welcome(state: State, role: Role) -> None:
+    machine = machine_in(state, role)
 
     assert machine.receive_untrusted(UNRECOGNIZED) == Unrecognized(0x1234)
-    assert machine.state is State.ATTACHED
+    assert machine.state is state
+
+
+def test_a_tap_is_handed_over_once() -> None:
+    client, daemon = machine_in(State.LENDING, Role.CLIENT), machine_in(State.LENDING, Role.DAEMON)
+
+    daemon.receive_untrusted(client.send(Tap()))
+
+    assert client.state is daemon.state is State.ATTACHED
+    with pytest.raises(LocalProtocolError, match="Tap from the client while attached"):
+        client.send(Tap())
+    with pytest.raises(RemoteProtocolError, match="Tap from the client while attached"):
+        daemon.receive_untrusted(attach.encode(Tap()))
 
 
 @pytest.mark.parametrize("role", Role)

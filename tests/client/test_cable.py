@@ -1,38 +1,18 @@
 """What a running stack sees of a daemon that goes away and comes back."""
 
 import struct
-from collections.abc import Iterator
 
 import pytest
 
 from pfinet_client.reattach import is_final
 from pfinet_proto.attach import GoodbyeCode, Offload, Refused, RefusedCode
 from tests.client.client_user import TIMEOUT_S, ClientUser, RunningStack
-from tests.client.fake_daemon import FakeDaemon, Port, binding, fake_daemon
+from tests.client.fake_daemon import Port
+from tests.support.conversation import echo_program, talk_program
 from tests.support.lab import interpreter
 
+ECHO, TALK = echo_program("10.9.0.2"), talk_program("10.9.0.2")
 AGAIN = "pfinet: vif v1: attached again"
-
-
-@pytest.fixture
-def daemon() -> Iterator[FakeDaemon]:
-    with fake_daemon((binding(1), 20001), (binding(2), 20002)) as running:
-        yield running
-
-
-@pytest.fixture
-def port(daemon: FakeDaemon) -> Port:
-    return daemon.ports["v1"]
-
-
-@pytest.fixture
-def alice(daemon: FakeDaemon) -> ClientUser:
-    return ClientUser(20001, daemon)
-
-
-@pytest.fixture
-def bob(daemon: FakeDaemon) -> ClientUser:
-    return ClientUser(20002, daemon)
 
 
 def away(why: str) -> str:
@@ -206,7 +186,7 @@ def test_a_daemon_that_takes_less_offload_gets_frames_that_it_takes(
     alice: ClientUser, bob: ClientUser, port: Port
 ) -> None:
     python = interpreter().executable
-    with bob.stack("v2", f"exec {python} -c '{_ECHO}'") as server:
+    with bob.stack("v2", f"exec {python} -c '{ECHO}'") as server:
         assert server.read_line() == "listening"
         with alice.stack("v1", f"exec {python} -c '{_SEND}'") as client:
             alice.daemon.offload = Offload.CSUM
@@ -232,23 +212,6 @@ def test_a_command_that_ends_while_the_daemon_is_away_ends_it_all(alice: ClientU
         assert stack.wait() == 9
 
 
-_ECHO = """
-import socket
-with socket.create_server(("10.9.0.2", 80)) as server:
-    print("listening", flush=True)
-    client, _ = server.accept()
-    while data := client.recv(4096):
-        client.sendall(data)
-"""
-_TALK = """
-import socket
-with socket.create_connection(("10.9.0.2", 80)) as server:
-    while line := input():
-        server.sendall(line.encode())
-        print(server.recv(4096).decode(), flush=True)
-"""
-
-
 _SEND = """
 import socket
 input()
@@ -262,9 +225,9 @@ with socket.create_connection(("10.9.0.2", 80)) as server:
 
 def test_a_tcp_connection_survives(alice: ClientUser, bob: ClientUser) -> None:
     python = interpreter().executable
-    with bob.stack("v2", f"exec {python} -c '{_ECHO}'") as server:
+    with bob.stack("v2", f"exec {python} -c '{ECHO}'") as server:
         assert server.read_line() == "listening"
-        with alice.stack("v1", f"exec {python} -c '{_TALK}'") as client:
+        with alice.stack("v1", f"exec {python} -c '{TALK}'") as client:
             client.say("before")
             assert client.read_line() == "before"
 

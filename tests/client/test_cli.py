@@ -27,11 +27,6 @@ def daemon() -> Iterator[FakeDaemon]:
         yield running
 
 
-@pytest.fixture
-def alice(daemon: FakeDaemon) -> ClientUser:
-    return ClientUser(20001, daemon)
-
-
 def test_list_shows_the_users_own_vifs(alice: ClientUser) -> None:
     done = alice.pfinet("list")
 

@@ -18,11 +18,6 @@ def daemon() -> Iterator[FakeDaemon]:
 
 
 @pytest.fixture
-def port(daemon: FakeDaemon) -> Port:
-    return daemon.ports["v1"]
-
-
-@pytest.fixture
 def entrance(daemon: FakeDaemon) -> Entrance:
     """Asks for the caller's only vif, whatever its name."""
     return Entrance(None, str(daemon.control), Hello(offload=Offload.CSUM | Offload.TSO4), 10)

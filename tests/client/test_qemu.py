@@ -96,11 +96,6 @@ def daemon() -> Iterator[FakeDaemon]:
         yield running
 
 
-@pytest.fixture
-def alice(daemon: FakeDaemon) -> ClientUser:
-    return ClientUser(20001, daemon)
-
-
 def fake_qemu(daemon: FakeDaemon, says: str, name: str = "qemu") -> Path:
     program = daemon.directory / name
     program.write_text(f"#!/bin/sh\necho {shlex.quote(says)}\n")

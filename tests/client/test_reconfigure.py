@@ -12,27 +12,13 @@ import pytest
 from pfinet_proto.attach import Update, encode
 from pfinet_proto.values import MacAddress
 from tests.client.client_user import ClientUser, RunningStack
-from tests.client.fake_daemon import FakeDaemon, binding, fake_daemon
+from tests.client.fake_daemon import FakeDaemon, binding
+from tests.support.conversation import echo_program, talk_program
 from tests.support.lab import interpreter
 
+ECHO, TALK = echo_program("10.9.0.2"), talk_program("10.9.0.2")
 #: Runs each line that it is given, and says when it has.
 SHELL = 'while read line; do sh -c "$line"; echo done; done'
-
-
-@pytest.fixture
-def daemon() -> Iterator[FakeDaemon]:
-    with fake_daemon((binding(1), 20001), (binding(2), 20002)) as running:
-        yield running
-
-
-@pytest.fixture
-def alice(daemon: FakeDaemon) -> ClientUser:
-    return ClientUser(20001, daemon)
-
-
-@pytest.fixture
-def bob(daemon: FakeDaemon) -> ClientUser:
-    return ClientUser(20002, daemon)
 
 
 def run(stack: RunningStack, line: str) -> str:
@@ -209,30 +195,13 @@ def test_a_binding_that_changed_while_the_daemon_was_away_is_applied(alice: Clie
         assert addresses(stack) == {"10.9.0.7/24", "fe80::5054:ff:fe00:1/64"}
 
 
-_ECHO = """
-import socket
-with socket.create_server(("10.9.0.2", 80)) as server:
-    print("listening", flush=True)
-    client, _ = server.accept()
-    while data := client.recv(4096):
-        client.sendall(data)
-"""
-_TALK = """
-import socket
-with socket.create_connection(("10.9.0.2", 80)) as server:
-    while line := input():
-        server.sendall(line.encode())
-        print(server.recv(4096).decode(), flush=True)
-"""
-
-
 def test_a_connection_over_an_unchanged_address_survives_all_that_changes(
     alice: ClientUser, bob: ClientUser
 ) -> None:
     python = interpreter().executable
-    with bob.stack("v2", f"exec {python} -c '{_ECHO}'") as server:
+    with bob.stack("v2", f"exec {python} -c '{ECHO}'") as server:
         assert server.read_line() == "listening"
-        with alice.stack("v1", f"exec {python} -c '{_TALK}'") as client:
+        with alice.stack("v1", f"exec {python} -c '{TALK}'") as client:
             client.say("before")
             assert client.read_line() == "before"
 

@@ -6,7 +6,6 @@ import pty
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
 from ipaddress import ip_interface, ip_network
 from pathlib import Path
 
@@ -18,22 +17,6 @@ from tests.client.fake_daemon import FakeDaemon, binding, fake_daemon
 from tests.support.lab import interpreter
 
 NO_OFFLOAD = Offload(0)
-
-
-@pytest.fixture
-def daemon() -> Iterator[FakeDaemon]:
-    with fake_daemon((binding(1), 20001), (binding(2), 20002)) as running:
-        yield running
-
-
-@pytest.fixture
-def alice(daemon: FakeDaemon) -> ClientUser:
-    return ClientUser(20001, daemon)
-
-
-@pytest.fixture
-def bob(daemon: FakeDaemon) -> ClientUser:
-    return ClientUser(20002, daemon)
 
 
 def run(user: ClientUser, *command: str) -> subprocess.CompletedProcess[str]:

@@ -6,27 +6,14 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
+from tests.support.conversation import echo_program, talk_program
 from tests.support.lab import Daemon, Lab, Stack, interpreter
 from tests.support.programs import ping, running
 from tests.support.waiting import eventually
 
 OWNERS = {"alice": 20001, "bob": 20002}
 
-_ECHO = """
-import socket
-with socket.create_server(("10.77.0.12", 80)) as server:
-    print("listening", flush=True)
-    client, _ = server.accept()
-    while data := client.recv(4096):
-        client.sendall(data)
-"""
-_TALK = """
-import socket
-with socket.create_connection(("10.77.0.12", 80)) as server:
-    while line := input():
-        server.sendall(line.encode())
-        print(server.recv(4096).decode(), flush=True)
-"""
+BOB = "10.77.0.12"
 
 
 class Conversation:
@@ -48,8 +35,10 @@ class Conversation:
 @contextmanager
 def conversation(client: Stack, server: Stack) -> Iterator[Conversation]:
     python = interpreter().executable
-    with running(server, python, "-c", _ECHO, until="listening"):
-        talk = client.popen(*(python, "-c", _TALK), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with running(server, python, "-c", echo_program(BOB), until="listening"):
+        talk = client.popen(
+            *(python, "-c", talk_program(BOB)), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
         yield Conversation(talk)
         assert talk.stdin is not None
         talk.stdin.write("\n")

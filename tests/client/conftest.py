@@ -1,0 +1,30 @@
+"""A fake daemon with the vifs of two users."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.client.client_user import ClientUser
+from tests.client.fake_daemon import FakeDaemon, Port, binding, fake_daemon
+
+
+@pytest.fixture
+def daemon() -> Iterator[FakeDaemon]:
+    with fake_daemon((binding(1), 20001), (binding(2), 20002)) as running:
+        yield running
+
+
+@pytest.fixture
+def port(daemon: FakeDaemon) -> Port:
+    """The vif of alice."""
+    return daemon.ports["v1"]
+
+
+@pytest.fixture
+def alice(daemon: FakeDaemon) -> ClientUser:
+    return ClientUser(20001, daemon)
+
+
+@pytest.fixture
+def bob(daemon: FakeDaemon) -> ClientUser:
+    return ClientUser(20002, daemon)

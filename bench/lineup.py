@@ -11,7 +11,12 @@ from tests.support.programs import ping
 
 from .systems.bridge import bridge_tap, bridge_veth
 from .systems.macvlan import macvlan
-from .systems.multiplexer import OWNERS, multiplexer_run, multiplexer_stream
+from .systems.multiplexer import (
+    configure,
+    multiplexer_run,
+    multiplexer_stream,
+    multiplexer_trusted_tap,
+)
 from .systems.ovs import ovs_userspace
 from .systems.system import System
 from .systems.vde import vde_switch
@@ -27,6 +32,7 @@ STARTS: Final[tuple[Start, ...]] = (
     ovs_userspace,
     multiplexer_stream,
     multiplexer_run,
+    multiplexer_trusted_tap,
 )
 
 
@@ -44,7 +50,7 @@ def lined_up() -> Iterator[Lineup]:
     with ExitStack() as until_end:
         lab = until_end.enter_context(Lab("bench"))
         traffic = Traffic.build(lab.root)
-        lab.configure(OWNERS)
+        configure(lab)
         until_end.enter_context(lab.daemon())
         systems = [until_end.enter_context(start(lab, traffic)) for start in STARTS]
         for system in systems:

@@ -26,7 +26,7 @@ WORKS: Final = (
 )
 
 PEERS: Final = ("bridge_veth", "bridge_tap", "macvlan", "vde_switch", "ovs_userspace")
-OURS: Final = ("multiplexer_stream", "multiplexer_run")
+OURS: Final = ("multiplexer_stream", "multiplexer_run", "multiplexer_trusted_tap")
 SYSTEMS: Final = (*PEERS, *OURS)
 
 #: Fewer say nothing about how far a number can be trusted.

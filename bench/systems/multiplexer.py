@@ -1,7 +1,7 @@
-"""Ourselves: one daemon, with raw clients on two vifs, and `pfinet run` on two others."""
+"""Ourselves: one daemon, with raw clients on two vifs, and `pfinet run` on the others."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from ipaddress import IPv4Address
 from typing import Final
 
@@ -14,6 +14,26 @@ from .system import RawEnd, StackEnd, System
 
 OWNERS: Final = {"raw0": 20001, "raw1": 20002, "run0": 20003, "run1": 20004}
 FIRST_ADDRESS: Final = 11
+
+#: The users whom the administrator trusts, and their vifs.
+TRUSTED: Final = {"trust0": 20005, "trust1": 20006}
+TRUSTED_ADDRESSES: Final = {"trust0": "10.77.0.21", "trust1": "10.77.0.22"}
+TRUSTED_VIF: Final = """
+[vif.{name}]
+owner = "{uid}"
+network = "lan"
+addresses = ["{address}/24"]
+trusted_tap = true
+"""
+
+
+def configure(lab: Lab) -> None:
+    """Write a configuration with the vifs of all systems here."""
+    trusted = (
+        TRUSTED_VIF.format(name=name, uid=uid, address=TRUSTED_ADDRESSES[name])
+        for name, uid in TRUSTED.items()
+    )
+    lab.configure(OWNERS, extra="".join(trusted))
 
 
 def checked_by(lab: Lab, *vifs: str) -> Callable[[], int]:
@@ -65,11 +85,22 @@ def multiplexer_run(lab: Lab, _traffic: Traffic) -> Iterator[System]:
         lab.user(OWNERS["run0"]).stack("run0") as first,
         lab.user(OWNERS["run1"]).stack("run1") as second,
     ):
+        ends = (StackEnd(first, address_of("run0")), StackEnd(second, address_of("run1")))
+        yield System("multiplexer_run", stacks=ends, checked=checked_by(lab, "run0", "run1"))
+
+
+@contextmanager
+def multiplexer_trusted_tap(lab: Lab, _traffic: Traffic) -> Iterator[System]:
+    """Run two `pfinet run` whose taps the engine itself reads; the lab is as `configure` says."""
+    with ExitStack() as until_end:
+        ends = []
+        for name, uid in TRUSTED.items():
+            stack = until_end.enter_context(lab.user(uid).stack(name))
+            found = lab.query("vif", "show", name)["attached"]
+            assert found["transport"] == "tap", f"{name} is attached by {found['transport']}"
+            ends.append(StackEnd(stack, TRUSTED_ADDRESSES[name]))
         yield System(
-            "multiplexer_run",
-            stacks=(
-                StackEnd(first, address_of("run0")),
-                StackEnd(second, address_of("run1")),
-            ),
-            checked=checked_by(lab, "run0", "run1"),
+            "multiplexer_trusted_tap",
+            stacks=(ends[0], ends[1]),
+            checked=checked_by(lab, *TRUSTED),
         )

@@ -328,6 +328,15 @@ def test_the_host_reaches_vifs_again_after_a_process_of_the_daemon_died(
             assert ping(alice, HOST["ipv4"])
 
 
+def test_the_host_reaches_vifs_again_after_the_whole_daemon_was_killed(addressed: Lab) -> None:
+    """Its tap may still be there when the next one starts, for as long as an engine dies."""
+    with addressed.daemon() as killed, addressed.user(20001).stack("alice") as alice:
+        killed.kill()
+        with addressed.daemon():
+            assert ping(addressed.host, ALICE["ipv4"])
+            assert ping(alice, HOST["ipv4"])
+
+
 def is_replaced(daemon: Daemon, role: str, old: int) -> bool:
     try:
         return daemon.processes().get(role) not in (None, old)

@@ -38,6 +38,7 @@ HOSTILE: Final = {
     for number, (way, snag) in enumerate((way, snag) for snag in SNAGS for way in WAYS)
 }
 INNOCENT_UID: Final = 20050
+TRUSTED_UID: Final = 20051
 
 
 def vif_of(uid: int) -> str:
@@ -55,7 +56,8 @@ addresses = ["10.77.0.{uid - 20000 + 100}/24"]
 
 @pytest.fixture(scope="module")
 def lan() -> Iterator[Lan]:
-    extra = "".join(map(vif_table, (*HOSTILE.values(), INNOCENT_UID)))
+    extra = "".join(map(vif_table, (*HOSTILE.values(), INNOCENT_UID, TRUSTED_UID)))
+    extra += "trusted_tap = true\n"
     with running_lan("oldkernel", extra=extra, daemon_module=old_kernel.MODULE) as running:
         yield running
 
@@ -197,3 +199,12 @@ def test_who_sends_none_is_served_as_ever(lan: Lan, way: str) -> None:
     eventually(lambda: lan.vif(vif_of(INNOCENT_UID))["attached"] is None, "the vif is free")
     with lan.lab.user(INNOCENT_UID).stack(vif_of(INNOCENT_UID)) as stack:
         assert ping(stack, lan.members["bob"].ipv4)
+
+
+def test_a_trusted_stack_lends_no_tap_and_has_a_stream(lan: Lan) -> None:
+    """Who could send a tap could send anything."""
+    with lan.lab.user(TRUSTED_UID).stack(vif_of(TRUSTED_UID)) as stack:
+        assert ping(stack, "10.77.0.1")
+        shown = lan.lab.ask("vif.show", name=vif_of(TRUSTED_UID))
+
+    assert shown["attached"]["transport"] == "stream"

@@ -11,7 +11,7 @@ import attrs
 
 from pfinet_proto.values import IPNetwork, MacAddress, VifName
 
-from .binding import Claim, Fault, Wanted, claims
+from .binding import Claim, Fault, Wanted, claims, overlap
 from .model import Network
 
 
@@ -78,7 +78,7 @@ class Ledger:
                 if (
                     name == network.name
                     and narrower.prefixlen > prefix.prefixlen
-                    and narrower.overlaps(prefix)
+                    and overlap(narrower, prefix)
                 ):
                     yield entry
 

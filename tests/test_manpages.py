@@ -21,6 +21,7 @@ from tests.daemon.siblings import Place, siblings, system
 MAN = Path(__file__).parent.parent / "man"
 
 PAGES = {
+    "multiplexer.7",
     "multiplexer-protocol.7",
     "multiplexer.toml.5",
     "multiplexerctl.8",
@@ -120,6 +121,13 @@ def test_a_page_is_clean_mdoc(page: str) -> None:
     linted = subprocess.run(command, check=False, capture_output=True, text=True)
 
     assert (linted.stdout, linted.returncode) == ("", 0)
+
+
+def test_the_whole_picture_is_two_printed_pages() -> None:
+    command = ["mandoc", "-T", "ps", "-O", "paper=a4", str(MAN / "multiplexer.7")]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    assert len(re.findall(r"^%%Page: ", printed, re.MULTILINE)) == 2
 
 
 @pytest.mark.parametrize("page", sorted(PROGRAMS))

@@ -1,11 +1,22 @@
 """What the broker grants to control, by the configuration."""
 
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
 from ipaddress import ip_network
+from typing import Any
 
 import pytest
+from attrs import evolve
 
 from multiplexer.daemon.admission import MAX_MEMBERS, Admission, Refused
-from multiplexer.daemon.channel import ChangeHostRoutes, OpenVifSockets, SetMemberships
+from multiplexer.daemon.channel import (
+    ChangeHostRoutes,
+    Kept,
+    OpenVifSockets,
+    Session,
+    SetMemberships,
+)
 from multiplexer.model import (
     MAX_VIFS,
     Config,
@@ -127,3 +138,72 @@ def test_routes_elsewhere_are_refused(
 ) -> None:
     with pytest.raises(Refused, match=why):
         admission.check_routes(ChangeHostRoutes(1, network, add, drop))
+
+
+KEPT = Kept(ID, 64, 3, Session("attach", "stream", 7, 1000, 100, 4711, 2**62, bytes(16)))
+PLAIN = evolve(KEPT, session=evolve(KEPT.session, way="stream", cookie=None))
+
+
+def session_with(**changes: Any) -> Kept:
+    return evolve(KEPT, session=evolve(KEPT.session, **changes))
+
+
+@pytest.fixture
+def handshake() -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        yield sock
+
+
+def test_an_attachment_is_kept_with_the_connection_of_its_handshake_if_it_had_one(
+    admission: Admission, handshake: socket.socket
+) -> None:
+    admission.check_keep(KEPT, [handshake], 1000, ())
+    admission.check_keep(session_with(transport="tap"), [handshake], 1000, ())
+    admission.check_keep(PLAIN, [], 1000, ())
+    admission.check_keep(session_with(way="bess", transport="bess"), [], 1000, ())
+
+
+@pytest.mark.parametrize(
+    ("kept", "owner", "kept_ids", "why"),
+    [
+        (evolve(KEPT, vif_id="../lock"), 1000, (), "vif id is"),
+        (KEPT, None, (), "has no sockets to attach by"),
+        (KEPT, 1001, (), "is uid 1001's, not uid 1000's"),
+        (KEPT, 1000, (ID,), "has an attachment already"),
+        (session_with(way="control"), 1000, (), "nobody attaches by 'control'"),
+        (session_with(transport="ring"), 1000, (), "with 'ring'"),
+        (session_with(cookie=b"short"), 1000, (), "cookie is 5 bytes, not 16"),
+        (PLAIN, 1000, (), "descriptors are not those"),
+    ],
+    ids=["id", "no vif", "owner", "twice", "way", "transport", "cookie", "surplus"],
+)
+def test_an_attachment_that_cannot_be_is_not_kept(
+    admission: Admission,
+    handshake: socket.socket,
+    kept: Kept,
+    owner: int | None,
+    kept_ids: tuple[str, ...],
+    why: str,
+) -> None:
+    with pytest.raises(Refused, match=why):
+        admission.check_keep(kept, [handshake], owner, kept_ids)
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        (),
+        ((socket.AF_UNIX, socket.SOCK_STREAM),),
+        ((socket.AF_INET, socket.SOCK_STREAM),),
+        ((socket.AF_UNIX, socket.SOCK_SEQPACKET),) * 2,
+    ],
+    ids=["none", "stream", "TCP", "two"],
+)
+def test_no_other_descriptors_are_kept(
+    admission: Admission, kinds: tuple[tuple[int, int], ...]
+) -> None:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket(*kind)) for kind in kinds]
+
+        with pytest.raises(Refused, match="descriptors are not those"):
+            admission.check_keep(KEPT, sockets, 1000, ())

@@ -13,8 +13,10 @@ import pytest
 
 from tests.support import plain
 from tests.support.lab import Daemon, Lab, Stack
+from tests.support.lan import Member
 from tests.support.programs import ping, running
 from tests.support.waiting import eventually
+from tests.system.attacks import lawful
 
 OWNERS = {"alice": 20001, "bob": 20002}
 BOB = "10.77.0.12"
@@ -117,6 +119,30 @@ def test_nobody_notices_that_control_was_killed(
     assert lab.query("status")["attached"] == 2
     assert ping(alice, "10.77.0.1")
     assert ping(bob, "fd77::1")
+
+
+def test_a_client_without_a_handshake_notices_nothing_either(lab: Lab) -> None:
+    """Such as a QEMU, which could not come back."""
+    lab.configure(OWNERS)
+    with lab.daemon() as daemon:
+        alice, bob = (
+            plain.StreamClient(lab.socket_of(name, "stream"), uid) for name, uid in OWNERS.items()
+        )
+        here, there = (
+            Member(vif(lab, name)["mac"], f"10.77.0.{number}", f"fd77::{number}")
+            for number, name in enumerate(OWNERS, start=11)
+        )
+        with alice, bob:
+            eventually(lambda: lab.query("status")["attached"] == 2, "both are attached")
+            os.kill(daemon.processes()["control"], signal.SIGKILL)
+            alice.send([bytes(lawful(here, there, b"without a control"))])
+            bob.receive_until(b"without a control")
+            eventually(lambda: restarts(lab) == (1, 0), "another control is there")
+            alice.send([bytes(lawful(here, there, b"with another"))])
+            bob.receive_until(b"with another")
+
+            assert lab.query("status")["attached"] == 2
+        eventually(lambda: lab.query("status")["attached"] == 0, "both vifs are free")
 
 
 def test_a_dead_engine_costs_a_moment(lab: Lab, stacks: tuple[Daemon, Stack, Stack]) -> None:

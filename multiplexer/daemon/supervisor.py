@@ -307,7 +307,7 @@ class Supervisor:
         end = child.process.reap()
         ends = [f"{child.name} ended with {end}"]
         # Control ends when the engine does, and may be seen to before it: tell of both.
-        patience_s = 0 if is_control and end != FOLLOWING else FOLLOW_S
+        patience_s = FOLLOW_S if is_control and end == FOLLOWING else 0
         for other in self._children:
             if other.process.wait(patience_s):
                 self._disown(other)
@@ -360,7 +360,7 @@ class Supervisor:
         """Make ready to start what has to be; False if that has been too often."""
         alone = failure.engine_goes_on
         if not alone:
-            self._stop_children()
+            self._kill_children()
             self._forget_attachments()
             for nic in self._nics:
                 nic.reopen(self._links.socket)
@@ -374,6 +374,13 @@ class Supervisor:
         self._restarts = counted(self._restarts, engine=not alone)
         self._log.audit("restarted", role="control" if alone else "engine", why=failure)
         return True
+
+    def _kill_children(self) -> None:
+        """End at once what is left: of no use without its sibling, and clients wait."""
+        for child in self._children:
+            self._disown(child)
+            child.process.signal(signal.SIGKILL)
+            child.process.reap()
 
     def _stop_children(self) -> None:
         """End control while it is still answered, then the engine."""

@@ -1,7 +1,9 @@
 """`pfinet run --network`: a vif for as long as a command runs, whoever dies meanwhile."""
 
 import json
+import os
 import signal
+from functools import partial
 
 import pytest
 
@@ -50,6 +52,24 @@ def test_a_client_that_is_killed_leaves_nothing_for_long(lab: Lab, alice: User) 
         stack.process.send_signal(signal.SIGKILL)
 
         eventually(lambda: not vifs_of(alice), "the vif is gone")
+
+
+def test_a_vif_outlives_control_with_its_client_and_no_longer(lab: Lab, alice: User) -> None:
+    with lab.daemon() as daemon, alice.borrowed_stack("lan") as stack:
+        os.kill(daemon.processes()["control"], signal.SIGKILL)
+        eventually(partial(was_restarted, lab), "another control is there")
+
+        stack.run("ping", "-c1", "-W5", "10.77.0.1")
+        assert alice.show(stack.vif)["attached"]["pid"] == stack.process.pid
+        stack.process.send_signal(signal.SIGKILL)
+        eventually(lambda: not vifs_of(alice), "the vif is gone")
+
+
+def was_restarted(lab: Lab) -> bool:
+    try:
+        return bool(lab.ask("status")["control_restarts"] == 1)
+    except (OSError, EOFError):
+        return False
 
 
 def test_a_client_keeps_its_vif_over_a_restart_of_the_daemon(lab: Lab, alice: User) -> None:

@@ -38,7 +38,7 @@ HOSTILE: Final = {
     for number, (way, snag) in enumerate((way, snag) for snag in SNAGS for way in WAYS)
 }
 INNOCENT_UID: Final = 20050
-TRUSTED_UID: Final = 20051
+TRUSTED_UID: Final = 20060
 
 
 def vif_of(uid: int) -> str:

@@ -52,12 +52,22 @@ def only(results: Sequence[control.Result]) -> control.Result:
     return result
 
 
+def done(_: object) -> int:
+    """Return the exit status of a command that was done."""
+    return DONE
+
+
+def status_of_reload(reloaded: control.Reloaded) -> int:
+    """Return the exit status: an invalid file is an answer, and a failure."""
+    return FAILED if reloaded.errors else DONE
+
+
 @attrs.frozen
 class Command:
     """A command: its words, what it is for, and what it asks.
 
     *request* makes of its arguments a request, or several, and *join* of their
-    results one.
+    results one, which has an exit *status*.
     """
 
     words: tuple[str, ...]
@@ -65,6 +75,7 @@ class Command:
     request: Callable[..., Requests]
     arguments: tuple[Argument, ...] = ()
     join: Callable[[Sequence[Any]], control.Result] = only
+    status: Callable[[Any], int] = done
 
     def run(self, connect: Connect, json: bool, **given: Any) -> int:
         """Ask the daemon, and show what it says."""
@@ -73,7 +84,7 @@ class Command:
             asked = made if isinstance(made, Sequence) else (made,)
             result = self.join([client.ask(request) for request in asked])
         write(result, json)
-        return DONE
+        return self.status(result)
 
 
 @attrs.frozen
@@ -176,6 +187,13 @@ COMMANDS: Final[tuple[Command | Program, ...]] = (
             ),
         ),
         join_traces,
+    ),
+    Command(
+        ("reload",),
+        "apply the configuration file as it is now",
+        control.Reload,
+        (argument("--dry-run", action="store_true", help="only say what would change"),),
+        status=status_of_reload,
     ),
     Program(
         ("top",),

@@ -312,6 +312,17 @@ def _traces(result: control.Traces) -> Iterable[Section]:
     yield Lines(trace_text(result.traces))
 
 
+def _reloaded(reloaded: control.Reloaded) -> Iterable[Section]:
+    done = "changed" if reloaded.applied or reloaded.errors else "would change"
+    said = (("errors", reloaded.errors), ("warnings", reloaded.warnings))
+    yield Facts(
+        (
+            *((name, "\n".join(lines)) for name, lines in said if lines),
+            (done, "\n".join(reloaded.changes) or "nothing"),
+        )
+    )
+
+
 def _deleted(_: control.Deleted) -> Iterable[Section]:
     return ()
 
@@ -328,6 +339,7 @@ _SECTIONS: Final[Mapping[type[control.Result], Callable[[Any], Iterable[Section]
             control.VifInfo: _vif,
             control.Traces: _traces,
             control.Deleted: _deleted,
+            control.Reloaded: _reloaded,
         }
     )
 )

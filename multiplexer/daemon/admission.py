@@ -125,23 +125,31 @@ class Admission:
     ) -> tuple[list[IPNetwork], list[IPNetwork]]:
         """Return the prefixes to reach and those to reach no more.
 
+        What was once in a network may be dropped when the file says otherwise.
+
         Raises:
-            Refused: if one is not of that network, or the host is not in it.
+            Refused: if one to reach is not of that network, or the host is not in it.
         """
         network = self._host_networks.get(request.network)
         if network is None:
+            if not request.add:
+                return [], []
             raise Refused(f"the host is not in network {request.network!r}")
         return (
             [_prefix_in(network, text) for text in request.add],
-            [_prefix_in(network, text) for text in request.drop],
+            [_prefix(text) for text in request.drop],
         )
 
 
-def _prefix_in(network: Network, text: str) -> IPNetwork:
+def _prefix(text: str) -> IPNetwork:
     try:
-        prefix = ip_network(text)
+        return ip_network(text)
     except ValueError as error:
         raise Refused(f"route to {text!r}: {error}") from None
+
+
+def _prefix_in(network: Network, text: str) -> IPNetwork:
+    prefix = _prefix(text)
     if not network.covers(prefix):
         raise Refused(f'route to {prefix}, which is outside network "{network.name}"')
     return prefix

@@ -3,7 +3,6 @@
 The file's own vifs are not: the file would say something else.
 """
 
-from collections.abc import Mapping
 
 import attrs
 
@@ -14,12 +13,13 @@ from multiplexer.daemon.broker_client import BrokerClient
 from multiplexer.daemon.calls import RequestFailed
 from multiplexer.daemon.clientlog import ClientLog
 from multiplexer.daemon.host import Client, Host
+from multiplexer.daemon.in_force import InForce
 from multiplexer.daemon.state import StateError
 from multiplexer.daemon.vifs import LiveVif, Vifs
 from multiplexer.model import Config, Vif
 from pfinet_proto import control
 from pfinet_proto.control import ControlError, ErrorCode
-from pfinet_proto.values import MacAddress, VifName
+from pfinet_proto.values import VifName
 
 
 def check_dynamic(config: Config, vif: Vif) -> None:
@@ -31,18 +31,18 @@ def check_dynamic(config: Config, vif: Vif) -> None:
 
 @attrs.frozen
 class Alteration:
-    """Changes vifs on request.
+    """Changes vifs on request."""
 
-    *nic_macs* are those of an earlier run, for NICs that the broker has not seen yet.
-    """
-
-    config: Config
+    in_force: InForce
     vifs: Vifs
     broker: BrokerClient
     host: Host
-    nic_macs: Mapping[str, MacAddress]
     log: Log
     client_log: ClientLog
+
+    @property
+    def config(self) -> Config:
+        return self.in_force.config
 
     async def alter(self, request: control.VifSet, client: Client) -> LiveVif:
         """Change the vif of *request* as *client* asks for.
@@ -81,7 +81,7 @@ class Alteration:
     async def _judge(self, live: LiveVif, request: control.VifSet) -> Vif:
         """Return the vif that *request* makes of *live*."""
         owners = [] if request.owner is None else [request.owner]
-        nic_macs = {**self.nic_macs, **self.broker.nic_macs()}
+        nic_macs = self.in_force.nic_macs(self.broker.nic_macs())
         facts = await self.host.facts(owners, nic_macs)
         vif = amended(self.config, live.vif, request, facts)
         others = [other for other in self.vifs.bound if other.id != vif.id]

@@ -24,6 +24,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Final
 
 import attrs
@@ -33,10 +34,12 @@ from multiplexer.daemon import audit, channel, notify, privileges, process, supe
 from multiplexer.daemon.descriptors import has_passrights
 from multiplexer.daemon.directories import UnsafeDirectory, make_private
 from multiplexer.daemon.host_ports import log_host
+from multiplexer.daemon.nics import open_nics
 from multiplexer.daemon.rundir import RunDirectory, RunDirectoryInUse
-from multiplexer.model import Config, ConfigError, Daemon, UplinkKind, has_uplink_port
+from multiplexer.daemon.succession import Standing, Succession, numbered
+from multiplexer.model import Config, ConfigError, Daemon, UplinkKind
 from multiplexer.uplinks.host_tap import HostTaps
-from multiplexer.uplinks.nic import LinkWatch, NicUplink
+from multiplexer.uplinks.nic import LinkWatch
 from multiplexer.uplinks.tap import TUN_NODE
 
 DEFAULT_CONFIG: Final = "/etc/multiplexer.toml"
@@ -123,6 +126,7 @@ def load(path: str) -> tuple[channel.Start, Config]:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError([f"{path}:{line}: not UTF-8: {error.reason}"]) from None
+    config = parse_config(text, path)
     start = channel.Start(
         text,
         path,
@@ -130,6 +134,8 @@ def load(path: str) -> tuple[channel.Start, Config]:
         time.monotonic_ns(),
         channel.Restarts(),
         inherited=0,
+        networks=numbered(config.numbering.networks),
+        nics=numbered(config.numbering.nics),
     )
     longest = attrs.evolve(
         start, restarts=channel.Restarts(MOST, MOST), inherited=MOST, started_ns=MOST
@@ -138,7 +144,7 @@ def load(path: str) -> tuple[channel.Start, Config]:
         channel.encode(longest)
     except ValueError:
         raise ConfigError([f"{path}: longer than {channel.MAX_MESSAGE_BYTES} bytes"]) from None
-    return start, parse_config(text, path)
+    return start, config
 
 
 def _say_warnings(config: Config) -> None:
@@ -167,7 +173,9 @@ def _prepare(
     undo.callback(run_directory.remove)
     links = LinkWatch()
     undo.callback(links.close)
-    nics = _open_nics(config, links, log, undo)
+    nics, errors = open_nics(config, links, log, undo, {})
+    if errors:
+        raise StartError("\n".join(errors))
     hosts = _open_hosts(config, log, undo)
     identity = roles.control_identity
     if make_private(config.daemon.state_dir, identity.uid, identity.gid):
@@ -179,9 +187,34 @@ def _prepare(
 
     privileges.limit_capabilities(kept)
     privileges.forbid_new_privileges()
-    return supervisor.Supervisor(
-        start, config, roles, run_directory, listener, nics, hosts, links, signals, log, notifier
+    succession = Succession(
+        Standing(start, config, nics), partial(_load_again, start.filename, roles), links, log
     )
+    return supervisor.Supervisor(
+        succession, roles, run_directory, listener, hosts, links, signals, log, notifier
+    )
+
+
+def _load_again(path: str, roles: supervisor.Roles) -> tuple[channel.Start, Config]:
+    """Read the file as at a start, and check what there may have changed.
+
+    Raises:
+        ConfigError: if anything is wrong.
+        OSError: if it cannot be read.
+    """
+    try:
+        _check_file(path)
+        start, config = load(path)
+        _find_roles(config.daemon, roles.control, roles.engine)
+        _check_taps(config, f"there is no {TUN_NODE}")
+    except StartError as error:
+        raise ConfigError([str(error)]) from None
+    try:
+        _check_privileges(config)
+    except StartError as error:
+        why = f"{path}: {error}, which were not needed at the start: restart it"
+        raise ConfigError([why]) from None
+    return start, config
 
 
 def _check_privileges(config: Config) -> int:
@@ -234,41 +267,6 @@ def _find_roles(daemon: Daemon, control: process.Role, engine: process.Role) -> 
     return supervisor.Roles(control, engine, identities[0], identities[1])
 
 
-def _open_nics(
-    config: Config, links: LinkWatch, log: audit.Log, undo: ExitStack
-) -> list[NicUplink]:
-    """Open every uplink of kind nic; an absent interface may come later, a wrong one is an error.
-
-    Raises:
-        StartError: with all that is wrong.
-    """
-    nics = []
-    errors = []
-    for uplink in config.uplinks:
-        if uplink.kind is not UplinkKind.NIC:
-            continue
-        networks = [
-            network
-            for network in config.networks
-            if network.uplink == uplink.name and has_uplink_port(network, uplink)
-        ]
-        nic = NicUplink(uplink, networks)
-        undo.callback(nic.close)
-        nic.refresh(links.socket)
-        if nic.error is not None:
-            where = config.origin.locate(("uplink", uplink.name, "interface"))
-            errors.append(f"{where}: {nic.error}")
-        elif nic.link is None:
-            log.warning(
-                f'uplink "{nic.name}": there is no interface "{nic.interface}" yet; '
-                "it is used when it appears"
-            )
-        nics.append(nic)
-    if errors:
-        raise StartError("\n".join(errors))
-    return nics
-
-
 def _open_hosts(config: Config, log: audit.Log, undo: ExitStack) -> HostTaps:
     """Make the taps by which the host itself is in networks.
 
@@ -282,11 +280,17 @@ def _open_hosts(config: Config, log: audit.Log, undo: ExitStack) -> HostTaps:
     undo.callback(hosts.close)
     hosts.refresh()
     for host in hosts.take_changes():
-        if host.tap is None and not os.path.exists(TUN_NODE):
-            where = config.origin.locate(("network", host.network.name, "host"))
-            raise StartError(f"{where}: {host.state.error}")
+        if host.tap is None:
+            _check_taps(config, str(host.state.error))
         log_host(log, host)
     return hosts
+
+
+def _check_taps(config: Config, why: str) -> None:
+    """Raise `StartError` if a network needs a tap, and the system has none."""
+    hosts = [network.name for network in config.networks if network.host]
+    if hosts and not os.path.exists(TUN_NODE):
+        raise StartError(f"{config.origin.locate(('network', hosts[0], 'host'))}: {why}")
 
 
 def _remove_if_empty(path: str) -> None:

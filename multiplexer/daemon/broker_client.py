@@ -31,6 +31,8 @@ class BrokerClient:
         self._calls = SiblingCalls(sock, "broker")
         self._uplinks: dict[str, channel.UplinkState] = {}
         self._uplink_known = trio.Event()
+        #: Set when the administrator asks by a signal; whoever does it makes it anew.
+        self.reload_asked = trio.Event()
         self._inherited: list[Inherited] = []
         self._inherited_more = trio.Event()
         self._hosts: dict[str, channel.HostPort] = {}
@@ -57,8 +59,10 @@ class BrokerClient:
             while True:
                 message, fds = await channel_trio.receive(self._sock)
                 match message:
-                    case channel.Done():
+                    case channel.Done() | channel.ReloadPrepared():
                         self._calls.answer(message, fds)
+                    case channel.ReloadAsked():
+                        self.reload_asked.set()
                     case channel.UplinkState():
                         self._uplinks[message.uplink] = message
                         self._uplink_known.set()
@@ -159,6 +163,29 @@ class BrokerClient:
         await self._calls.call(
             lambda number: channel.ChangeHostRoutes(number, network, more, less)
         )
+
+    async def prepare_reload(self) -> channel.ReloadPrepared:
+        """Let the broker read the file again; `end_reload` must follow.
+
+        Raises:
+            RequestFailed: if another reload is not ended.
+        """
+        answer, _ = await self._calls.call(channel.PrepareReload)
+        if not isinstance(answer, channel.ReloadPrepared):
+            raise channel.SiblingError(f"broker answers PrepareReload with {answer!r:.80}")
+        return answer
+
+    async def commit_reload(self) -> None:
+        """Let the broker go by the file that it has read.
+
+        Raises:
+            RequestFailed: if it cannot.
+        """
+        await self._calls.call(channel.CommitReload)
+
+    async def end_reload(self) -> None:
+        """Say that a reload is over, whether it was committed or not."""
+        await self._calls.call(channel.EndReload)
 
     async def ready(self) -> None:
         """Say that control serves."""

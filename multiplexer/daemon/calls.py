@@ -15,7 +15,12 @@ import trio
 from multiplexer.daemon import channel, channel_trio
 
 Answer = (
-    channel.Done | channel.Ack | channel.CountersReply | channel.PortsReply | channel.TraceReply
+    channel.Done
+    | channel.ReloadPrepared
+    | channel.Ack
+    | channel.CountersReply
+    | channel.PortsReply
+    | channel.TraceReply
 )
 
 

@@ -65,11 +65,20 @@ class Restarts:
 
 
 @attrs.frozen
+class Numbered:
+    """By which number the datapath knows a network, or a nic uplink."""
+
+    name: str
+    number: int
+
+
+@attrs.frozen
 class Start:
     """The first message to control: the configuration file, already checked.
 
     *started_ns* is when the daemon was, by CLOCK_MONOTONIC.  As many as
-    *inherited* messages of that type follow.
+    *inherited* messages of that type follow.  *networks* and *nics* have numbers
+    that are not those of a start if the file was reloaded.
     """
 
     config_text: str
@@ -78,6 +87,8 @@ class Start:
     started_ns: int
     restarts: Restarts
     inherited: int
+    networks: tuple[Numbered, ...]
+    nics: tuple[Numbered, ...]
 
 
 @attrs.frozen
@@ -143,6 +154,24 @@ class HostPort:
     up: bool
     addresses: tuple[str, ...]
     error: str | None
+
+
+@attrs.frozen
+class ReloadAsked:
+    """The administrator wants the file to be reloaded, by a signal."""
+
+
+@attrs.frozen
+class ReloadPrepared:
+    """The answer to PrepareReload: the file as it is now, and its NICs.
+
+    With any of *errors*, lines of text, nothing is prepared and the rest is empty.
+    """
+
+    request: int
+    config_text: str
+    uplinks: tuple[UplinkState, ...]
+    errors: tuple[str, ...]
 
 
 @attrs.frozen
@@ -218,6 +247,27 @@ class ChangeHostRoutes:
     drop: tuple[str, ...]
 
 
+@attrs.frozen
+class PrepareReload:
+    """Read the file again, and get ready for what it says."""
+
+    request: int
+
+
+@attrs.frozen
+class CommitReload:
+    """Go by the file that was prepared, from now on."""
+
+    request: int
+
+
+@attrs.frozen
+class EndReload:
+    """All that was committed is applied, or what was only prepared is not wanted."""
+
+    request: int
+
+
 # broker -> engine
 
 
@@ -233,6 +283,14 @@ class SetUplink:
     port: int
     present: bool
     up: bool
+
+
+@attrs.frozen
+class ClearUplink:
+    """Forget an uplink's port, its packet socket and its counters."""
+
+    request: int
+    port: int
 
 
 @attrs.frozen
@@ -268,6 +326,14 @@ class SetNetwork:
 
     request: int
     row: bytes
+
+
+@attrs.frozen
+class ClearNetwork:
+    """Forget a network, which no vif is in any more."""
+
+    request: int
+    network: int
 
 
 @attrs.frozen
@@ -452,6 +518,8 @@ Message = (
     Start
     | UplinkState
     | HostPort
+    | ReloadAsked
+    | ReloadPrepared
     | Done
     | Inherited
     | OpenVifSockets
@@ -462,8 +530,14 @@ Message = (
     | ChangeHostRoutes
     | SetUplink
     | SetHost
+    | PrepareReload
+    | CommitReload
+    | EndReload
+    | SetUplink
+    | ClearUplink
     | NewControl
     | SetNetwork
+    | ClearNetwork
     | SetVif
     | ClearVif
     | Inject

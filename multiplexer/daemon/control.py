@@ -39,16 +39,19 @@ from multiplexer.daemon.doorman import Doorman
 from multiplexer.daemon.engine_client import EngineClient
 from multiplexer.daemon.host import THIS_SYSTEM, Client, Host, System
 from multiplexer.daemon.hostwatch import HostWatch
+from multiplexer.daemon.in_force import InForce, nic_names
 from multiplexer.daemon.joining import Joining
 from multiplexer.daemon.legacy import Settlement, clear_away, settle
 from multiplexer.daemon.listening import ConnectionLimits, serve_alone, serve_listener
 from multiplexer.daemon.peer import Peer
 from multiplexer.daemon.probing import Prober
+from multiplexer.daemon.reload import Reload, why_aside
 from multiplexer.daemon.requests import About, Requests
 from multiplexer.daemon.state import State, StateError
 from multiplexer.daemon.vifs import USUAL_PATIENCE, Aside, LiveVif, Patience, Vifs
 from multiplexer.datapath.engine import MEANINGS, VERDICTS
-from multiplexer.model import Config, ConfigError, UplinkKind
+from multiplexer.model import Config, ConfigError
+from multiplexer.numbering import Numbering
 from multiplexer.policy import compile_network
 from pfinet_proto.control import (
     MAX_REQUEST_BYTES,
@@ -63,7 +66,6 @@ from pfinet_proto.control import (
 from pfinet_proto.values import MacAddress, VifName
 
 DATABASE: Final = "state.db"
-MIB: Final = 1024 * 1024
 
 #: Connections to the control socket.
 CONTROL_LIMITS: Final = (64, 1024)
@@ -207,7 +209,7 @@ class Control:
             RequestFailed: if broker or engine cannot do what the start takes.
         """
         start = await self._broker.receive_start()
-        config = parse_config(start.config_text, start.filename)
+        config = numbered(parse_config(start.config_text, start.filename), start)
         with contextlib.closing(State.open(Path(config.daemon.state_dir) / DATABASE)) as state:
             async with trio.open_nursery() as readers:
                 readers.start_soon(self._broker.run)
@@ -217,18 +219,19 @@ class Control:
                 readers.cancel_scope.cancel()
 
     async def _serve(self, config: Config, state: State, start: channel.Start) -> None:
-        host = Host(config, self._system)
-        nic_macs = await self._recall_nic_macs(config, state)
+        in_force = InForce(config)
+        host = Host(in_force, self._system)
+        in_force.recalled = nic_macs = await self._recall_nic_macs(config, state)
         doorman = Doorman(wary=not start.features.passrights)
         attach = AttachService(
-            Joining(self._engine, self._broker, doorman, config.daemon.queue_mib_per_user * MIB),
+            Joining(self._engine, self._broker, doorman, in_force),
             doorman,
             self._client_log,
             partial(_why_not_owner, host),
             start.features.passrights,
         )
         vifs = Vifs(
-            config,
+            in_force,
             state,
             self._broker,
             self._engine,
@@ -244,24 +247,27 @@ class Control:
             VERDICTS,
             dict(zip(VERDICTS, MEANINGS, strict=True)),
         )
-        host_watch = HostWatch(config, host, vifs, self._log)
+        host_watch = HostWatch(in_force, host, vifs, self._log)
+        reload = Reload(
+            in_force, vifs, self._broker, host, state, self._log, self._client_log
+        )
         requests = Requests(
-            config,
+            in_force,
             about,
             vifs,
             self._broker,
             self._engine,
             Creation(
-                config,
+                in_force,
                 vifs,
                 self._broker,
-                Prober(config, self._broker, self._engine),
+                Prober(in_force, self._broker, self._engine),
                 host,
-                nic_macs,
                 self._log,
                 self._client_log,
             ),
-            Alteration(config, vifs, self._broker, host, nic_macs, self._log, self._client_log),
+            Alteration(in_force, vifs, self._broker, host, self._log, self._client_log),
+            reload,
             doorman,
             host_watch,
             self._log,
@@ -275,7 +281,7 @@ class Control:
         stored, refused = authorize.keep_vifs(config, static, state.vifs(), facts)
         for vif, refusal in refused:
             vifs.aside[vif.name] = Aside(vif, refusal.message)
-            self._log.warning(f"vif {vif.name} of an earlier run is set aside: {refusal.message}")
+            self._log.warning(why_aside(vif, refusal))
         for network in config.networks:
             await self._engine.set_network(compile_network(config, network))
         every = [*static, *stored]
@@ -295,6 +301,7 @@ class Control:
                 doorman,
                 self._client_log,
             )
+            nursery.start_soon(reload.serve_signals)
             await self._broker.ready()
 
     async def _settle(
@@ -311,7 +318,7 @@ class Control:
 
     async def _recall_nic_macs(self, config: Config, state: State) -> Mapping[str, MacAddress]:
         """Return the MAC of each nic uplink, of an earlier run where its NIC was not seen yet."""
-        nics = [uplink.name for uplink in config.uplinks if uplink.kind is UplinkKind.NIC]
+        nics = nic_names(config)
         await self._broker.wait_uplinks(nics)
         known = state.nic_macs()
         seen = self._broker.nic_macs()
@@ -370,6 +377,15 @@ async def _why_not_owner(host: Host, live: LiveVif, peer: Peer) -> str | None:
 
 def _describe_user(uid: int, name: str | None) -> str:
     return f"uid {uid}" if name is None else f"user {name} (uid {uid})"
+
+
+def numbered(config: Config, start: channel.Start) -> Config:
+    """Return *config* with the numbers that *start* says."""
+    numbering = Numbering(
+        {each.name: each.number for each in start.networks},
+        {each.name: each.number for each in start.nics},
+    )
+    return attrs.evolve(config, numbering=numbering)
 
 
 def _static_ids(config: Config, state: State) -> Mapping[VifName, str]:

@@ -9,7 +9,7 @@ for that.  Then it is kept, or all of it undone.
 
 import contextlib
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import attrs
@@ -23,13 +23,14 @@ from multiplexer.daemon.calls import RequestFailed
 from multiplexer.daemon.clientlog import ClientLog
 from multiplexer.daemon.grants import borrowed_name, check_granted_vif
 from multiplexer.daemon.host import Client, Host
+from multiplexer.daemon.in_force import InForce
 from multiplexer.daemon.probing import Prober
 from multiplexer.daemon.state import StateError
 from multiplexer.daemon.vifs import LiveVif, Vifs
 from multiplexer.model import Config, Vif
 from pfinet_proto import control
 from pfinet_proto.control import ControlError, ErrorCode
-from pfinet_proto.values import MacAddress, VifName
+from pfinet_proto.values import VifName
 
 ID_BYTES: Final = 16
 
@@ -63,19 +64,19 @@ class _Order:
 
 @attrs.frozen
 class Creation:
-    """Makes vifs on request.
+    """Makes vifs on request."""
 
-    *nic_macs* are those of an earlier run, for NICs that the broker has not seen yet.
-    """
-
-    config: Config
+    in_force: InForce
     vifs: Vifs
     broker: BrokerClient
     prober: Prober
     host: Host
-    nic_macs: Mapping[str, MacAddress]
     log: Log
     client_log: ClientLog
+
+    @property
+    def config(self) -> Config:
+        return self.in_force.config
 
     async def create(self, request: control.VifCreate, client: Client) -> LiveVif:
         """Make the vif of *request*, which *client* asks for.
@@ -174,7 +175,7 @@ class Creation:
         return await self._try_once(order)
 
     async def _try_once(self, order: _Order) -> LiveVif:
-        nic_macs = {**self.nic_macs, **self.broker.nic_macs()}
+        nic_macs = self.in_force.nic_macs(self.broker.nic_macs())
         async with contextlib.AsyncExitStack() as undo:
             async with self.vifs.changing:
                 facts = await self.host.facts(order.owners, nic_macs)

@@ -144,6 +144,8 @@ class EngineProcess:
         match message:
             case channel.SetNetwork(row=row):
                 engine.set_network(row)
+            case channel.ClearNetwork(network=network):
+                engine.clear_network(network)
             case channel.SetVif(port=port, row=row):
                 engine.set_vif(port, row)
                 self._vif_ids[port] = message.vif_id
@@ -153,6 +155,7 @@ class EngineProcess:
             case channel.ClearVif(port=port):
                 engine.clear_vif(port)
                 self._vif_ids.pop(port, None)
+                self._hosts.pop(port, None)
             case channel.Attach():
                 engine.attach(
                     message.port,
@@ -169,6 +172,9 @@ class EngineProcess:
                     self._tell_descriptors(port, generation)
             case channel.SetUplink():
                 self._set_uplink(message, fds)
+            case channel.ClearUplink(port=port):
+                engine.clear_uplink(port)
+                self._uplinks.pop(port, None)
             case channel.NewControl():
                 self._take_control(fds.pop())
             case channel.SetHost():

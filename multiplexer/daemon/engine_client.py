@@ -100,6 +100,10 @@ class EngineClient:
         """
         await self._calls.call(lambda number: channel.SetNetwork(number, row))
 
+    async def clear_network(self, network: int) -> None:
+        """Forget a network that no vif is in."""
+        await self._calls.call(lambda number: channel.ClearNetwork(number, network))
+
     async def set_vif(self, port: int, vif_id: str, row: bytes) -> None:
         """Write a row of `multiplexer.policy.ingress`."""
         await self._calls.call(lambda number: channel.SetVif(number, port, vif_id, row))

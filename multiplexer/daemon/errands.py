@@ -83,6 +83,11 @@ class Errands:
                 self._hosts.change_routes(network, *self._admission.check_routes(request))
         return ()
 
+    def follow(self, admission: Admission, nics: Sequence[NicUplink]) -> None:
+        """Go by another file from now on."""
+        self._admission = admission
+        self._nics = nics
+
     def begin_anew(self) -> None:
         """Expect another control: what it does not ask for again goes when it is ready."""
         self._unclaimed = self._run_directory.vif_ids

@@ -15,6 +15,7 @@ import attrs
 import trio
 
 from multiplexer.daemon.authorize import Caller, HostFacts, Owner
+from multiplexer.daemon.in_force import InForce
 from multiplexer.daemon.peer import Peer
 from multiplexer.model import Config
 from multiplexer.uplinks.rtnetlink import RouteSocket
@@ -99,11 +100,8 @@ class Client:
 class Host:
     """The system, for tasks that must not wait in it."""
 
-    def __init__(self, config: Config, system: System = THIS_SYSTEM) -> None:
-        named = [*config.daemon.admins, *(entry for grant in config.grants for entry in grant.to)]
-        self._groups = {
-            entry[1:] for entry in named if entry.startswith("@") and not entry[1:].isdigit()
-        }
+    def __init__(self, in_force: InForce, system: System = THIS_SYSTEM) -> None:
+        self._in_force = in_force
         self._system = system
         self._threads = trio.CapacityLimiter(MAX_THREADS)
 
@@ -127,7 +125,8 @@ class Host:
         return await trio.to_thread.run_sync(question, *about, limiter=self._threads)
 
     def _caller(self, peer: Peer) -> Caller:
-        groups = {name for name in self._groups if self._system.group_gid(name) in peer.gids}
+        named = _groups_of(self._in_force.config)
+        groups = {name for name in named if self._system.group_gid(name) in peer.gids}
         return Caller(
             peer.uid, peer.gid, self._system.user_name(peer.uid), peer.gids, frozenset(groups)
         )
@@ -139,3 +138,9 @@ class Host:
             if uid is not None:
                 users[owner] = Owner(uid, owner)
         return HostFacts(self._system.addresses(), nic_macs, users)
+
+
+def _groups_of(config: Config) -> set[str]:
+    """Return the groups that the file names."""
+    named = [*config.daemon.admins, *(entry for grant in config.grants for entry in grant.to)]
+    return {entry[1:] for entry in named if entry.startswith("@") and not entry[1:].isdigit()}

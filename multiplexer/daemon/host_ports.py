@@ -10,17 +10,18 @@ from multiplexer.uplinks.tap import Tap
 class HostOrders:
     """What one engine is told; it gets each tap once, with the first order that has it."""
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
+    def __init__(self) -> None:
         self._given: dict[str, Tap | None] = {}
 
-    def make(self, number: int, host: HostTap) -> tuple[channel.SetHost, list[Tap]]:
+    def make(
+        self, number: int, config: Config, host: HostTap
+    ) -> tuple[channel.SetHost, list[Tap]]:
         """Return the order that makes the engine's port what *host* is, and its tap if new."""
         name, tap = host.network.name, host.tap
         order = channel.SetHost(
             number,
-            port_of_host(self._config, name),
-            compile_host(self._config, host.network, host.state.addresses),
+            port_of_host(config, name),
+            compile_host(config, host.network, host.state.addresses),
             tap is not None,
         )
         is_new = tap is not None and tap is not self._given.get(name)

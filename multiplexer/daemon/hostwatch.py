@@ -7,7 +7,6 @@ is logged, and shown with the vif.
 
 import errno
 import socket
-from collections.abc import Iterable
 from typing import Final
 
 import trio
@@ -15,8 +14,9 @@ import trio
 from multiplexer.binding import claims, host_prefix
 from multiplexer.daemon.audit import Log
 from multiplexer.daemon.host import Host
+from multiplexer.daemon.in_force import InForce
 from multiplexer.daemon.vifs import Vifs
-from multiplexer.model import Config, Vif
+from multiplexer.model import Vif
 from pfinet_proto.values import IPAddress
 
 #: Between two looks: a router's advertisements renew addresses all the time.
@@ -28,27 +28,31 @@ READ_BYTES: Final = 65536
 class HostWatch:
     """Knows which addresses the host has in the networks of vifs."""
 
-    def __init__(self, config: Config, host: Host, vifs: Vifs, log: Log) -> None:
-        self._config = config
+    def __init__(self, in_force: InForce, host: Host, vifs: Vifs, log: Log) -> None:
+        self._in_force = in_force
         self._host = host
         self._vifs = vifs
         self._log = log
-        self._inside: tuple[tuple[str, IPAddress], ...] = ()
+        self._addresses: tuple[IPAddress, ...] = ()
 
     def conflicts(self, vif: Vif) -> tuple[IPAddress, ...]:
         """Return the addresses of *vif* that the host has too."""
-        mine = [address for network, address in self._inside if network == vif.network]
-        if not mine:
+        networks = {network.name: network for network in self._in_force.config.networks}
+        network = networks.get(vif.network)
+        if network is None:  # the file has just changed
             return ()
-        bound = claims(self._config.network(vif.network), vif, vif.mac)
-        return tuple(address for address in mine if any(claim.touches(address) for claim in bound))
+        inside = [each for each in self._addresses if network.covers(host_prefix(each))]
+        if not inside:
+            return ()
+        bound = claims(network, vif, vif.mac)
+        return tuple(each for each in inside if any(claim.touches(each) for claim in bound))
 
     async def run(self) -> None:
         """Look now, and after each change, until cancelled."""
         known: set[tuple[str, IPAddress]] = set()
         with self._host.open_address_news() as news:
             while True:
-                self._inside = self._within(await self._host.addresses())
+                self._addresses = tuple(await self._host.addresses())
                 found = {
                     (str(live.name), address)
                     for live in self._vifs
@@ -61,14 +65,6 @@ class HostWatch:
                 known = found
                 await _read_all(news)
                 await trio.sleep(PACE_S)
-
-    def _within(self, addresses: Iterable[IPAddress]) -> tuple[tuple[str, IPAddress], ...]:
-        return tuple(
-            (network.name, address)
-            for address in addresses
-            for network in self._config.networks
-            if network.covers(host_prefix(address))
-        )
 
 
 async def _read_all(news: socket.socket) -> None:

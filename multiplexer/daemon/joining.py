@@ -18,6 +18,7 @@ or the daemon stops: both cancel the task that holds it.
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Final
 
 import attrs
 
@@ -26,7 +27,10 @@ from multiplexer.daemon.channel import Kept, Session
 from multiplexer.daemon.doorman import Doorman
 from multiplexer.daemon.engine_client import Account, Attachment, EngineClient
 from multiplexer.daemon.holder import Holder
+from multiplexer.daemon.in_force import InForce
 from multiplexer.daemon.vifs import LiveVif
+
+MIB: Final = 1024 * 1024
 
 
 @attrs.frozen
@@ -41,13 +45,13 @@ class Joined:
 class Joining:
     """Joins clients to their vifs.
 
-    What clients of one owner do not read takes *queue_bytes* at most.
+    What clients of one owner do not read takes `queue_mib_per_user` at most.
     """
 
     engine: EngineClient
     broker: BrokerClient
     doorman: Doorman
-    queue_bytes: int
+    in_force: InForce
 
     @contextlib.contextmanager
     def taken(self, live: LiveVif, session: Session) -> Iterator[Holder]:
@@ -70,11 +74,12 @@ class Joining:
             RequestFailed: if engine or broker refuse.
         """
         session = holder.session
+        queue_bytes = self.in_force.config.daemon.queue_mib_per_user * MIB
         attachment = await self.engine.attach(
             live.port,
             data,
             session.transport,
-            Account(live.vif.owner_uid, self.queue_bytes),
+            Account(live.vif.owner_uid, queue_bytes),
             offload=session.offload,
             vnet=bool(session.offload),
         )

@@ -16,8 +16,9 @@ import trio
 
 from multiplexer.daemon.broker_client import BrokerClient
 from multiplexer.daemon.engine_client import EngineClient
+from multiplexer.daemon.in_force import InForce
 from multiplexer.daemon.vifs import LiveVif
-from multiplexer.model import Config, Network
+from multiplexer.model import Network
 from multiplexer.probes import announcements, askable, questions
 from pfinet_proto.values import IPAddress, MacAddress
 
@@ -43,8 +44,8 @@ class Holder:
 class Prober:
     """Asks the wire for the addresses of vifs that are drafts."""
 
-    def __init__(self, config: Config, broker: BrokerClient, engine: EngineClient) -> None:
-        self._config = config
+    def __init__(self, in_force: InForce, broker: BrokerClient, engine: EngineClient) -> None:
+        self._in_force = in_force
         self._broker = broker
         self._engine = engine
         self._answered_s: OrderedDict[tuple[str, IPAddress], float] = OrderedDict()
@@ -62,13 +63,14 @@ class Prober:
         It takes half a second, and no time where the network has no wire.
 
         Raises:
-            RequestFailed: if the engine does not do it.
+            RequestFailed: if the engine does not do it, or the file has changed meanwhile.
         """
-        network = self._config.network(live.vif.network)
+        network = self._in_force.config.network(live.vif.network)
         if not self._is_on_wire(network):
             return None
         asked = questions(live.vif.mac, askable(live.vif.addresses, live.vif.prefixes))
         for _ in range(ROUNDS):
+            live.check_wanted()
             await self._engine.inject(live.port, asked)
             for _ in range(LOOKS):
                 await trio.sleep(LOOK_S)
@@ -85,11 +87,12 @@ class Prober:
         Raises:
             RequestFailed: if the engine does not do it.
         """
+        live.check_wanted()
         told = announcements(live.vif.mac, [address.ip for address in live.vif.addresses])
         await self._engine.inject(live.port, told)
 
     def _is_on_wire(self, network: Network) -> bool:
-        if network.uplink is None or self._config.uplink_port_of(network) is None:
+        if network.uplink is None or self._in_force.config.uplink_port_of(network) is None:
             return False
         state = self._broker.uplink(network.uplink)
         return state is not None and state.present and state.up

@@ -30,6 +30,8 @@ from multiplexer.daemon.engine_client import COUNTERS_AT_ONCE, EngineClient
 from multiplexer.daemon.grants import why_not_delete
 from multiplexer.daemon.host import Client
 from multiplexer.daemon.hostwatch import HostWatch
+from multiplexer.daemon.in_force import InForce
+from multiplexer.daemon.reload import Reload
 from multiplexer.daemon.state import StateError
 from multiplexer.daemon.vifs import KINDS, LiveVif, Vifs
 from multiplexer.host_port import interface_of, mac_of
@@ -81,19 +83,20 @@ class Requests:
 
     def __init__(
         self,
-        config: Config,
+        in_force: InForce,
         about: About,
         vifs: Vifs,
         broker: BrokerClient,
         engine: EngineClient,
         creation: Creation,
         alteration: Alteration,
+        reload: Reload,
         doorman: Doorman,
         host_watch: HostWatch,
         log: Log,
         client_log: ClientLog,
     ) -> None:
-        self._config = config
+        self._in_force = in_force
         self._about = about
         self._vifs = vifs
         self._broker = broker
@@ -106,6 +109,7 @@ class Requests:
         self._client_log = client_log
         self._answers: Mapping[type[Any], Callable[[Any, Client], Awaitable[control.Result]]] = {
             control.Status: self._status,
+            control.Reload: reload.answer,
             control.NetworkList: self._network_list,
             control.NetworkShow: self._network_show,
             control.UplinkList: self._uplink_list,
@@ -119,6 +123,10 @@ class Requests:
             control.VifLocate: self._vif_locate,
             control.VifTrace: self._vif_trace,
         }
+
+    @property
+    def _config(self) -> Config:
+        return self._in_force.config
 
     async def answer(self, request: control.Request[Any], client: Client) -> control.Result:
         """Do as *client* asks.
@@ -319,12 +327,13 @@ class Requests:
         live = self._vifs.get(request.name)
         if live is None or not self._may_see(live.vif, client):
             raise _not_found("vif", request.name)
+        network = self._config.network(live.vif.network)
         frames = [bytes.fromhex(frame) for frame in request.frames]
         traced = await self._engine.trace(live.port, frames)
         named = frozenset[int]().union(*(one.ports for one in traced))
         scene = Scene(
             live.vif,
-            self._config.network(live.vif.network),
+            network,
             {port: self._port_name(port, client) for port in named},
         )
         return control.Traces(
@@ -365,11 +374,18 @@ class Requests:
             raise ControlError(ErrorCode.FORBIDDEN, why)
 
     async def _vif_infos(self, vifs: Sequence[LiveVif]) -> tuple[control.VifInfo, ...]:
+        # Both as they are now, since they fit each other: a reload may come in between.
+        config = self._config
+        shown = [(live, live.vif) for live in vifs]
         counts = await self._count(live.port for live in vifs)
-        return tuple(self._vif_info(live, counts) for live in vifs)
+        return tuple(
+            self._vif_info(live, vif, config.network(vif.network), counts) for live, vif in shown
+        )
 
-    def _vif_info(self, live: LiveVif, counts: _Counts) -> control.VifInfo:
-        vif, holder = live.vif, live.holder
+    def _vif_info(
+        self, live: LiveVif, vif: Vif, network: Network, counts: _Counts
+    ) -> control.VifInfo:
+        holder = live.holder
         attached = None
         if holder is not None:
             session = holder.session
@@ -390,7 +406,7 @@ class Requests:
             addresses=vif.addresses,
             prefixes=vif.prefixes,
             source="static" if vif.static else "dynamic",
-            limits=_limits_info(vif.limits.over(self._config.network(vif.network).limits)),
+            limits=_limits_info(vif.limits.over(network.limits)),
             trust=_trust_info(vif.trust),
             grant=vif.grant,
             ephemeral=vif.ephemeral,

@@ -30,7 +30,8 @@ from multiplexer.daemon.host_ports import HostOrders, describe_host, log_host
 from multiplexer.daemon.privileges import Identity
 from multiplexer.daemon.restarts import RestartBudget, counted, may_take_over
 from multiplexer.daemon.rundir import RunDirectory
-from multiplexer.model import Config, port_of_uplink
+from multiplexer.daemon.succession import Succession, bounded
+from multiplexer.model import ConfigError, port_of_host, port_of_uplink
 from multiplexer.uplinks.host_tap import HostTap, HostTaps
 from multiplexer.uplinks.nic import LinkWatch, NicUplink
 
@@ -46,8 +47,13 @@ FOLLOW_S: Final = 0.2
 #: How control ends if it sees the engine's end.
 FOLLOWING: Final = "exit status 0"
 
-STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+RELOAD_SIGNAL: Final = signal.SIGHUP
 
+
+#: The steps of a reload that control asks for.
+RELOADS: Final = (channel.PrepareReload, channel.CommitReload, channel.EndReload)
+ReloadStep = channel.PrepareReload | channel.CommitReload | channel.EndReload
 
 OnMessage = Callable[[channel.Message, list[int]], None]
 
@@ -76,12 +82,12 @@ class Roles:
 
 @contextmanager
 def caught_signals() -> Iterator[socket.socket]:
-    """Have STOP_SIGNALS arrive as bytes on the socket that this gives, and do nothing else."""
+    """Have the signals above arrive as bytes on the socket that this gives, and do no more."""
     reader, writer = socket.socketpair()
     with reader, writer:
         reader.setblocking(False)
         writer.setblocking(False)
-        for number in STOP_SIGNALS:
+        for number in (*STOP_SIGNALS, RELOAD_SIGNAL):
             signal.signal(number, lambda *_: None)
         signal.set_wakeup_fd(writer.fileno())
         try:
@@ -95,34 +101,30 @@ class Supervisor:
 
     def __init__(
         self,
-        start: channel.Start,
-        config: Config,
+        succession: Succession,
         roles: Roles,
         run_directory: RunDirectory,
         listener: socket.socket,
-        nics: Sequence[NicUplink],
         hosts: HostTaps,
         links: LinkWatch,
         signals: socket.socket,
         log: audit.Log,
         notifier: notify.Notifier,
     ) -> None:
-        self._start = start
-        self._config = config
+        self._succession = succession
         self._roles = roles
         self._listener = listener
-        self._nics = nics
         self._hosts = hosts
-        self._host_orders = HostOrders(config)
+        self._host_orders = HostOrders()
         self._links = links
         self._signals = signals
         self._log = log
         self._notifier = notifier
         self._store = FdStore()
         self._run_directory = run_directory
-        self._errands = Errands(
-            Admission(config, _user_name), run_directory, self._store, nics, hosts
-        )
+        current = succession.current
+        admission = Admission(current.config, _user_name)
+        self._errands = Errands(admission, run_directory, self._store, current.nics, hosts)
         self._budget = RestartBudget()
         self._restarts = channel.Restarts()
         self._requests = itertools.count(1)
@@ -130,6 +132,15 @@ class Supervisor:
         self._control: Child | None = None
         self._engine: Child | None = None
         self._stop_signal: int | None = None
+        #: Whether a reload was asked for while no control was there to do it.
+        self._reload_waits = False
+        #: What the engine has not yet answered of a commit, and the commit's number.
+        self._uncommitted: set[int] = set()
+        self._commit: int | None = None
+
+    @property
+    def _nics(self) -> Sequence[NicUplink]:
+        return self._succession.current.nics
 
     def run(self) -> int:
         """Serve until a signal, or until nothing helps; return the exit status."""
@@ -183,12 +194,21 @@ class Supervisor:
             key.data()
 
     def _on_signal(self) -> None:
-        self._stop_signal = self._signals.recv(1)[0]
+        number = self._signals.recv(1)[0]
+        if number != RELOAD_SIGNAL:
+            self._stop_signal = number
+        elif self._control is not None and self._control.ready:
+            self._say(self._control, channel.ReloadAsked())
+        else:
+            self._reload_waits = True
 
     # Uplinks
 
     def _on_links(self) -> None:
         self._links.drain()
+        self._refresh_uplinks()
+
+    def _refresh_uplinks(self) -> None:
         for nic in self._nics:
             refresh = nic.refresh(self._links.socket)
             if refresh.changed:
@@ -210,15 +230,14 @@ class Supervisor:
             self._log.info(f'{name}: interface "{nic.interface}" is {"up" if nic.up else "down"}')
 
     def _describe_uplink(self, control: Child, nic: NicUplink) -> None:
-        last = nic.last
-        mac, mtu = (last.mac, last.mtu) if last is not None else (None, None)
-        state = channel.UplinkState(nic.name, nic.present, nic.up, mac, mtu, nic.error)
-        self._say(control, state)
+        self._say(control, state_of(nic))
 
-    def _give_uplink(self, engine: Child, nic: NicUplink, *, is_new: bool) -> None:
-        port = port_of_uplink(self._config, nic.name)
+    def _give_uplink(self, engine: Child, nic: NicUplink, *, is_new: bool) -> int:
+        """Tell *engine* of an uplink, and return the number of that order."""
+        port = port_of_uplink(self._succession.current.config, nic.name)
         order = channel.SetUplink(next(self._requests), port, nic.present, nic.up)
         self._say(engine, order, [nic.socket] if is_new and nic.socket is not None else [])
+        return order.request
 
     # The host's own ports
 
@@ -228,8 +247,12 @@ class Supervisor:
             log_host(self._log, host)
             if self._control is not None:
                 self._say(self._control, describe_host(host))
-            if self._engine is not None and self._control is not None and self._control.ready:
-                self._give_host(self._engine, host)
+                if (
+                    self._engine is not None
+                    and self._control.ready
+                    and not self._succession.is_half_done
+                ):
+                    self._give_host(self._engine, host)
 
     def _give_hosts(self) -> None:
         """Tell the engine of all, now that control has told it of their networks."""
@@ -238,7 +261,8 @@ class Supervisor:
                 self._give_host(self._engine, host)
 
     def _give_host(self, engine: Child, host: HostTap) -> None:
-        order, taps = self._host_orders.make(next(self._requests), host)
+        config = self._succession.current.config
+        order, taps = self._host_orders.make(next(self._requests), config, host)
         self._say(engine, order, taps)
 
     # Children
@@ -247,13 +271,16 @@ class Supervisor:
         """Start those that do not run, and tell them what there is."""
         if self._engine is None:
             self._engine = self._start_engine()
-            self._host_orders = HostOrders(self._config)
+            self._host_orders = HostOrders()
             for nic in self._nics:
                 self._give_uplink(self._engine, nic, is_new=True)
         if self._control is None:
             self._control = self._start_control(self._engine)
-            start = attrs.evolve(self._start, restarts=self._restarts, inherited=len(self._store))
-            self._say(self._control, start)
+            start = self._succession.current.start
+            self._say(
+                self._control,
+                attrs.evolve(start, restarts=self._restarts, inherited=len(self._store)),
+            )
             for nic in self._nics:
                 self._describe_uplink(self._control, nic)
             for host in self._hosts:
@@ -358,7 +385,13 @@ class Supervisor:
 
     def _prepare_restart(self, failure: ChildFailed) -> bool:
         """Make ready to start what has to be; False if that has been too often."""
-        alone = failure.engine_goes_on
+        # Of a file that is in force and only partly applied nobody knows what is.
+        alone = failure.engine_goes_on and not self._succession.is_half_done
+        if self._succession.is_half_done:
+            self._notifier.tell(READY=1, STATUS="Running")
+        self._succession.end()
+        self._uncommitted.clear()
+        self._commit = None
         if not alone:
             self._kill_children()
             self._forget_attachments()
@@ -408,9 +441,11 @@ class Supervisor:
         match message:
             case channel.Ready():
                 self._engine.ready = True
-            case channel.Ack(error=error):
+            case channel.Ack(request=request, error=error):
                 if error is not None:
                     self._log.error(f"engine cannot do as told: {error}")
+                self._uncommitted.discard(request)
+                self._answer_commit()
             case _:
                 channel.close_all(fds)
                 raise channel.SiblingError(f"{type(message).__name__} is not for the broker")
@@ -425,9 +460,69 @@ class Supervisor:
             self._errands.end_unclaimed()
             self._tell_hosts()
             self._give_hosts()
+            if self._reload_waits:
+                self._reload_waits = False
+                self._control.say(channel.ReloadAsked())
+        elif isinstance(message, RELOADS):
+            self._reload(self._control, message)
         else:
             channel.close_all(fds)
             raise channel.SiblingError(f"{type(message).__name__} is not for the broker")
+
+    # Another file
+
+    def _reload(self, control: Child, message: ReloadStep) -> None:
+        match message:
+            case channel.PrepareReload():
+                control.say(self._prepare_reload(message.request))
+            case channel.CommitReload():
+                self._commit_reload(control, message.request)
+            case channel.EndReload():
+                applied = self._succession.is_half_done
+                self._succession.end()
+                if applied:
+                    self._give_hosts()
+                    self._notifier.tell(READY=1, STATUS="Running")
+                    self._log.info("goes by another file")
+                control.say(channel.Done(message.request))
+
+    def _prepare_reload(self, request: int) -> channel.ReloadPrepared:
+        try:
+            prepared = self._succession.prepare()
+        except ConfigError as error:
+            return channel.ReloadPrepared(request, "", (), bounded(error.problems))
+        uplinks = tuple(state_of(nic) for nic in prepared.nics)
+        return channel.ReloadPrepared(request, prepared.start.config_text, uplinks, ())
+
+    def _commit_reload(self, control: Child, request: int) -> None:
+        """Go by the file that is prepared; control is answered when the engine has its ports."""
+        self._notifier.tell(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000)
+        before = self._succession.current.config
+        committed = self._succession.commit()
+        current = self._succession.current
+        self._errands.follow(Admission(current.config, _user_name), current.nics)
+        gone = self._hosts.follow(current.config.networks)
+        self._commit = request
+        if self._engine is not None:
+            numbers = self._requests
+            orders: list[channel.ClearUplink | channel.ClearVif] = [
+                *(channel.ClearUplink(next(numbers), port) for port in committed.cleared),
+                *(channel.ClearVif(next(numbers), port_of_host(before, name)) for name in gone),
+            ]
+            for order in orders:
+                self._say(self._engine, order)
+            self._uncommitted = {order.request for order in orders}
+            for nic in committed.fresh:
+                self._describe_uplink(control, nic)
+                self._uncommitted.add(self._give_uplink(self._engine, nic, is_new=True))
+        self._refresh_uplinks()
+        self._answer_commit()
+
+    def _answer_commit(self) -> None:
+        if self._commit is not None and not self._uncommitted and self._control is not None:
+            done = channel.Done(self._commit)
+            self._commit = None
+            self._say(self._control, done)
 
     def _answer(self, control: Child, request: Request, fds: list[int]) -> None:
         """Do what control asks for, and say so."""
@@ -442,6 +537,13 @@ class Supervisor:
             error = str(failed)
             self._log.error(f"request of control failed: {error}")
         control.say(channel.Done(request.request, error), sockets)
+
+
+def state_of(nic: NicUplink) -> channel.UplinkState:
+    """Return the message that tells control how *nic* is."""
+    last = nic.last
+    mac, mtu = (last.mac, last.mtu) if last is not None else (None, None)
+    return channel.UplinkState(nic.name, nic.present, nic.up, mac, mtu, nic.error)
 
 
 def _pair() -> tuple[socket.socket, socket.socket]:

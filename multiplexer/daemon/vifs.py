@@ -25,6 +25,7 @@ from multiplexer.daemon.broker_client import BrokerClient, Inherited
 from multiplexer.daemon.calls import RequestFailed
 from multiplexer.daemon.engine_client import EngineClient
 from multiplexer.daemon.holder import Holder, VifTaken
+from multiplexer.daemon.in_force import InForce
 from multiplexer.daemon.legacy import Settlement
 from multiplexer.daemon.state import State, StateError
 from multiplexer.host_port import routes_to
@@ -37,9 +38,9 @@ from multiplexer.model import (
     OwnLimits,
     Vif,
 )
-from multiplexer.policy import compile_vif, memberships
+from multiplexer.policy import Staying, compile_vif, memberships, network_rows, vif_steps
 from pfinet_proto.attach import Binding, Goodbye, GoodbyeCode
-from pfinet_proto.values import VifName
+from pfinet_proto.values import IPNetwork, VifName
 
 #: The ways into a vif, in the order in which the broker is asked for their sockets.
 KINDS: Final = ("attach", "stream", "bess")
@@ -53,7 +54,8 @@ STOPPING: Final = Goodbye(GoodbyeCode.SHUTTING_DOWN, "the daemon stops")
 class LiveVif:
     """A vif, and what of it changes while the daemon runs.
 
-    *holder_changed* is set, and made anew, when somebody takes the vif or lets go of
+    *is_wanted* is false for a draft that a reload undid, whose port may be another's by
+    now.  *holder_changed* is set, and made anew, when somebody takes the vif or lets go of
     it.  *farewell* is what its client hears when it or the daemon ends.  Cancelling
     *serving* sends the clients away, and *served* is set when they are gone;
     *steps* then undo all that was done to make it.  *rebound* is set, and made
@@ -64,6 +66,7 @@ class LiveVif:
     port: int
     binding: Binding
     holder: Holder | None = None
+    is_wanted: bool = True
     farewell: Goodbye = STOPPING
     holder_changed: trio.Event = attrs.field(factory=trio.Event)
     serving: trio.CancelScope = attrs.field(factory=trio.CancelScope)
@@ -74,6 +77,11 @@ class LiveVif:
     @property
     def name(self) -> VifName:
         return self.vif.name
+
+    def check_wanted(self) -> None:
+        """Raise RequestFailed if it was a draft when the file changed."""
+        if not self.is_wanted:
+            raise RequestFailed("the configuration has just changed, try again")
 
     def rebind(self, vif: Vif, binding: Binding) -> None:
         """Be *vif* from now on, and let its client know what that changes for its stack."""
@@ -163,6 +171,10 @@ class Draft:
 ServeVif = Callable[[LiveVif, Mapping[str, socket.socket], Inherited | None], Awaitable[None]]
 
 
+#: A vif, and the file that it is judged by.
+Placed = tuple[Config, Vif]
+
+
 def bind(network: Network, vif: Vif) -> Binding:
     """Return what the stack on *vif* is told."""
     return Binding(
@@ -187,7 +199,7 @@ class Vifs:
 
     def __init__(
         self,
-        config: Config,
+        in_force: InForce,
         state: State,
         broker: BrokerClient,
         engine: EngineClient,
@@ -196,7 +208,7 @@ class Vifs:
         patience: Patience,
     ) -> None:
         self.changing = trio.Lock()
-        self._config = config
+        self._in_force = in_force
         self._state = state
         self._broker = broker
         self._engine = engine
@@ -212,6 +224,10 @@ class Vifs:
         self._owners: Counter[int] = Counter()
         self._nursery: trio.Nursery
         self.aside: dict[VifName, Aside] = {}
+
+    @property
+    def _config(self) -> Config:
+        return self._in_force.config
 
     def __len__(self) -> int:
         return len(self._by_name)
@@ -283,11 +299,13 @@ class Vifs:
         """Store and serve what was drafted.
 
         Raises:
-            RequestFailed: if the engine refuses; it is still a draft then.
-            StateError: if it cannot be kept; the same.
+            RequestFailed: if the engine refuses; it is still a draft then.  If the file
+                has changed since, that undid it.
+            StateError: if it cannot be kept; it is still a draft then.
         """
         assert self.changing.locked()
         vif, port = draft.live.vif, draft.live.port
+        draft.live.check_wanted()
         # What was counted and noted of the draft is not its client's.
         await self._engine.clear_vif(port)
         await self._engine.set_vif(port, vif.id, compile_vif(self._config, vif))
@@ -329,8 +347,9 @@ class Vifs:
         undo.push_async_callback(
             self._engine.set_vif, live.port, vif.id, compile_vif(self._config, live.vif)
         )
-        undo.push_async_callback(self._reroute, vif, live.vif)
-        await self._reroute(live.vif, vif)
+        now, then = (self._config, live.vif), (self._config, vif)
+        undo.push_async_callback(self._reroute, then, now)
+        await self._reroute(now, then)
         if vif.mac != live.vif.mac:
             undo.push_async_callback(self._update_memberships, network.uplink)
             await self._update_memberships(network.uplink, {live.port: vif})
@@ -371,10 +390,13 @@ class Vifs:
         """
         assert self.changing.locked()
         await trio.to_thread.run_sync(self._state.remove, live.vif.id)
+        await self._unmake(live, f"vif {live.name} was deleted")
+
+    async def _unmake(self, live: LiveVif, why: str) -> None:
         del self._by_name[live.name]
         self._sorted.remove(live)
         self._owners[live.vif.owner_uid] -= 1
-        live.farewell = Goodbye(GoodbyeCode.DELETED, f"vif {live.name} was deleted")
+        live.farewell = Goodbye(GoodbyeCode.DELETED, why)
         with trio.CancelScope(shield=True):
             live.serving.cancel()
             await live.served.wait()
@@ -388,6 +410,68 @@ class Vifs:
         """
         await trio.to_thread.run_sync(self._state.remove, self.aside[name].vif.id)
         del self.aside[name]
+
+    async def follow(
+        self, config: Config, vifs: Iterable[Vif], aside: Mapping[VifName, Aside]
+    ) -> None:
+        """Go by *config*, and be *vifs*, which were checked by it; keep those *aside* for later.
+
+        Who stays as it is loses no frame.
+
+        Raises:
+            RequestFailed: if broker or engine refuse; then it is half done.
+        """
+        assert self.changing.locked()
+        wanted = {vif.id: vif for vif in vifs}
+        for live in tuple(self._by_port.values()):
+            if live.vif.id not in wanted:
+                await self._leave_out(live, aside.get(live.name))
+        stays = [(live, wanted.pop(live.vif.id)) for live in self._by_port.values()]
+        await self._engine_follows(config, stays, wanted.values())
+        handed = [
+            (live, await self._broker.open_vif_sockets(vif.id, vif.owner_uid, KINDS))
+            for live, vif in stays
+            if vif.owner_uid != live.vif.owner_uid or vif.owner_name != live.vif.owner_name
+        ]
+
+        before, self._in_force.config = self._config, config
+        self.aside = dict(aside)
+        moves = [(live.vif, vif) for live, vif in stays]
+        for live, vif in stays:
+            live.rebind(vif, bind(config.network(vif.network), vif))
+
+        for old, vif in moves:
+            await self._reroute((before, old), (config, vif))
+        for live, listeners in handed:
+            await self._hand_over(live, dict(zip(KINDS, listeners, strict=True)))
+        for vif in wanted.values():
+            live, by_kind = await self._set_up(vif, compile_vif(config, vif))
+            self._start(live, by_kind, self._patience.after_making_s)
+        for name, number in before.numbering.networks.items():
+            if name not in config.numbering.networks:
+                await self._engine.clear_network(number)
+        for uplink in config.uplinks:
+            await self._update_memberships(uplink.name)
+
+    async def _leave_out(self, live: LiveVif, aside: Aside | None) -> None:
+        """Unmake a vif that the file leaves no room for, or a draft, which is begun again."""
+        if self._by_name.get(live.name) is not live:
+            live.is_wanted = False
+            await live.steps.aclose()
+        elif aside is not None:
+            await self._unmake(live, f"vif {live.name} is set aside: {aside.why}")
+        else:
+            await self._unmake(live, f"vif {live.name} is not in the configuration any more")
+
+    async def _engine_follows(
+        self, config: Config, stays: Iterable[tuple[LiveVif, Vif]], comers: Iterable[Vif]
+    ) -> None:
+        """Give the engine the networks of *config*, and the vifs of now as they will be."""
+        for row in network_rows(self._config, config):
+            await self._engine.set_network(row)
+        staying = [Staying(live.port, live.vif, vif) for live, vif in stays]
+        for step in vif_steps(self._config, config, staying, comers):
+            await self._engine.set_vif(step.port, step.vif_id, step.row)
 
     async def _set_up(
         self, vif: Vif, row: bytes, port: int | None = None
@@ -407,7 +491,7 @@ class Vifs:
             steps.callback(self._by_port.pop, live.port)
             await self._engine.set_vif(live.port, vif.id, row)
             steps.push_async_callback(self._engine.clear_vif, live.port)
-            await self._reroute(None, vif)
+            await self._reroute(None, (self._config, vif))
             listeners = await self._broker.open_vif_sockets(vif.id, vif.owner_uid, KINDS)
             for listener in listeners:
                 steps.enter_context(listener)
@@ -478,18 +562,23 @@ class Vifs:
         if uplink is not None and uplink in macs:
             await self._broker.set_memberships(uplink, macs[uplink])
 
-    async def _reroute(self, before: Vif | None, after: Vif | None) -> None:
-        """Let the host reach *after* where it reached *before*, if it is in their network."""
-        vif = after or before
-        assert vif is not None
-        network = self._config.network(vif.network)
-        if network.host:
-            old = set() if before is None else set(routes_to(network, before))
-            new = set() if after is None else set(routes_to(network, after))
-            if new != old:
-                add, drop = new - old, old - new
-                await self._broker.change_host_routes(network.name, add=add, drop=drop)
+    async def _reroute(self, before: Placed | None, after: Placed | None) -> None:
+        """Let the host reach a vif *after* where it reached it *before*, if it is with them."""
+        old, new = _routes(before), _routes(after)
+        for network in old.keys() | new.keys():
+            had, has = old.get(network, set()), new.get(network, set())
+            if has != had:
+                await self._broker.change_host_routes(network, add=has - had, drop=had - has)
 
     async def _end_routes(self, live: LiveVif) -> None:
         """Have the host reach no more what *live* is bound to by now."""
-        await self._reroute(live.vif, None)
+        await self._reroute((self._config, live.vif), None)
+
+
+def _routes(placed: Placed | None) -> dict[str, set[IPNetwork]]:
+    """Return the prefixes by which the host reaches a vif, by network, if it is there."""
+    if placed is None:
+        return {}
+    config, vif = placed
+    network = config.network(vif.network)
+    return {network.name: set(routes_to(network, vif))} if network.host else {}

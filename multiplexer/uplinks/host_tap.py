@@ -110,6 +110,12 @@ class HostTap:
             self.tap.close()
             self.tap = None
 
+    def become(self, network: Network) -> None:
+        """Be the tap of *network*, which has another MTU or other prefixes than before."""
+        if network.mtu != self.network.mtu:
+            self.close()
+        self.network = network
+
     def follow(
         self,
         netlink: RouteSocket,
@@ -161,13 +167,13 @@ class HostTap:
         self, netlink: RouteSocket, add: Collection[IPNetwork], drop: Collection[IPNetwork]
     ) -> list[str]:
         """Have routes to the prefixes *add*, and none to *drop*; return what could not be done."""
-        new = set(add) - self._prefixes
+        new, gone = set(add) - self._prefixes, self._prefixes.intersection(drop)
         self._claimed = self._claimed.difference(drop).union(add)
         self._prefixes = self._prefixes.difference(drop).union(add)
         if self.tap is None or not self.state.up:
             return []
         index = self.tap.index
-        netlink.do([rtnetlink.remove_route(index, prefix) for prefix in drop])
+        netlink.do([rtnetlink.remove_route(index, prefix) for prefix in gone])
         wanted = wanted_routes(new, self.state.addresses)
         return list(_add_routes(netlink, index, [Route(*pair) for pair in wanted.items()]))
 
@@ -223,6 +229,25 @@ class HostTaps:
     def __getitem__(self, network: str) -> HostTap:
         return self._hosts[network]
 
+    def follow(self, networks: Iterable[Network]) -> list[str]:
+        """Be the taps of *networks* from the next `refresh` on; return those that go.
+
+        What vifs of a network are bound to is remembered where the host stays in it.
+        """
+        wanted = {network.name: network for network in networks if network.host}
+        gone = [name for name in self._hosts if name not in wanted]
+        for name in gone:
+            self._hosts.pop(name).close()
+            self._seen.pop(name, None)
+        for name, network in wanted.items():
+            if name not in self._hosts:
+                self._hosts[name] = HostTap(network)
+            elif self._hosts[name].network != network:
+                self._hosts[name].become(network)
+        if wanted and self._netlink is None:
+            self._netlink = RouteSocket()
+        return gone
+
     def close(self) -> None:
         for host in self:
             host.close()
@@ -253,6 +278,8 @@ class HostTaps:
         self, network: str, add: Collection[IPNetwork], drop: Collection[IPNetwork]
     ) -> None:
         """Have routes in *network* to the prefixes *add*, and none to *drop*."""
+        if network not in self._hosts:  # nor any route in it
+            return
         assert self._netlink is not None
         host = self[network]
         problems = host.change_routes(self._netlink, add, drop)

@@ -254,6 +254,10 @@ class NicUplink:
         is_new = self.socket is not None and self.socket is not old_socket
         return Refresh(is_new or before != (self.link, self.error), is_new)
 
+    def follow(self, networks: Sequence[Network]) -> None:
+        """Be the uplink of *networks* from the next `refresh` on."""
+        self._networks = networks
+
     def reopen(self, query: socket.socket) -> Refresh:
         """Begin with a fresh socket, for an engine that knows nothing of the old one's ring."""
         self.close()

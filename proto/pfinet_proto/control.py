@@ -49,6 +49,8 @@ __all__ = [
     "Networks",
     "Operation",
     "OwnLimitsInfo",
+    "Reload",
+    "Reloaded",
     "Reply",
     "Request",
     "Result",
@@ -405,6 +407,20 @@ class Located(Result):
         return f"{self.directory}/{kind}"
 
 
+@attrs.frozen
+class Reloaded(Result):
+    """What the configuration file, as it is now, changes: a line each.
+
+    It is in force if it is *applied*.  With any of *errors* it is not, and
+    nothing has changed.
+    """
+
+    applied: bool
+    changes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
+
+
 # Requests.
 
 
@@ -576,6 +592,13 @@ class VifTrace(Request[Traces]):
 
 
 @attrs.frozen
+class Reload(Request[Reloaded]):
+    """Apply the configuration file as it is now, or only tell what that would do."""
+
+    dry_run: bool = False
+
+
+@attrs.frozen
 class Operation:
     """The classes of one operation."""
 
@@ -585,6 +608,7 @@ class Operation:
 
 OPERATIONS: Mapping[str, Operation] = {
     "status": Operation(Status, StatusInfo),
+    "reload": Operation(Reload, Reloaded),
     "network.list": Operation(NetworkList, Networks),
     "network.show": Operation(NetworkShow, NetworkInfo),
     "uplink.list": Operation(UplinkList, Uplinks),

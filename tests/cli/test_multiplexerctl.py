@@ -23,6 +23,8 @@ from pfinet_proto.control import (
     Networks,
     NetworkShow,
     OwnLimitsInfo,
+    Reload,
+    Reloaded,
     Reply,
     Request,
     Result,
@@ -104,6 +106,8 @@ def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDaem
         ("vif list", VifList(), Vifs((VIF,))),
         ("vif show one", VifShow(ONE), VIF),
         ("vif delete one", VifDelete(ONE), Deleted()),
+        ("reload", Reload(), Reloaded(applied=True)),
+        ("reload --dry-run", Reload(dry_run=True), Reloaded(applied=False)),
         (
             "vif create one --owner alice --address 10.0.1.5/24",
             VifCreate(ONE, "alice", (ip_interface("10.0.1.5/24"),)),
@@ -162,6 +166,15 @@ def test_each_command_is_one_request(
 
     assert main(line.split()) == 0
     assert daemon.asked == [request_]
+
+
+def test_a_file_that_is_wrong_is_a_failure_that_says_so(
+    daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    daemon.answer = Reloaded(applied=False, errors=("m.toml:1: a", "m.toml:2: b"))
+
+    assert main(["reload"]) == 1
+    assert "m.toml:2: b" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("line", ["--json vif show one", "vif show one --json"])

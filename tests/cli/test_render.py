@@ -19,6 +19,7 @@ from pfinet_proto.control import (
     LimitsInfo,
     NetworkInfo,
     Networks,
+    Reloaded,
     Result,
     StatusInfo,
     Trace,
@@ -115,6 +116,7 @@ RESULTS: tuple[Result, ...] = (
     VIF,
     TRACES,
     Deleted(),
+    Reloaded(False, ("vif.web: added",), ("a warning",), ("an error",)),
 )
 
 
@@ -231,6 +233,29 @@ def test_a_network_that_is_not_on_the_wire_says_so() -> None:
 def test_nothing_is_said_in_words(result: Result, text: str) -> None:
     assert as_text(result) == text
     assert as_terminal_text(result, 80) == text
+
+
+@pytest.mark.parametrize(
+    ("reloaded", "text"),
+    [
+        (Reloaded(applied=True), "changed  nothing\n"),
+        (
+            Reloaded(True, ("network.lan.mtu: 1500 -> 9000", "vif.web: added"), ("vif b is out",)),
+            "warnings  vif b is out\n"
+            "changed   network.lan.mtu: 1500 -> 9000\n"
+            "          vif.web: added\n",
+        ),
+        (Reloaded(False, ("vif.web: added",)), "would change  vif.web: added\n"),
+        (
+            Reloaded(False, errors=("m.toml:1: a", "m.toml:2: b")),
+            "errors   m.toml:1: a\n         m.toml:2: b\nchanged  nothing\n",
+        ),
+    ],
+)
+def test_a_reload_says_what_changed_or_would_or_why_nothing_did(
+    reloaded: Reloaded, text: str
+) -> None:
+    assert as_text(reloaded) == text
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def run_engine(boot: EngineBoot) -> None:
         if isinstance(message, channel.NewControl):
             control = socket.socket(fileno=fds[0])
         else:
-            assert isinstance(message, channel.SetUplink)
+            assert isinstance(message, channel.SetUplink | channel.ClearUplink)
             reports.append(report("engine", message, fds))
         channel.send(boot.broker, channel.Ack(message.request))
         if control is not None:

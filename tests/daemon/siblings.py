@@ -4,6 +4,7 @@ Everything runs in one process and one trio loop.  Clients are uids: whoever
 connects is seen as what the process acts as at that moment.
 """
 
+import contextlib
 import io
 import os
 import resource
@@ -20,14 +21,18 @@ from typing import Any, Self, TypeVar
 import attrs
 import trio
 
+from multiplexer.config import parse_config
 from multiplexer.daemon import channel, channel_trio, errands
 from multiplexer.daemon.audit import Log
 from multiplexer.daemon.control import Control, ControlBoot
 from multiplexer.daemon.descriptors import refuse_fds
 from multiplexer.daemon.host import System
 from multiplexer.daemon.rundir import KINDS
+from multiplexer.daemon.succession import numbered
 from multiplexer.daemon.vifs import USUAL_PATIENCE, Patience
 from multiplexer.datapath.engine import VERDICTS
+from multiplexer.model import ConfigError
+from multiplexer.numbering import Numbering
 from pfinet_proto import attach as attaching
 from pfinet_proto import control as asking
 from pfinet_proto.attach_machine import AttachMachine, Role
@@ -153,8 +158,14 @@ class FakeBroker(Sibling):
         self.uids: dict[str, int] = {}
         self._open: dict[str, list[socket.socket]] = {}
         self.kept: dict[str, tuple[channel.Kept, list[socket.socket]]] = {}
+        #: What a reload finds.
+        self.file = ""
+        self.uplinks: tuple[channel.UplinkState, ...] = ()
+        self._numbering = Numbering()
 
     async def start(self, text: str, nic_mac: MacAddress | None = NIC_MAC) -> None:
+        with contextlib.suppress(ConfigError):
+            self._numbering = parse_config(text, "multiplexer.toml").numbering
         start = channel.Start(
             text,
             "multiplexer.toml",
@@ -162,12 +173,17 @@ class FakeBroker(Sibling):
             time.monotonic_ns(),
             channel.Restarts(),
             inherited=len(self.kept),
+            networks=numbered(self._numbering.networks),
+            nics=numbered(self._numbering.nics),
         )
         await channel_trio.send(self.sock, start)
         await self.tell_uplink(nic_mac)
         for kept, sockets in self.kept.values():
             fds = [sock.fileno() for sock in sockets]
             await channel_trio.send(self.sock, channel.Inherited(kept), fds)
+
+    async def ask_reload(self) -> None:
+        await channel_trio.send(self.sock, channel.ReloadAsked())
 
     async def tell_uplink(self, mac: MacAddress | None = NIC_MAC) -> None:
         state = channel.UplinkState("wire", mac is not None, mac is not None, mac, 1500)
@@ -176,7 +192,12 @@ class FakeBroker(Sibling):
     async def answer(self, message: channel.Message, fds: list[int]) -> None:
         if isinstance(message, channel.Ready):
             return
-        assert isinstance(message, errands.REQUESTS)
+        if isinstance(message, channel.PrepareReload):
+            await channel_trio.send(self.sock, self._prepared(message.request))
+            return
+        assert isinstance(
+            message, (*errands.REQUESTS, channel.CommitReload, channel.EndReload)
+        )
         refusal = self.refusal(message)
         done = channel.Done(message.request, refusal)
         if isinstance(message, channel.OpenVifSockets) and refusal is None:
@@ -196,6 +217,13 @@ class FakeBroker(Sibling):
         if isinstance(message, channel.Forget):
             self.forget(message.vif_id)
         await channel_trio.send(self.sock, done)
+
+    def _prepared(self, request: int) -> channel.ReloadPrepared:
+        try:
+            parse_config(self.file, "multiplexer.toml")
+        except ConfigError as error:
+            return channel.ReloadPrepared(request, "", (), error.problems)
+        return channel.ReloadPrepared(request, self.file, self.uplinks, ())
 
     def forget(self, vif_id: str) -> None:
         if vif_id in self.kept:

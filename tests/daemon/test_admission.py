@@ -125,10 +125,10 @@ def test_the_host_may_have_routes_into_the_networks_that_it_is_in(admission: Adm
     ("network", "add", "drop", "why"),
     [
         ("lab", ("10.0.2.5/32",), (), "the host is not in network 'lab'"),
-        ("none", (), (), "the host is not in network 'none'"),
+        ("none", ("10.0.2.5/32",), (), "the host is not in network 'none'"),
         ("office", ("10.0.2.5/32",), (), "outside"),
         ("office", ("0.0.0.0/0",), (), "outside"),
-        ("office", (), ("fd00::5/128",), "outside"),
+        ("office", (), ("fd00::5/64",), "host bits"),
         ("office", ("10.0.1.5/24",), (), "host bits"),
         ("office", ("via 10.0.1.1",), (), "route to"),
     ],
@@ -138,6 +138,16 @@ def test_routes_elsewhere_are_refused(
 ) -> None:
     with pytest.raises(Refused, match=why):
         admission.check_routes(ChangeHostRoutes(1, network, add, drop))
+
+
+def test_routes_may_go_that_the_file_before_this_one_allowed(admission: Admission) -> None:
+    old = ("fd00::5/128",)
+
+    assert admission.check_routes(ChangeHostRoutes(1, "office", (), old)) == (
+        [],
+        [ip_network("fd00::5/128")],
+    )
+    assert admission.check_routes(ChangeHostRoutes(1, "none", (), old)) == ([], [])
 
 
 KEPT = Kept(ID, 64, 3, Session("attach", "stream", 7, 1000, 100, 4711, 2**62, bytes(16)))

@@ -34,6 +34,8 @@ START = channel.Start(
     started_ns=2**62,
     restarts=channel.Restarts(1, 2),
     inherited=3,
+    networks=(channel.Numbered("lan", 0), channel.Numbered("lab", 7)),
+    nics=(),
 )
 
 ONE_OF_EACH: list[channel.Message] = [
@@ -56,6 +58,11 @@ ONE_OF_EACH: list[channel.Message] = [
     channel.UplinkState("lan", True, True, MAC, 1500),
     channel.UplinkState("lan", False, False, None, None, "is not Ethernet"),
     channel.HostPort("lan", True, True, ("10.0.1.2", "fd00::2"), None),
+    channel.ReloadAsked(),
+    channel.ReloadPrepared(1, "", (channel.UplinkState("a", True, True, MAC, 1500),), ("wrong",)),
+    channel.PrepareReload(1),
+    channel.CommitReload(2),
+    channel.EndReload(3),
     channel.Done(1),
     channel.Done(2, "no"),
     channel.OpenVifSockets(3, "0" * 32, 1000, ("attach", "stream")),
@@ -64,7 +71,9 @@ ONE_OF_EACH: list[channel.Message] = [
     channel.ChangeHostRoutes(5, "lan", ("10.0.1.5/32",), ()),
     channel.SetHost(6, 3840, b"\x01", True),
     channel.SetUplink(6, 0, True, False),
+    channel.ClearUplink(6, 63),
     channel.SetNetwork(7, bytes(range(40))),
+    channel.ClearNetwork(7, 255),
     channel.SetVif(8, 64, "0" * 32, b""),
     channel.ClearVif(9, 64),
     channel.Inject(9, 64, (b"\0\xff", b"")),

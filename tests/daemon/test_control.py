@@ -14,6 +14,7 @@ from multiplexer.daemon.calls import RequestFailed
 from multiplexer.daemon.control import CONTROL_LIMITS, REQUEST_TIMEOUT_S, ControlService
 from multiplexer.daemon.doorman import Doorman
 from multiplexer.daemon.host import Client, Host
+from multiplexer.daemon.in_force import InForce
 from multiplexer.daemon.peer import Peer
 from multiplexer.daemon.state import StateError
 from multiplexer.model import Config, ConfigError, Limits
@@ -319,7 +320,7 @@ async def test_the_requests_of_one_uid_take_turns_and_do_not_delay_others() -> N
         await go_on.wait()
         return Deleted()
 
-    service = ControlService(answer, Host(Config(), system()), Doorman(wary=False))
+    service = ControlService(answer, Host(InForce(Config()), system()), Doorman(wary=False))
     async with trio.open_nursery() as nursery:
         askers = []
         for uid in (ALICE, ALICE, ALICE, BOB):

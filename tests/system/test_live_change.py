@@ -2,6 +2,7 @@
 
 import json
 import select
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -182,3 +183,148 @@ def test_a_mac_that_is_set_is_one_that_the_nic_hears_for(lan: Lan, carol: str) -
         lan.listeners["outside"].frames_until(b"<out>")
 
     assert lan.vif(carol)["counters"]["drops"] == {}
+
+
+NEW = """
+[vif.new]
+owner = "20011"
+network = "lan"
+addresses = ["10.77.0.60/24"]
+"""
+OLD = NEW.replace("new", "old").replace("0.60", "0.61").replace("20011", "20012")
+
+
+@pytest.fixture
+def file(lan: Lan) -> Iterator[str]:
+    """The text of the configuration file, which is in force again afterwards."""
+    text = lan.lab.config.read_text()
+    yield text
+    reload(lan, text)
+
+
+def reload(lan: Lan, text: str) -> list[str]:
+    """Have *text* as the configuration file; return what the daemon says that it changes."""
+    lan.lab.config.write_text(text)
+    reloaded = lan.lab.ask("reload")
+    assert reloaded["applied"], reloaded
+    changes: list[str] = reloaded["changes"]
+    return changes
+
+
+def names(lan: Lan) -> set[str]:
+    return {vif["name"] for vif in lan.lab.ask("vif.list")["vifs"]}
+
+
+def test_vifs_come_and_go_by_a_reload_and_nobody_else_notices(lan: Lan, file: str) -> None:
+    reload(lan, file + OLD)
+    attachment = attached(lan, "old", DAVE)
+    pids = lan.daemon.processes()
+    with nothing_lost(lan):
+        changes = reload(lan, file + NEW)
+    goodbye = last_word(attachment)
+
+    assert changes == ["vif.old: removed", "vif.new: added"]
+    assert isinstance(goodbye, Goodbye)
+    assert goodbye.code is GoodbyeCode.DELETED
+    assert lan.daemon.processes() == pids
+    frame = lawful(
+        Member(lan.vif("new")["mac"], "10.77.0.60", "fd77::60"), lan.members["bob"], b"<new>"
+    )
+    with StreamClient(lan.lab.socket_of("new", "stream"), CAROL) as client:
+        client.send([bytes(frame)])
+        lan.listeners["bob"].frames_until(b"<new>")
+
+
+def test_a_file_that_is_wrong_is_told_by_line_and_changes_nothing(lan: Lan, file: str) -> None:
+    before = names(lan)
+    lan.lab.config.write_text(file + NEW.replace("10.77.0.60", "192.0.2.60"))
+    with nothing_lost(lan):
+        done = lan.lab.multiplexerctl("reload", check=False)
+
+    line = file.count("\n") + 5
+    assert done.returncode == 1
+    assert f"multiplexer.toml:{line}: vif.new.addresses: address 192.0.2.60" in done.stdout
+    assert names(lan) == before
+
+
+def test_a_dry_run_only_tells(lan: Lan, file: str) -> None:
+    before = names(lan)
+    lan.lab.config.write_text(file + NEW)
+    done = lan.lab.multiplexerctl("reload", "--dry-run")
+
+    assert done.stdout == "would change  vif.new: added\n"
+    assert names(lan) == before
+
+
+def test_a_signal_reloads(lan: Lan, file: str) -> None:
+    lan.lab.config.write_text(file + NEW)
+    with nothing_lost(lan):
+        lan.daemon.process.send_signal(signal.SIGHUP)
+        eventually(lambda: "new" in names(lan), "the new vif is there")
+
+    assert "reload: vif.new: added" in lan.daemon.log.read_text()
+
+
+def test_a_networks_mtu_reaches_the_stacks_that_run(lan: Lan, file: str) -> None:
+    alice = lan.stacks["alice"]
+    path = f"/sys/class/net/{alice.interface}/mtu"
+    with nothing_lost(lan):
+        assert reload(lan, file.replace("mtu = 1500", "mtu = 1400")) == [
+            "network.lan.mtu: 1500 -> 1400"
+        ]
+    eventually(lambda: alice.run("cat", path).stdout == "1400\n", "alice's MTU is 1400")
+
+    assert ping(alice, "10.77.0.12", "-Mdo", "-s1372")
+    assert ping(alice, "10.77.0.1")
+
+
+def test_a_network_loses_its_uplink_and_gets_it_again(lan: Lan, file: str) -> None:
+    """Its vifs have other MACs meanwhile, which are made of that of the network's NIC."""
+    alice = lan.stacks["alice"]
+
+    reload(lan, file.replace('uplink = "wire"\n', ""))
+    assert not ping(alice, "10.77.0.1", "-w1")
+    assert ping(alice, "10.77.0.12")
+    reload(lan, file)
+    assert ping(alice, "10.77.0.1")
+    assert lan.vif("alice")["mac"] == lan.members["alice"].mac
+
+
+def test_the_only_uplink_goes_and_comes_back(lan: Lan, file: str) -> None:
+    head, _, tail = file.partition("[uplink.wire]")
+    alone = head + "[network.lan]" + tail.partition("[network.lan]")[2]
+
+    changes = reload(lan, alone.replace('uplink = "wire"\n', ""))
+    assert not ping(lan.stacks["alice"], "10.77.0.1", "-w1")
+    reload(lan, file)
+    assert ping(lan.stacks["alice"], "10.77.0.1")
+
+    assert changes == ["uplink.wire: removed", "network.lan.uplink: wire -> not set"]
+
+
+def test_the_host_joins_a_network_and_leaves_it(lan: Lan, file: str) -> None:
+    host = lan.lab.host
+    host.run("ip", "address", "add", "10.77.0.2/24", "dev", "nic0")
+    try:
+        with nothing_lost(lan):
+            reload(lan, file.replace("[network.lan]", "[network.lan]\nhost = true"))
+            assert ping(host, "10.77.0.11", "-I10.77.0.2")
+            routes = host.run("ip", "route", "show", "dev", "mx-lan").stdout
+            reload(lan, file)
+        links = host.run("ip", "-br", "link").stdout
+    finally:
+        host.run("ip", "address", "del", "10.77.0.2/24", "dev", "nic0")
+
+    assert "10.77.0.11" in routes
+    assert "mx-lan" not in links
+
+
+def test_two_vifs_swap_their_addresses(lan: Lan, file: str) -> None:
+    both = file + NEW + OLD
+    reload(lan, both)
+    swapped = both.replace("0.60", "0.x").replace("0.61", "0.60").replace("0.x", "0.61")
+    with nothing_lost(lan):
+        reload(lan, swapped)
+
+    for name, address in (("new", "10.77.0.61"), ("old", "10.77.0.60")):
+        assert lan.vif(name)["addresses"] == [f"{address}/24"]

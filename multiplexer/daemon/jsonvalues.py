@@ -59,6 +59,8 @@ def from_json(wanted: typing.Any, value: typing.Any, where: str) -> typing.Any:
         )
     if type(value) is not wanted:  # not isinstance: a bool is an int
         raise ValueError(f"{where} is {value!r:.80}, not {wanted.__name__}")
+    if wanted is str and not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
+        raise ValueError(f"{where} is {value!r:.80}, which is no Unicode text")
     if wanted is int and value < 0:
         raise ValueError(f"{where} is {value}, below 0")
     return value

@@ -141,6 +141,7 @@ def test_a_missing_and_a_surplus_key_are_refused(message: channel.Message) -> No
         ("request", "1"),
         ("request", None),
         ("uplink", 5),
+        ("uplink", "half a \ud800 pair"),
         ("macs", {}),
         ("macs", ["52:54:00:12:34"]),
         ("macs", [None]),

@@ -2,6 +2,7 @@
 #
 #   make demo    the main job, in namespaces of its own
 #   make test    every test
+#   make fuzz    the fuzz targets alone, for longer: FUZZ_SECONDS=600
 #   make lint    ruff, mypy --strict, C warnings, manual pages
 #   make bench   the peers and ourselves on the same work, side by side: bench/README.md;
 #                make bench WORK=frames_60,tcp_1 does a part
@@ -20,6 +21,7 @@ RUN_PACKAGES := gcc libseccomp-dev python3-dev python3-venv iproute2
 DEMO_PACKAGES := iputils-ping curl
 TEST_PACKAGES := iperf3 tcpdump ethtool mandoc uidmap libasan8 libubsan1 procps slirp4netns socat \
 	qemu-system-x86 busybox-static cpio
+FUZZ_PACKAGES := clang libclang-rt-dev
 BENCH_PACKAGES := iperf3 vde2 libvdeplug-dev openvswitch-switch ethtool procps
 
 WORK ?= all
@@ -31,7 +33,7 @@ C_WARNINGS := -std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra -Wconversion -Wshadow \
 	-Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror \
 	-Iproto/include -Imultiplexer/datapath
 
-.PHONY: all demo test lint bench clean
+.PHONY: all demo test fuzz lint bench clean
 all: $(VENV)/.installed
 
 # $(call need,PACKAGES): install what is missing, and ask the network only then.
@@ -77,8 +79,13 @@ build/guest:
 	mv $@.new $@
 
 test: $(VENV)/.tools build/guest
-	$(call need,$(DEMO_PACKAGES) $(TEST_PACKAGES))
+	$(call need,$(DEMO_PACKAGES) $(TEST_PACKAGES) $(FUZZ_PACKAGES))
 	$(BIN)/python -m pytest
+
+FUZZ_SECONDS ?= 600
+fuzz: $(VENV)/.tools
+	$(call need,$(FUZZ_PACKAGES))
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest tests/fuzz
 
 lint: $(VENV)/.tools
 	$(call need,mandoc libvdeplug-dev)

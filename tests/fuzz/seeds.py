@@ -1,0 +1,97 @@
+"""Where each fuzz target begins: a few inputs that get far.
+
+The stations are those of tests/datapath/sanitize/stations.h.
+"""
+
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from tests.datapath import frames
+
+#: Station 0 is a vif, 6 lives on the wire.
+VIF, NEIGHBOUR, WIRE = 0, 1, 6
+
+HEAD: Final = struct.Struct("<5B3H")  # of fuzz_switch.c
+VNET: Final = struct.Struct("<BBHHHH")
+LENGTH: Final = struct.Struct(">I")
+
+NEEDS_CSUM, TCPV4, TCPV6 = 1, 1, 4  # virtio 1.2, 5.1.6
+CSUM_OF_TCP: Final = 16
+
+
+def mac(station: int) -> bytes:
+    return bytes((0x52, 0x54, 0, 0, 0, station + 1))
+
+
+def ipv4_of(station: int) -> str:
+    return f"10.0.1.{station + 1}"
+
+
+def ipv6_of(station: int) -> str:
+    return f"fd00::{station + 1:x}"
+
+
+def packets(me: int, you: int) -> Iterator[bytes]:
+    """Return what a station sends to another: one frame of each kind."""
+    common = (
+        frames.udp(b"hello", sport=1000, dport=2000),
+        frames.tcp(bytes(3000)),
+    )
+    for upper in (
+        *common,
+        frames.icmp(8),
+        frames.udp(frames.dhcp(mac(me)), sport=68, dport=67),
+    ):
+        packet = frames.ipv4(upper, src=ipv4_of(me), dst=ipv4_of(you))
+        yield frames.ethernet(packet, src=mac(me), dst=mac(you))
+    for upper in (
+        *common,
+        frames.icmpv6(128),
+        frames.neighbour_solicitation(ipv6_of(you), frames.link_layer(1, mac(me))),
+        frames.neighbour_advertisement(ipv6_of(me), frames.link_layer(2, mac(me))),
+        frames.router_advertisement(),
+    ):
+        packet = frames.ipv6(upper, src=ipv6_of(me), dst=ipv6_of(you), hop_limit=255)
+        yield frames.ethernet(packet, src=mac(me), dst=mac(you))
+    packet = frames.arp(1, sender_mac=mac(me), sender=ipv4_of(me), target=ipv4_of(you))
+    yield frames.ethernet(packet, src=mac(me), dst=mac(you), ethertype=0x0806)
+
+
+def switch() -> Iterator[bytes]:
+    for me, you in ((VIF, NEIGHBOUR), (NEIGHBOUR, VIF), (WIRE, VIF), (VIF, WIRE)):
+        for frame in packets(me, you):
+            yield HEAD.pack(me, 0, 0, 0, 0, 0, 0, 0) + frame
+
+
+def offload() -> Iterator[bytes]:
+    for frame in packets(VIF, NEIGHBOUR):
+        yield VNET.pack(0, 0, 0, 0, 0, 0) + frame
+        for gso, start in ((TCPV4, 34), (TCPV6, 54)):
+            yield VNET.pack(NEEDS_CSUM, gso, 0, 1000, start, CSUM_OF_TCP) + frame
+
+
+def stream() -> Iterator[bytes]:
+    for options in range(8):
+        head = VNET.pack(0, 0, 0, 0, 0, 0) if options & 1 else b""
+        records = [
+            LENGTH.pack(len(head) + len(frame)) + head + frame for frame in packets(VIF, NEIGHBOUR)
+        ]
+        yield bytes((options, 3)) + b"".join(records)
+        yield bytes((options, 0)) + records[0]
+    yield bytes((0, 1)) + LENGTH.pack(0)
+
+
+SEEDS: Final[Mapping[str, Callable[[], Iterator[bytes]]]] = {
+    "switch": switch,
+    "offload": offload,
+    "stream": stream,
+}
+
+
+def plant(target: str, folder: Path) -> None:
+    """Write the seeds of *target* into *folder*."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, seed in enumerate(SEEDS[target]()):
+        (folder / f"seed-{number:02}").write_bytes(seed)

@@ -32,9 +32,12 @@ _FINAL: Mapping[type[Any], frozenset[Any]] = {
     ErrorCode: frozenset({ErrorCode.NOT_FOUND, ErrorCode.FORBIDDEN}),
 }
 
-#: What a restarted engine needs at least, and what a person hardly notices.
+#: Less than any restart takes.
 _FIRST_PAUSE_S = 0.005
+#: What a person hardly notices, and a thousand waiting clients hardly cost.
 LONGEST_PAUSE_S = 1.0
+#: The part of the time waited up to now that may be waited in vain at the end.
+_IN_VAIN = 0.25
 
 
 def is_final(code: Code) -> bool:
@@ -48,18 +51,26 @@ def farewell(goodbye: Goodbye) -> str:
 
 
 class Pauses:
-    """How long to wait before each try: not at all, then twice as long each time, to a bound."""
+    """How long to wait before each try: not at all, then ever longer, to a bound.
+
+    Who has waited for a moment is there a moment later; who has waited for long
+    may wait a little longer.
+    """
 
     def __init__(self) -> None:
-        self._next_s = 0.0
+        self._tries = 0
+        self._waited_s = 0.0
 
     def next_s(self) -> float:
         """Return the seconds to wait before the next try."""
-        pause_s = self._next_s
-        self._next_s = min(max(2 * pause_s, _FIRST_PAUSE_S), LONGEST_PAUSE_S)
+        self._tries += 1
+        if self._tries == 1:
+            return 0.0
+        pause_s = min(max(_IN_VAIN * self._waited_s, _FIRST_PAUSE_S), LONGEST_PAUSE_S)
+        self._waited_s += pause_s
         return pause_s
 
     def note_attached_for(self, lived_s: float) -> None:
         """Begin anew after an attachment that lasted; one that did not was a failed try."""
         if lived_s >= LONGEST_PAUSE_S:
-            self._next_s = 0.0
+            self._tries, self._waited_s = 0, 0.0

@@ -8,7 +8,6 @@ the kernel's word that an interface has changed.  Nothing else ever waits, but
 for the end of a process that was told to end.
 """
 
-import itertools
 import pwd
 import selectors
 import signal
@@ -26,14 +25,15 @@ from multiplexer.daemon.admission import Admission, Refused
 from multiplexer.daemon.child import Child, Descriptor
 from multiplexer.daemon.errands import REQUESTS, Errands, Request
 from multiplexer.daemon.fdstore import FdStore
-from multiplexer.daemon.host_ports import HostOrders, describe_host, log_host
+from multiplexer.daemon.ports import Family, Ports
 from multiplexer.daemon.privileges import Identity
+from multiplexer.daemon.reloads import STEPS, Reloads
 from multiplexer.daemon.restarts import RestartBudget, counted, may_take_over
 from multiplexer.daemon.rundir import RunDirectory
-from multiplexer.daemon.succession import Succession, bounded
-from multiplexer.model import ConfigError, port_of_host, port_of_uplink
-from multiplexer.uplinks.host_tap import HostTap, HostTaps
-from multiplexer.uplinks.nic import LinkWatch, NicUplink
+from multiplexer.daemon.succession import Succession
+from multiplexer.model import Config
+from multiplexer.uplinks.host_tap import HostTaps
+from multiplexer.uplinks.nic import LinkWatch
 
 #: How long a process may take to end when it is asked to.
 GRACE_S: Final = 3.0
@@ -50,10 +50,6 @@ FOLLOWING: Final = "exit status 0"
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 RELOAD_SIGNAL: Final = signal.SIGHUP
 
-
-#: The steps of a reload that control asks for.
-RELOADS: Final = (channel.PrepareReload, channel.CommitReload, channel.EndReload)
-ReloadStep = channel.PrepareReload | channel.CommitReload | channel.EndReload
 
 OnMessage = Callable[[channel.Message, list[int]], None]
 
@@ -114,33 +110,40 @@ class Supervisor:
         self._succession = succession
         self._roles = roles
         self._listener = listener
-        self._hosts = hosts
-        self._host_orders = HostOrders()
         self._links = links
         self._signals = signals
         self._log = log
         self._notifier = notifier
         self._store = FdStore()
         self._run_directory = run_directory
-        current = succession.current
-        admission = Admission(current.config, _user_name)
-        self._errands = Errands(admission, run_directory, self._store, current.nics, hosts)
         self._budget = RestartBudget()
         self._restarts = channel.Restarts()
-        self._requests = itertools.count(1)
         self._selector = selectors.DefaultSelector()
-        self._control: Child | None = None
-        self._engine: Child | None = None
+        self._family = Family()
+        current = succession.current
+        self._errands = Errands(
+            _admit(current.config), run_directory, self._store, current.nics, hosts
+        )
+        self._ports = Ports(succession, hosts, links, self._family, self._say, log)
+        self._reloads = Reloads(
+            succession,
+            self._ports,
+            self._errands,
+            _admit,
+            self._family,
+            self._say,
+            log,
+            notifier,
+        )
         self._stop_signal: int | None = None
-        #: Whether a reload was asked for while no control was there to do it.
-        self._reload_waits = False
-        #: What the engine has not yet answered of a commit, and the commit's number.
-        self._uncommitted: set[int] = set()
-        self._commit: int | None = None
 
     @property
-    def _nics(self) -> Sequence[NicUplink]:
-        return self._succession.current.nics
+    def _control(self) -> Child | None:
+        return self._family.control
+
+    @property
+    def _engine(self) -> Child | None:
+        return self._family.engine
 
     def run(self) -> int:
         """Serve until a signal, or until nothing helps; return the exit status."""
@@ -176,7 +179,7 @@ class Supervisor:
 
     @property
     def _children(self) -> list[Child]:
-        return [child for child in (self._control, self._engine) if child is not None]
+        return list(self._family)
 
     def _is_ready(self) -> bool:
         return all(child.ready for child in self._children)
@@ -195,98 +198,32 @@ class Supervisor:
 
     def _on_signal(self) -> None:
         number = self._signals.recv(1)[0]
-        if number != RELOAD_SIGNAL:
-            self._stop_signal = number
-        elif self._control is not None and self._control.ready:
-            self._say(self._control, channel.ReloadAsked())
+        if number == RELOAD_SIGNAL:
+            self._reloads.ask()
         else:
-            self._reload_waits = True
-
-    # Uplinks
+            self._stop_signal = number
 
     def _on_links(self) -> None:
         self._links.drain()
-        self._refresh_uplinks()
-
-    def _refresh_uplinks(self) -> None:
-        for nic in self._nics:
-            refresh = nic.refresh(self._links.socket)
-            if refresh.changed:
-                self._log_uplink(nic)
-                if self._control is not None:
-                    self._describe_uplink(self._control, nic)
-                if self._engine is not None:
-                    self._give_uplink(self._engine, nic, is_new=refresh.socket_is_new)
-        self._hosts.refresh()
-        self._tell_hosts()
-
-    def _log_uplink(self, nic: NicUplink) -> None:
-        name = f'uplink "{nic.name}"'
-        if nic.error is not None:
-            self._log.warning(f"{name} is not used: {nic.error}")
-        elif nic.link is None:
-            self._log.warning(f'{name}: there is no interface "{nic.interface}"')
-        else:
-            self._log.info(f'{name}: interface "{nic.interface}" is {"up" if nic.up else "down"}')
-
-    def _describe_uplink(self, control: Child, nic: NicUplink) -> None:
-        self._say(control, state_of(nic))
-
-    def _give_uplink(self, engine: Child, nic: NicUplink, *, is_new: bool) -> int:
-        """Tell *engine* of an uplink, and return the number of that order."""
-        port = port_of_uplink(self._succession.current.config, nic.name)
-        order = channel.SetUplink(next(self._requests), port, nic.present, nic.up)
-        self._say(engine, order, [nic.socket] if is_new and nic.socket is not None else [])
-        return order.request
-
-    # The host's own ports
-
-    def _tell_hosts(self) -> None:
-        """Tell log, control and engine of those that have changed."""
-        for host in self._hosts.take_changes():
-            log_host(self._log, host)
-            if self._control is not None:
-                self._say(self._control, describe_host(host))
-                if (
-                    self._engine is not None
-                    and self._control.ready
-                    and not self._succession.is_half_done
-                ):
-                    self._give_host(self._engine, host)
-
-    def _give_hosts(self) -> None:
-        """Tell the engine of all, now that control has told it of their networks."""
-        if self._engine is not None:
-            for host in self._hosts:
-                self._give_host(self._engine, host)
-
-    def _give_host(self, engine: Child, host: HostTap) -> None:
-        config = self._succession.current.config
-        order, taps = self._host_orders.make(next(self._requests), config, host)
-        self._say(engine, order, taps)
+        self._ports.refresh()
 
     # Children
 
     def _start_children(self) -> None:
         """Start those that do not run, and tell them what there is."""
-        if self._engine is None:
-            self._engine = self._start_engine()
-            self._host_orders = HostOrders()
-            for nic in self._nics:
-                self._give_uplink(self._engine, nic, is_new=True)
+        engine = self._engine
+        if engine is None:
+            engine = self._family.engine = self._start_engine()
+            self._ports.introduce(engine)
         if self._control is None:
-            self._control = self._start_control(self._engine)
+            control = self._family.control = self._start_control(engine)
             start = self._succession.current.start
             self._say(
-                self._control,
-                attrs.evolve(start, restarts=self._restarts, inherited=len(self._store)),
+                control, attrs.evolve(start, restarts=self._restarts, inherited=len(self._store))
             )
-            for nic in self._nics:
-                self._describe_uplink(self._control, nic)
-            for host in self._hosts:
-                self._say(self._control, describe_host(host))
+            self._ports.describe(control)
             for stored in self._store:
-                self._say(self._control, channel.Inherited(stored.kept), stored.sockets)
+                self._say(control, channel.Inherited(stored.kept), stored.sockets)
 
     def _start_engine(self) -> Child:
         ours, theirs = _pair()
@@ -300,7 +237,7 @@ class Supervisor:
         """Start control, with a channel to *engine*, which drops the last control's."""
         to_engine, to_control = _pair()
         with to_engine:
-            order = channel.NewControl(next(self._requests))
+            order = channel.NewControl(next(self._ports.numbers))
             self._attempt(engine, partial(engine.give, order, to_control))
             ours, theirs = _pair()
             with theirs:
@@ -324,9 +261,9 @@ class Supervisor:
         self._selector.unregister(child.sock)
         child.close()
         if child is self._control:
-            self._control = None
+            self._family.control = None
         else:
-            self._engine = None
+            self._family.engine = None
 
     def _on_end(self, child: Child) -> None:
         is_control = child is self._control
@@ -386,17 +323,11 @@ class Supervisor:
     def _prepare_restart(self, failure: ChildFailed) -> bool:
         """Make ready to start what has to be; False if that has been too often."""
         # Of a file that is in force and only partly applied nobody knows what is.
-        alone = failure.engine_goes_on and not self._succession.is_half_done
-        if self._succession.is_half_done:
-            self._notifier.tell(READY=1, STATUS="Running")
-        self._succession.end()
-        self._uncommitted.clear()
-        self._commit = None
+        alone = not self._reloads.give_up() and failure.engine_goes_on
         if not alone:
             self._kill_children()
             self._forget_attachments()
-            for nic in self._nics:
-                nic.reopen(self._links.socket)
+            self._ports.reopen()
         if not self._budget.spend(time.monotonic()):
             self._log.error(
                 f"giving up: {self._budget.limit} restarts in {self._budget.period_s:.0f} s "
@@ -444,8 +375,7 @@ class Supervisor:
             case channel.Ack(request=request, error=error):
                 if error is not None:
                     self._log.error(f"engine cannot do as told: {error}")
-                self._uncommitted.discard(request)
-                self._answer_commit()
+                self._reloads.on_ack(request)
             case _:
                 channel.close_all(fds)
                 raise channel.SiblingError(f"{type(message).__name__} is not for the broker")
@@ -454,75 +384,18 @@ class Supervisor:
         assert self._control is not None
         if isinstance(message, REQUESTS):
             self._answer(self._control, message, fds)
-            self._tell_hosts()
+            self._ports.tell_hosts()
         elif isinstance(message, channel.Ready):
             self._control.ready = True
             self._errands.end_unclaimed()
-            self._tell_hosts()
-            self._give_hosts()
-            if self._reload_waits:
-                self._reload_waits = False
-                self._control.say(channel.ReloadAsked())
-        elif isinstance(message, RELOADS):
-            self._reload(self._control, message)
+            self._ports.tell_hosts()
+            self._ports.give_hosts()
+            self._reloads.on_ready(self._control)
+        elif isinstance(message, STEPS):
+            self._reloads.take(self._control, message)
         else:
             channel.close_all(fds)
             raise channel.SiblingError(f"{type(message).__name__} is not for the broker")
-
-    # Another file
-
-    def _reload(self, control: Child, message: ReloadStep) -> None:
-        match message:
-            case channel.PrepareReload():
-                control.say(self._prepare_reload(message.request))
-            case channel.CommitReload():
-                self._commit_reload(control, message.request)
-            case channel.EndReload():
-                applied = self._succession.is_half_done
-                self._succession.end()
-                if applied:
-                    self._give_hosts()
-                    self._notifier.tell(READY=1, STATUS="Running")
-                    self._log.info("goes by another file")
-                control.say(channel.Done(message.request))
-
-    def _prepare_reload(self, request: int) -> channel.ReloadPrepared:
-        try:
-            prepared = self._succession.prepare()
-        except ConfigError as error:
-            return channel.ReloadPrepared(request, "", (), bounded(error.problems))
-        uplinks = tuple(state_of(nic) for nic in prepared.nics)
-        return channel.ReloadPrepared(request, prepared.start.config_text, uplinks, ())
-
-    def _commit_reload(self, control: Child, request: int) -> None:
-        """Go by the file that is prepared; control is answered when the engine has its ports."""
-        self._notifier.tell(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000)
-        before = self._succession.current.config
-        committed = self._succession.commit()
-        current = self._succession.current
-        self._errands.follow(Admission(current.config, _user_name), current.nics)
-        gone = self._hosts.follow(current.config.networks)
-        self._commit = request
-        if self._engine is not None:
-            numbers = self._requests
-            orders: list[channel.ClearUplink | channel.ClearVif] = [
-                *(channel.ClearUplink(next(numbers), port) for port in committed.cleared),
-                *(channel.ClearVif(next(numbers), port_of_host(before, name)) for name in gone),
-            ]
-            for order in orders:
-                self._say(self._engine, order)
-            self._uncommitted = {order.request for order in orders}
-            for nic in committed.fresh:
-                self._describe_uplink(control, nic)
-                self._uncommitted.add(self._give_uplink(self._engine, nic, is_new=True))
-        self._refresh_uplinks()
-        self._answer_commit()
-
-    def _answer_commit(self) -> None:
-        if self._commit is not None and not self._uncommitted and self._control is not None:
-            done = channel.Done(self._commit)
-            self._commit = None
-            self._say(self._control, done)
 
     def _answer(self, control: Child, request: Request, fds: list[int]) -> None:
         """Do what control asks for, and say so."""
@@ -539,15 +412,12 @@ class Supervisor:
         control.say(channel.Done(request.request, error), sockets)
 
 
-def state_of(nic: NicUplink) -> channel.UplinkState:
-    """Return the message that tells control how *nic* is."""
-    last = nic.last
-    mac, mtu = (last.mac, last.mtu) if last is not None else (None, None)
-    return channel.UplinkState(nic.name, nic.present, nic.up, mac, mtu, nic.error)
-
-
 def _pair() -> tuple[socket.socket, socket.socket]:
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def _admit(config: Config) -> Admission:
+    return Admission(config, _user_name)
 
 
 def _user_name(uid: int) -> str | None:

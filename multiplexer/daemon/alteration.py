@@ -14,8 +14,9 @@ from multiplexer.daemon.calls import RequestFailed
 from multiplexer.daemon.clientlog import ClientLog
 from multiplexer.daemon.host import Client, Host
 from multiplexer.daemon.in_force import InForce
+from multiplexer.daemon.live_vif import LiveVif
 from multiplexer.daemon.state import StateError
-from multiplexer.daemon.vifs import LiveVif, Vifs
+from multiplexer.daemon.vifs import Vifs
 from multiplexer.model import Config, Vif
 from pfinet_proto import control
 from pfinet_proto.control import ControlError, ErrorCode

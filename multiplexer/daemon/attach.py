@@ -28,9 +28,9 @@ from multiplexer.daemon.doorman import Doorman
 from multiplexer.daemon.holder import VifTaken
 from multiplexer.daemon.joining import Joined, Joining
 from multiplexer.daemon.lending import descriptors_let_in, let_go, receive_tap
+from multiplexer.daemon.live_vif import LiveVif
 from multiplexer.daemon.peer import Peer
 from multiplexer.daemon.talk import Silent, Spoken, Talk, bounded, say_last
-from multiplexer.daemon.vifs import LiveVif
 from pfinet_proto.attach import (
     COOKIE_LEN,
     MAX_MESSAGE_BYTES,

@@ -44,12 +44,13 @@ from multiplexer.daemon.in_force import InForce, nic_names
 from multiplexer.daemon.joining import Joining
 from multiplexer.daemon.legacy import Settlement, clear_away, settle
 from multiplexer.daemon.listening import ConnectionLimits, serve_alone, serve_listener
+from multiplexer.daemon.live_vif import USUAL_PATIENCE, Aside, LiveVif, Patience
 from multiplexer.daemon.peer import Peer
 from multiplexer.daemon.probing import Prober
 from multiplexer.daemon.reload import Reload, why_aside
 from multiplexer.daemon.requests import About, Requests
 from multiplexer.daemon.state import State, StateError
-from multiplexer.daemon.vifs import USUAL_PATIENCE, Aside, LiveVif, Patience, Vifs
+from multiplexer.daemon.vifs import Vifs
 from multiplexer.datapath.engine import MEANINGS, VERDICTS
 from multiplexer.model import Config, ConfigError
 from multiplexer.numbering import Numbering

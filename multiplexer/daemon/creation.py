@@ -24,9 +24,10 @@ from multiplexer.daemon.clientlog import ClientLog
 from multiplexer.daemon.grants import borrowed_name, check_granted_vif
 from multiplexer.daemon.host import Client, Host
 from multiplexer.daemon.in_force import InForce
+from multiplexer.daemon.live_vif import LiveVif
 from multiplexer.daemon.probing import Prober
 from multiplexer.daemon.state import StateError
-from multiplexer.daemon.vifs import LiveVif, Vifs
+from multiplexer.daemon.vifs import Vifs
 from multiplexer.model import Config, Vif
 from pfinet_proto import control
 from pfinet_proto.control import ControlError, ErrorCode

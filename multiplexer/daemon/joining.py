@@ -28,7 +28,7 @@ from multiplexer.daemon.doorman import Doorman
 from multiplexer.daemon.engine_client import Account, Attachment, EngineClient
 from multiplexer.daemon.holder import Holder
 from multiplexer.daemon.in_force import InForce
-from multiplexer.daemon.vifs import LiveVif
+from multiplexer.daemon.live_vif import LiveVif
 
 MIB: Final = 1024 * 1024
 

@@ -17,7 +17,7 @@ import trio
 from multiplexer.daemon.broker_client import BrokerClient
 from multiplexer.daemon.engine_client import EngineClient
 from multiplexer.daemon.in_force import InForce
-from multiplexer.daemon.vifs import LiveVif
+from multiplexer.daemon.live_vif import LiveVif
 from multiplexer.model import Network
 from multiplexer.probes import announcements, askable, questions
 from pfinet_proto.values import IPAddress, MacAddress

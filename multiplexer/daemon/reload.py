@@ -24,8 +24,9 @@ from multiplexer.daemon.clientlog import ClientLog
 from multiplexer.daemon.creation import ID_BYTES
 from multiplexer.daemon.host import Client, Host
 from multiplexer.daemon.in_force import InForce, nic_names
+from multiplexer.daemon.live_vif import Aside
 from multiplexer.daemon.state import State, StateError
-from multiplexer.daemon.vifs import Aside, Vifs
+from multiplexer.daemon.vifs import Vifs
 from multiplexer.difference import difference
 from multiplexer.model import Config, ConfigError, Vif, renumbered
 from pfinet_proto import control

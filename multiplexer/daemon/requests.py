@@ -31,9 +31,10 @@ from multiplexer.daemon.grants import why_not_delete
 from multiplexer.daemon.host import Client
 from multiplexer.daemon.hostwatch import HostWatch
 from multiplexer.daemon.in_force import InForce
+from multiplexer.daemon.live_vif import LiveVif
 from multiplexer.daemon.reload import Reload
 from multiplexer.daemon.state import StateError
-from multiplexer.daemon.vifs import KINDS, LiveVif, Vifs
+from multiplexer.daemon.vifs import KINDS, Vifs
 from multiplexer.host_port import interface_of, mac_of
 from multiplexer.model import (
     Config,

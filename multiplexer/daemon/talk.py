@@ -13,7 +13,7 @@ import trio
 
 from multiplexer.daemon.doorman import Doorman, SentDescriptors
 from multiplexer.daemon.engine_client import Attachment
-from multiplexer.daemon.vifs import LiveVif
+from multiplexer.daemon.live_vif import LiveVif
 from pfinet_proto.attach import (
     MAX_MESSAGE_BYTES,
     MAX_TEXT_BYTES,

@@ -24,9 +24,9 @@ from multiplexer.daemon.audit import Log
 from multiplexer.daemon.broker_client import BrokerClient, Inherited
 from multiplexer.daemon.calls import RequestFailed
 from multiplexer.daemon.engine_client import EngineClient
-from multiplexer.daemon.holder import Holder, VifTaken
 from multiplexer.daemon.in_force import InForce
 from multiplexer.daemon.legacy import Settlement
+from multiplexer.daemon.live_vif import STOPPING, Aside, LiveVif, Patience, bind
 from multiplexer.daemon.state import State, StateError
 from multiplexer.host_port import routes_to
 from multiplexer.model import (
@@ -34,130 +34,17 @@ from multiplexer.model import (
     FIRST_VIF_PORT,
     MAX_VIFS,
     Config,
-    Network,
     OwnLimits,
     Vif,
 )
 from multiplexer.policy import Staying, compile_vif, memberships, network_rows, vif_steps
-from pfinet_proto.attach import Binding, Goodbye, GoodbyeCode
+from pfinet_proto.attach import Goodbye, GoodbyeCode
 from pfinet_proto.values import IPNetwork, VifName
 
 #: The ways into a vif, in the order in which the broker is asked for their sockets.
 KINDS: Final = ("attach", "stream", "bess")
 
 NO_LIMITS: Final = OwnLimits(0, 0, 0, 0)
-
-STOPPING: Final = Goodbye(GoodbyeCode.SHUTTING_DOWN, "the daemon stops")
-
-
-@attrs.define(eq=False)
-class LiveVif:
-    """A vif, and what of it changes while the daemon runs.
-
-    *is_wanted* is false for a draft that a reload undid, whose port may be another's by
-    now.  *holder_changed* is set, and made anew, when somebody takes the vif or lets go of
-    it.  *farewell* is what its client hears when it or the daemon ends.  Cancelling
-    *serving* sends the clients away, and *served* is set when they are gone;
-    *steps* then undo all that was done to make it.  *rebound* is set, and made
-    anew, when *binding* changes.
-    """
-
-    vif: Vif
-    port: int
-    binding: Binding
-    holder: Holder | None = None
-    is_wanted: bool = True
-    farewell: Goodbye = STOPPING
-    holder_changed: trio.Event = attrs.field(factory=trio.Event)
-    serving: trio.CancelScope = attrs.field(factory=trio.CancelScope)
-    served: trio.Event = attrs.field(factory=trio.Event)
-    rebound: trio.Event = attrs.field(factory=trio.Event)
-    steps: contextlib.AsyncExitStack = attrs.field(factory=contextlib.AsyncExitStack)
-
-    @property
-    def name(self) -> VifName:
-        return self.vif.name
-
-    def check_wanted(self) -> None:
-        """Raise RequestFailed if it was a draft when the file changed."""
-        if not self.is_wanted:
-            raise RequestFailed("the configuration has just changed, try again")
-
-    def rebind(self, vif: Vif, binding: Binding) -> None:
-        """Be *vif* from now on, and let its client know what that changes for its stack."""
-        self.vif = vif
-        if binding != self.binding:
-            self.binding = binding
-            self.rebound.set()
-            self.rebound = trio.Event()
-
-    def end_lending(self) -> None:
-        """Send away a client whose tap we have and may have no more; it comes back without."""
-        holder = self.holder
-        if holder and holder.session.transport == "tap" and not self.vif.trust.trusted_tap:
-            text = f"the tap of vif {self.name} is not trusted any more"
-            holder.send_away(Goodbye(GoodbyeCode.OTHER, text))
-
-    @contextlib.contextmanager
-    def held_by(self, holder: Holder) -> Iterator[None]:
-        """Be taken by *holder* while the context lasts.
-
-        Raises:
-            VifTaken: if somebody else is there.
-        """
-        if self.holder is not None:
-            raise VifTaken(
-                f"vif {self.name} is taken by uid {self.holder.session.uid},"
-                f" pid {self.holder.session.pid}"
-            )
-        self._set_holder(holder)
-        try:
-            yield
-        finally:
-            self._set_holder(None)
-            holder.gone.set()
-
-    def _set_holder(self, holder: Holder | None) -> None:
-        self.holder = holder
-        self.holder_changed.set()
-        self.holder_changed = trio.Event()
-
-    async def wait_unused(self, first_s: float, then_s: float) -> None:
-        """Return when nobody has held it for *first_s*, or *then_s* once somebody had."""
-        patience_s = first_s
-        while True:
-            with trio.move_on_after(patience_s) as waiting:
-                while self.holder is None:
-                    await self.holder_changed.wait()
-            if waiting.cancelled_caught:
-                return
-            while self.holder is not None:
-                await self.holder_changed.wait()
-            patience_s = then_s
-
-
-@attrs.frozen
-class Patience:
-    """How long an ephemeral vif waits for a client before it is deleted.
-
-    After a start of the daemon all clients have to find their way back; after the
-    others it is one client, which also may lose the daemon for a moment.
-    """
-
-    after_start_s: float = 60.0
-    after_making_s: float = 10.0
-    after_detach_s: float = 5.0
-
-
-USUAL_PATIENCE: Final = Patience()
-
-
-@attrs.frozen
-class Aside:
-    """A vif of an earlier run that may not be any more: kept, but nobody has it."""
-
-    vif: Vif
-    why: str
 
 
 @attrs.frozen
@@ -170,24 +57,8 @@ class Draft:
 
 ServeVif = Callable[[LiveVif, Mapping[str, socket.socket], Inherited | None], Awaitable[None]]
 
-
 #: A vif, and the file that it is judged by.
 Placed = tuple[Config, Vif]
-
-
-def bind(network: Network, vif: Vif) -> Binding:
-    """Return what the stack on *vif* is told."""
-    return Binding(
-        vif=vif.name,
-        network=network.name,
-        mac=vif.mac,
-        mtu=network.mtu,
-        addresses=vif.addresses,
-        prefixes=vif.prefixes,
-        gateways=network.gateways,
-        dns=network.dns,
-        search=network.search,
-    )
 
 
 class Vifs:
@@ -439,6 +310,7 @@ class Vifs:
         moves = [(live.vif, vif) for live, vif in stays]
         for live, vif in stays:
             live.rebind(vif, bind(config.network(vif.network), vif))
+            live.end_lending()
 
         for old, vif in moves:
             await self._reroute((before, old), (config, vif))

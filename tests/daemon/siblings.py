@@ -27,9 +27,9 @@ from multiplexer.daemon.audit import Log
 from multiplexer.daemon.control import Control, ControlBoot
 from multiplexer.daemon.descriptors import refuse_fds
 from multiplexer.daemon.host import System
+from multiplexer.daemon.live_vif import USUAL_PATIENCE, Patience
 from multiplexer.daemon.rundir import KINDS
 from multiplexer.daemon.succession import numbered
-from multiplexer.daemon.vifs import USUAL_PATIENCE, Patience
 from multiplexer.datapath.engine import VERDICTS
 from multiplexer.model import ConfigError
 from multiplexer.numbering import Numbering

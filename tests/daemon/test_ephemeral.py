@@ -10,7 +10,7 @@ import trio.lowlevel
 import trio.testing
 
 from multiplexer.daemon import channel
-from multiplexer.daemon.vifs import Patience
+from multiplexer.daemon.live_vif import Patience
 from pfinet_proto.control import (
     ControlError,
     ErrorCode,

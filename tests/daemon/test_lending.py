@@ -25,7 +25,7 @@ from pfinet_proto.attach import (
     Transport,
     Welcome,
 )
-from pfinet_proto.control import VifShow
+from pfinet_proto.control import Reload, VifShow
 from pfinet_proto.values import VifName
 from tests.daemon.siblings import ALICE, STATIC, Attacher, Place, Running, running
 from tests.support.netns import NetworkNamespace
@@ -115,6 +115,25 @@ async def test_nothing_of_a_tap_is_left_when_its_client_has_gone(
 
         with namespace.entered():
             assert "tap0" not in [name for _, name in socket.if_nameindex()]
+
+
+async def test_a_file_that_trusts_no_more_takes_effect_at_once(
+    place: Place, namespace: NetworkNamespace
+) -> None:
+    tap = make_tap(namespace, Offload.CSUM)
+    async with running(place, TRUSTED) as daemon, daemon.attacher("web", ALICE) as client:
+        await greet(client)
+        await client.say(Tap(), [tap])
+        os.close(tap)
+        await daemon.engine.wait_heard(channel.Attach)
+        daemon.broker.file = place.config(STATIC)
+        reloaded = await daemon.ask(Reload())
+        goodbye, _ = await client.hear()
+
+        assert reloaded.changes == ("vif.web.trusted_tap: true -> false",)
+        assert isinstance(goodbye, Goodbye)
+        assert goodbye.code is GoodbyeCode.OTHER
+        await daemon.engine.wait_heard(channel.Detach)
 
 
 async def test_a_vif_that_is_not_trusted_takes_no_tap(place: Place) -> None:

@@ -11,8 +11,8 @@ import trio
 import trio.testing
 
 from multiplexer.daemon import channel
+from multiplexer.daemon.live_vif import LiveVif
 from multiplexer.daemon.talk import tell_updates
-from multiplexer.daemon.vifs import LiveVif
 from multiplexer.model import Vif
 from multiplexer.policy import decode_vif
 from pfinet_proto.attach import (

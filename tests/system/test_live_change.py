@@ -1,6 +1,7 @@
 """A running network is changed, and who is not meant loses nothing."""
 
 import json
+import os
 import select
 import signal
 import threading
@@ -191,6 +192,11 @@ owner = "20011"
 network = "lan"
 addresses = ["10.77.0.60/24"]
 """
+VIF_OF_EARLY = """
+[vif.early]
+owner = "20011"
+addresses = ["10.78.0.60/24"]
+"""
 OLD = NEW.replace("new", "old").replace("0.60", "0.61").replace("20011", "20012")
 
 
@@ -317,6 +323,29 @@ def test_the_host_joins_a_network_and_leaves_it(lan: Lan, file: str) -> None:
 
     assert "10.77.0.11" in routes
     assert "mx-lan" not in links
+
+
+def test_a_control_that_is_killed_later_is_followed_by_one_of_the_new_file(
+    lan: Lan, file: str
+) -> None:
+    """A network stands before another's in the file and behind it in the datapath."""
+    early = '[network.early]\nprefixes = ["10.78.0.0/24"]\n'
+    restarts = lan.lab.ask("status")["control_restarts"]
+    with nothing_lost(lan):
+        reload(lan, file.replace("[network.lan]", early + "\n[network.lan]") + VIF_OF_EARLY)
+        os.kill(lan.daemon.processes()["control"], signal.SIGKILL)
+        eventually(lambda: restarts_of(lan) == restarts + 1, "another control is there")
+
+    assert {"early", "alice"} <= names(lan)
+    assert ping(lan.stacks["alice"], "10.77.0.1")
+
+
+def restarts_of(lan: Lan) -> int | None:
+    """Return how often control was started again; None while there is none."""
+    try:
+        return int(lan.lab.ask("status")["control_restarts"])
+    except (OSError, EOFError):
+        return None
 
 
 def test_two_vifs_swap_their_addresses(lan: Lan, file: str) -> None:

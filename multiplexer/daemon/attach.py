@@ -165,9 +165,7 @@ class AttachService:
                 talk: Talk = Silent(joined.attachment)
                 for connection in inherited.sockets:
                     machine = AttachMachine.attached(Role.DAEMON)
-                    talk = Spoken(
-                        live, joined.attachment, connection, machine, None, self.doorman
-                    )
+                    talk = Spoken(live, joined.attachment, connection, machine, None, self.doorman)
                 why = await self.why_not_owner(live, peer)
                 if why is None:
                     await self._stay(live, joined, peer, talk)

@@ -28,6 +28,10 @@ class HostOrders:
         self._given[name] = tap
         return order, [tap] if is_new and tap is not None else []
 
+    def repeat(self) -> None:
+        """Give each tap again with its next order, since the engine refused one."""
+        self._given.clear()
+
 
 def describe_host(host: HostTap) -> channel.HostPort:
     """Return the message that tells control how *host* is."""

@@ -112,6 +112,10 @@ class Ports:
             for host in self._hosts:
                 self._give_host(self._family.engine, host)
 
+    def note_refusal(self) -> None:
+        """Give a tap again with its next order: the engine may not have taken it."""
+        self._host_orders.repeat()
+
     def follow(self, before: Config, committed: Committed) -> set[int]:
         """Be those of the file that has just followed *before*.
 

@@ -375,6 +375,7 @@ class Supervisor:
             case channel.Ack(request=request, error=error):
                 if error is not None:
                     self._log.error(f"engine cannot do as told: {error}")
+                    self._ports.note_refusal()
                 self._reloads.on_ack(request)
             case _:
                 channel.close_all(fds)

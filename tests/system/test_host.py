@@ -239,6 +239,15 @@ def test_the_hosts_port_is_shown(lan: HostLan) -> None:
     assert "the vifs of lan" in lan.lab.multiplexerctl("status").stdout
 
 
+def test_a_trace_names_the_host_as_a_receiver(lan: HostLan) -> None:
+    frame = Ether(src=lan.lab.ask("vif.show", name="alice")["mac"], dst=lan.host()["mac"])
+    frame /= IP(src=ALICE["ipv4"], dst=HOST["ipv4"]) / UDP(dport=9)
+
+    shown = lan.lab.multiplexerctl("trace", "alice", "--hex", bytes(frame).hex()).stdout
+
+    assert f"host {TAP}" in shown
+
+
 def test_routes_follow_a_vif_that_is_made_changed_and_deleted(lan: HostLan) -> None:
     arguments = ("carol", "--owner", "20003", "--address", "10.77.0.50/24")
     lan.lab.multiplexerctl("vif", "create", *arguments, "--prefix", "10.77.0.64/28")

@@ -46,6 +46,9 @@ KINDS: Final = ("attach", "stream", "bess")
 
 NO_LIMITS: Final = OwnLimits(0, 0, 0, 0)
 
+#: Of some 45 characters each, so that a request fits a datagram.
+ROUTES_AT_ONCE: Final = 2000
+
 
 @attrs.frozen
 class Draft:
@@ -143,8 +146,9 @@ class Vifs:
             patience_s = self._patience.after_start_s
             for vif in sorted(vifs, key=lambda vif: vif.id not in ports):
                 row = compile_vif(self._config, vif)
-                live, listeners = await self._set_up(vif, row, ports.get(vif.id))
+                live, listeners = await self._set_up(vif, row, ports.get(vif.id), reached=False)
                 self._start(live, listeners, patience_s, settlement.resumed.get(vif.id))
+            await self._reach_all()
             for uplink in self._config.uplinks:
                 await self._update_memberships(uplink.name)
             task_status.started()
@@ -346,11 +350,12 @@ class Vifs:
             await self._engine.set_vif(step.port, step.vif_id, step.row)
 
     async def _set_up(
-        self, vif: Vif, row: bytes, port: int | None = None
+        self, vif: Vif, row: bytes, port: int | None = None, *, reached: bool = True
     ) -> tuple[LiveVif, Mapping[str, socket.socket]]:
         """Do for *vif* what can be undone, at *port* or one that is free; *steps* undo it.
 
-        *row* is what the engine is told of it.
+        *row* is what the engine is told of it.  It is *reached* by the host, or that
+        is left to `_reach_all`.
         """
         network = self._config.network(vif.network)
         if port is None:
@@ -363,7 +368,8 @@ class Vifs:
             steps.callback(self._by_port.pop, live.port)
             await self._engine.set_vif(live.port, vif.id, row)
             steps.push_async_callback(self._engine.clear_vif, live.port)
-            await self._reroute(None, (self._config, vif))
+            if reached:
+                await self._reroute(None, (self._config, vif))
             listeners = await self._broker.open_vif_sockets(vif.id, vif.owner_uid, KINDS)
             for listener in listeners:
                 steps.enter_context(listener)
@@ -441,6 +447,17 @@ class Vifs:
             had, has = old.get(network, set()), new.get(network, set())
             if has != had:
                 await self._broker.change_host_routes(network, add=has - had, drop=had - has)
+
+    async def _reach_all(self) -> None:
+        """Let the host reach every vif, many with one request."""
+        prefixes: dict[str, list[IPNetwork]] = {}
+        for live in self._by_port.values():
+            for network, routes in _routes((self._config, live.vif)).items():
+                prefixes.setdefault(network, []).extend(routes)
+        for network, every in prefixes.items():
+            for start in range(0, len(every), ROUTES_AT_ONCE):
+                some = every[start : start + ROUTES_AT_ONCE]
+                await self._broker.change_host_routes(network, add=some)
 
     async def _end_routes(self, live: LiveVif) -> None:
         """Have the host reach no more what *live* is bound to by now."""

@@ -98,6 +98,8 @@ class Vifs:
         self._owners: Counter[int] = Counter()
         self._nursery: trio.Nursery
         self.aside: dict[VifName, Aside] = {}
+        #: While the file changes, NICs are told at the end of it, when all are there.
+        self._is_following = False
 
     @property
     def _config(self) -> Config:
@@ -297,6 +299,7 @@ class Vifs:
             RequestFailed: if broker or engine refuse; then it is half done.
         """
         assert self.changing.locked()
+        self._is_following = True
         wanted = {vif.id: vif for vif in vifs}
         for live in tuple(self._by_port.values()):
             if live.vif.id not in wanted:
@@ -326,6 +329,7 @@ class Vifs:
         for name, number in before.numbering.networks.items():
             if name not in config.numbering.networks:
                 await self._engine.clear_network(number)
+        self._is_following = False
         for uplink in config.uplinks:
             await self._update_memberships(uplink.name)
 
@@ -362,7 +366,7 @@ class Vifs:
             port = self._free_port()
         live = LiveVif(vif, port, bind(network, vif))
         async with contextlib.AsyncExitStack() as steps:
-            steps.push_async_callback(self._update_memberships, network.uplink)
+            steps.push_async_callback(self._leave_nic, live)
             steps.push_async_callback(self._end_routes, live)
             self._by_port[live.port] = live
             steps.callback(self._by_port.pop, live.port)
@@ -435,6 +439,8 @@ class Vifs:
 
         *instead* are vifs that are about to be at these ports.
         """
+        if self._is_following:
+            return
         vifs = [instead.get(port, live.vif) for port, live in self._by_port.items()]
         macs = memberships(self._config, vifs)
         if uplink is not None and uplink in macs:
@@ -458,6 +464,10 @@ class Vifs:
             for start in range(0, len(every), ROUTES_AT_ONCE):
                 some = every[start : start + ROUTES_AT_ONCE]
                 await self._broker.change_host_routes(network, add=some)
+
+    async def _leave_nic(self, live: LiveVif) -> None:
+        """Let the NIC of the network that *live* is in by now receive for it no more."""
+        await self._update_memberships(self._config.network(live.vif.network).uplink)
 
     async def _end_routes(self, live: LiveVif) -> None:
         """Have the host reach no more what *live* is bound to by now."""

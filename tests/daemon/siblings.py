@@ -12,7 +12,7 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
 from ipaddress import ip_address
 from pathlib import Path
@@ -162,10 +162,12 @@ class FakeBroker(Sibling):
         self.file = ""
         self.uplinks: tuple[channel.UplinkState, ...] = ()
         self._numbering = Numbering()
+        self._nics: Collection[str] = ()
 
     async def start(self, text: str, nic_mac: MacAddress | None = NIC_MAC) -> None:
         with contextlib.suppress(ConfigError):
             self._numbering = parse_config(text, "multiplexer.toml").numbering
+        self._nics = self._numbering.nics.keys()
         start = channel.Start(
             text,
             "multiplexer.toml",
@@ -199,6 +201,10 @@ class FakeBroker(Sibling):
             message, (*errands.REQUESTS, channel.CommitReload, channel.EndReload)
         )
         refusal = self.refusal(message)
+        if isinstance(message, channel.CommitReload) and refusal is None:
+            self._nics = parse_config(self.file, "multiplexer.toml").numbering.nics.keys()
+        if isinstance(message, channel.SetMemberships) and message.uplink not in self._nics:
+            refusal = "not a nic of the file"
         done = channel.Done(message.request, refusal)
         if isinstance(message, channel.OpenVifSockets) and refusal is None:
             listeners = self._listeners(message)

@@ -341,6 +341,36 @@ async def test_an_uplink_that_comes_and_goes_is_listed_and_heard_for(place: Plac
         assert decode_network(daemon.engine.all(channel.SetNetwork)[-1].row).uplink_port is None
 
 
+async def test_an_uplink_goes_together_with_a_vif_behind_it(place: Place) -> None:
+    """By then the broker does not know the NIC any more."""
+    first = place.config(STATIC + OTHER)
+    head, _, tail = first.partition("[uplink.wire]")
+    without = head + "[uplink.nowhere]" + tail.partition("[uplink.nowhere]")[2]
+    async with running(place, STATIC + OTHER) as daemon:
+        reloaded = await reload(
+            daemon, without.replace('uplink = "wire"\n', "").replace(OTHER, "")
+        )
+
+        assert reloaded.applied
+        assert list(await vifs(daemon)) == ["web"]
+        await daemon.ask(CREATE_ONE)
+        await daemon.ask(VifDelete(ONE))
+
+
+async def test_a_vif_that_is_deleted_after_a_reload_leaves_the_nic_that_it_is_behind_now(
+    place: Place,
+) -> None:
+    bridged = place.config().replace('"nowhere"\npre', '"second"\npre')
+    second = '[uplink.second]\nkind = "nic"\ninterface = "nic1"\nexternal = ["10.78.0.0/24"]\n'
+    async with running(place) as daemon:
+        await daemon.ask(VifCreate(ONE, "alice", (ip_interface("10.78.0.11/24"),)))
+        await reload(daemon, bridged + second)
+        await daemon.ask(VifDelete(ONE))
+
+        last = daemon.broker.all(channel.SetMemberships)[-1]
+        assert (last.uplink, last.macs) == ("second", ())
+
+
 async def test_a_reload_that_cannot_be_committed_changes_nothing(place: Place) -> None:
     async with running(place, STATIC) as daemon:
         daemon.broker.once[channel.CommitReload] = "cannot today"

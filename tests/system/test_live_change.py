@@ -183,7 +183,8 @@ def test_a_mac_that_is_set_is_one_that_the_nic_hears_for(lan: Lan, carol: str) -
         client.send([bytes(lawful(me, lan.members["outside"], b"<out>"))])
         lan.listeners["outside"].frames_until(b"<out>")
 
-    assert lan.vif(carol)["counters"]["drops"] == {}
+    # Others may have asked for the address while nobody was attached.
+    assert set(lan.vif(carol)["counters"]["drops"]) <= {"detached"}
 
 
 NEW = """

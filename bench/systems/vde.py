@@ -15,7 +15,7 @@ from ..traffic.program import Traffic
 from .networks import bring_up, make_host, set_here
 from .system import RawEnd, System
 
-#: Frames that may wait in a socket; the default of 10 costs it half of its rate.
+#: Frames that may wait in a socket: many more than the default of 10, so that bursts can.
 QUEUE = 512
 
 

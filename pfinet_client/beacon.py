@@ -4,10 +4,14 @@ Who runs a stack holds an empty memory file that is named after the vif and the
 daemon.  The kernel shows the name in /proc/PID/fd to whoever may trace the
 process, which is the same user, and the file goes with the process, however
 it ends: nothing is left behind that could be stale.
+
+A program that is set-uid keeps the files of who started it, so a process is
+one's own only if it was never anybody else's.
 """
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -44,9 +48,16 @@ def _name(vif: VifName, control: str) -> str:
 
 def _own_processes() -> Iterator[int]:
     for entry in Path("/proc").iterdir():
-        with suppress(FileNotFoundError):
-            if entry.name.isdigit() and entry.stat().st_uid == os.getuid():
+        # One that ends meanwhile has no file, or one that cannot be read (ESRCH).
+        with suppress(OSError):
+            if entry.name.isdigit() and _uids(entry) == {os.getuid()}:
                 yield int(entry.name)
+
+
+def _uids(process: Path) -> set[int]:
+    """Return the real, effective, saved and file system uid of *process*."""
+    (line,) = re.findall(r"^Uid:(.*)$", (process / "status").read_text(), re.MULTILINE)
+    return {int(uid) for uid in line.split()}
 
 
 def _open_files(pid: int) -> Iterator[str]:

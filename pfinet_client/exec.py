@@ -2,12 +2,17 @@
 
 `pfinet run` holds descriptors of its stack's namespaces; the kernel shows them
 as links in /proc/PID/fd to whoever may trace that process, which is the same
-user, and lets only the user namespace's owner enter.  The daemon is asked for
-nothing but to say why there is no stack, or which of several is attached.
+user, and lets only the user namespace's owner enter.  Root may trace and enter
+whatever there is, so the owner is asked for as well: in another user's
+namespaces a command would run with root's uid on that user's files.  The daemon
+is asked for nothing but to say why there is no stack, or which of several is
+attached.
 """
 
+import fcntl
 import os
 import re
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
@@ -18,6 +23,10 @@ from pfinet_proto.control import VifInfo
 from pfinet_proto.values import VifName
 
 _LINK = re.compile(r"(user|mnt|net):\[(\d+)\]")
+
+# linux/nsfs.h
+_NS_GET_USERNS = 0xB701
+_NS_GET_OWNER_UID = 0xB704
 
 
 def enter_and_become(
@@ -82,12 +91,38 @@ def _open_namespaces(vif: VifName, pid: int) -> tuple[int, ...]:
         found = dict(_namespace_links(directory))
         if found.keys() != {kind for kind, _ in netns.KINDS}:
             raise StackError(f"the stack on vif {vif} is just being made, or ends")
-        return tuple(
+        namespaces = tuple(
             os.open(found[kind], os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
             for kind, _ in netns.KINDS
         )
     finally:
         os.close(directory)
+    if not _are_own(namespaces):
+        for descriptor in namespaces:
+            os.close(descriptor)
+        raise StackError(f"process {pid} holds for vif {vif} namespaces that are not yours")
+    return namespaces
+
+
+def _are_own(namespaces: Sequence[int]) -> bool:
+    """Return whether the caller made the first, a user namespace, and the others are in it."""
+    user, *others = namespaces
+    try:
+        owner = fcntl.ioctl(user, _NS_GET_OWNER_UID, bytes(4))
+        return struct.unpack("=I", owner) == (os.getuid(),) and all(
+            _is_in(user, other) for other in others
+        )
+    except PermissionError:
+        # What it belongs to is out of the caller's sight.
+        return False
+
+
+def _is_in(user: int, namespace: int) -> bool:
+    found = fcntl.ioctl(namespace, _NS_GET_USERNS)
+    try:
+        return os.path.sameopenfile(found, user)
+    finally:
+        os.close(found)
 
 
 def _namespace_links(directory: int) -> Iterator[tuple[str, str]]:

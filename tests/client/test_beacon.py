@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -46,17 +48,33 @@ def test_the_longest_path_of_a_socket_fits() -> None:
     os.close(light)
 
 
+def test_a_set_uid_program_of_another_user_is_not_found() -> None:
+    """It is root's by its effective uid, and keeps the files of who started it."""
+    with _lit("os.setresuid(20001, 0, 0)") as pid:
+        assert os.stat(f"/proc/{pid}").st_uid == 0
+        assert beacon.find(LAB, CONTROL) == ()
+
+
 def test_another_users_process_is_not_found_even_by_root() -> None:
     """It could pretend to run anybody's stack."""
+    with _lit("os.setresuid(20001, 20001, 20001)"):
+        assert beacon.find(LAB, CONTROL) == ()
+
+
+@contextmanager
+def _lit(become: str) -> Iterator[int]:
+    """Yield the id of a process that, having run *become*, seems to run the stack."""
     name = f"pfinet {LAB} {CONTROL}"
     script = (
-        f"import os, sys; os.memfd_create({name!r}); print('lit', flush=True); sys.stdin.read()"
+        f"import os, sys; os.memfd_create({name!r}); {become};"
+        " print('lit', flush=True); sys.stdin.read()"
     )
     other = subprocess.Popen(
-        [sys.executable, "-c", script], user=20001, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     assert other.stdout is not None
-    assert other.stdout.readline() == b"lit\n"
-
-    assert beacon.find(LAB, CONTROL) == ()
-    other.communicate(b"\n")
+    try:
+        assert other.stdout.readline() == b"lit\n"
+        yield other.pid
+    finally:
+        other.communicate(b"\n")

@@ -610,6 +610,39 @@ def test_exec_is_for_the_same_user(alice: ClientUser, bob: ClientUser) -> None:
     assert done.stderr == "pfinet: the stack on vif v1 belongs to uid 20001, you are uid 20002\n"
 
 
+_BAIT = """
+import os, sys
+for kind in ("user", "mnt", "net"):
+    os.open(f"/proc/{sys.argv[1]}/ns/{kind}", os.O_RDONLY)
+os.memfd_create(f"pfinet v1 {sys.argv[2]}")
+print("lit", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_exec_by_root_does_not_enter_what_another_user_made(
+    alice: ClientUser, daemon: FakeDaemon
+) -> None:
+    """There, root's uid on the host would be at the mercy of that user's mounts."""
+    root = ClientUser(0, daemon)
+    with alice.stack("v1", "echo $$; read line") as stack:
+        holder = subprocess.Popen(
+            [interpreter().executable, "-c", _BAIT, stack.read_line(), str(daemon.control)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "lit\n"
+        done = root.pfinet("exec", "v1", "id")
+        holder.communicate("\n", timeout=TIMEOUT_S)
+
+    assert (done.returncode, done.stdout) == (125, "")
+    assert done.stderr == (
+        f"pfinet: process {holder.pid} holds for vif v1 namespaces that are not yours\n"
+    )
+
+
 _HOLD = """
 import sys
 from pfinet_client.attachment import connect_attach

@@ -37,10 +37,11 @@ from multiplexer.daemon.host_ports import log_host
 from multiplexer.daemon.nics import open_nics
 from multiplexer.daemon.rundir import RunDirectory, RunDirectoryInUse
 from multiplexer.daemon.succession import Standing, Succession, numbered
-from multiplexer.model import Config, ConfigError, Daemon, UplinkKind
+from multiplexer.model import MAX_PORTS, Config, ConfigError, Daemon, UplinkKind
 from multiplexer.uplinks.host_tap import HostTaps
 from multiplexer.uplinks.nic import LinkWatch
 from multiplexer.uplinks.tap import TUN_NODE
+from pfinet_proto.values import MacAddress
 
 DEFAULT_CONFIG: Final = "/etc/multiplexer.toml"
 
@@ -54,8 +55,9 @@ NEEDED_BY_HOST: Final = privileges.bits("cap_net_admin")
 USEFUL: Final = privileges.bits("cap_dac_read_search")
 
 
-#: More than any number that a start is told.
+#: More than any number that control is told, and no shorter than why a NIC is not used.
 MOST: Final = 2**63
+LONGEST_ERROR: Final = "?" * 256
 
 
 class StartError(Exception):
@@ -137,14 +139,34 @@ def load(path: str) -> tuple[channel.Start, Config]:
         networks=numbered(config.numbering.networks),
         nics=numbered(config.numbering.nics),
     )
-    longest = attrs.evolve(
-        start, restarts=channel.Restarts(MOST, MOST), inherited=MOST, started_ns=MOST
-    )
-    try:
-        channel.encode(longest)
-    except ValueError:
-        raise ConfigError([f"{path}: longer than {channel.MAX_MESSAGE_BYTES} bytes"]) from None
+    _check_length(start, config)
     return start, config
+
+
+def _check_length(start: channel.Start, config: Config) -> None:
+    """Raise `ConfigError` if the file is too long for what control is ever told with it."""
+    numbering = config.numbering
+    uplinks = [
+        channel.UplinkState(name, False, False, MacAddress(bytes(6)), MOST, LONGEST_ERROR)
+        for name in numbering.nics
+    ]
+    longest: tuple[channel.Message, ...] = (
+        attrs.evolve(
+            start,
+            started_ns=MOST,
+            restarts=channel.Restarts(MOST, MOST),
+            inherited=MOST,
+            networks=numbered(dict.fromkeys(numbering.networks, MAX_PORTS)),
+            nics=numbered(dict.fromkeys(numbering.nics, MAX_PORTS)),
+        ),
+        channel.ReloadPrepared(MOST, start.config_text, tuple(uplinks), ()),
+    )
+    for message in longest:
+        try:
+            channel.encode(message)
+        except ValueError:
+            why = f"longer than {channel.MAX_MESSAGE_BYTES} bytes with what goes along"
+            raise ConfigError([f"{start.filename}: {why}"]) from None
 
 
 def _say_warnings(config: Config) -> None:

@@ -21,8 +21,12 @@ from multiplexer.model import Config, ConfigError, port_of_uplink, renumbered
 from multiplexer.numbering import NumbersExhausted
 from multiplexer.uplinks.nic import LinkWatch, NicUplink
 
-#: So many lines say enough, and fit a message.
+#: So many lines say enough, and so many characters of one.
 MAX_ERRORS: Final = 100
+MAX_LINE: Final = 1000
+
+#: Of all lines: they fit a message, where a character takes six bytes at most.
+MAX_CHARACTERS: Final = 30_000
 
 #: Reads the file anew and checks what a start checks; raises ConfigError or OSError.
 ReadFile = Callable[[], tuple[channel.Start, Config]]
@@ -136,7 +140,15 @@ def numbered(numbers: Mapping[str, int]) -> tuple[channel.Numbered, ...]:
 
 
 def bounded(lines: Sequence[str]) -> tuple[str, ...]:
-    """Return *lines*, or the first of them and how many there are more."""
-    if len(lines) <= MAX_ERRORS:
-        return tuple(lines)
-    return (*lines[:MAX_ERRORS], f"and {len(lines) - MAX_ERRORS} more")
+    """Return *lines*, or the first of them and how many there are more; none is endless."""
+    told: list[str] = []
+    left = MAX_CHARACTERS
+    for line in lines[:MAX_ERRORS]:
+        short = line if len(line) <= MAX_LINE else f"{line[: MAX_LINE - 4]} ..."
+        left -= len(short)
+        if left < 0:
+            break
+        told.append(short)
+    if more := len(lines) - len(told):
+        told.append(f"and {more} more")
+    return tuple(told)

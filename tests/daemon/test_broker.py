@@ -326,6 +326,17 @@ def test_a_file_that_is_absent_or_no_text_or_too_long_is_named(place: Place) -> 
     assert f"{place.config}: longer than" in place.fail("--check")
 
 
+def test_a_file_that_is_too_long_to_reload_is_too_long_to_start(place: Place) -> None:
+    """A reload tells control of every NIC together with the file."""
+    nics = "".join(f'[uplink.u{n}]\nkind = "nic"\ninterface = "nic{n}"\n' for n in range(64))
+    place.configure(nics + PLAIN)
+    assert check(place, "--check") == (0, "ok\n", "")
+
+    room = channel.MAX_MESSAGE_BYTES - 4000 - len(place.config.read_bytes())
+    place.configure(nics + PLAIN + "#" * room)
+    assert f"{place.config}: longer than" in place.fail("--check")
+
+
 def test_wrong_usage_has_exit_status_2(place: Place) -> None:
     assert check(place, "--nonsense")[0] == 2
 

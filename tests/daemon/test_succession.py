@@ -7,6 +7,7 @@ import socket
 import pytest
 
 from multiplexer.daemon import channel
+from multiplexer.daemon.succession import MAX_LINE, bounded
 from pfinet_proto.values import MacAddress
 from tests.daemon.test_broker import (
     OWNER_UID,
@@ -147,6 +148,29 @@ def test_a_file_with_endless_errors_is_told_with_some_and_their_number(place: Pl
 
     assert len(errors) == 101
     assert errors[-1].startswith("and ")
+
+
+def test_an_error_with_an_endless_value_is_told_cut_short_and_the_daemon_goes_on(
+    place: Place,
+) -> None:
+    daemon = place.start()
+    with daemon.puppet() as puppet:
+        place.configure(f"[network.lab]\nmode = '{180_000 * 'x'}'\nprefixes = ['10.9.0.0/24']\n")
+        (error,) = prepare(puppet).errors
+        assert puppet.error_of(channel.EndReload) is None
+
+    assert "network.lab.mode" in error
+    assert error.endswith(" ...")
+    assert len(error) == MAX_LINE
+
+
+@pytest.mark.parametrize("character", ["x", "\x01", "\U0001f980"])
+def test_whatever_is_wrong_fits_a_message(character: str) -> None:
+    lines = bounded([character * length for length in range(500, 2000)])
+
+    channel.encode(channel.ReloadPrepared(2**63, "", (), lines))
+    assert lines[0] == character * 500
+    assert lines[-1] == f"and {1500 - len(lines) + 1} more"
 
 
 def test_a_signal_is_passed_on_and_stops_nothing(place: Place) -> None:

@@ -136,9 +136,11 @@ async def serve_alone(
         log.audit("dropped", peer, why=_first(errors))
     except* (BadMessage, RemoteProtocolError) as errors:
         log.audit("dropped", peer, why=_first(errors))
-    except* (OSError, trio.BrokenResourceError, channel.SiblingGone):
+    except* (ConnectionError, trio.BrokenResourceError, channel.SiblingGone):
         # The client is gone, or we all are: whoever reads the channel knows.
         pass
+    except* OSError as errors:
+        log.audit("failed", peer, why=_first(errors))
     except* channel.SiblingError:
         raise
     except* Exception as errors:

@@ -8,6 +8,7 @@ then this process ends, and broker and engine start afresh from the new file.
 """
 
 import secrets
+import traceback
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -93,7 +94,7 @@ class Reload:
                 with trio.CancelScope(shield=True):  # the broker waits for the end of it
                     reloaded = await self._follow(prepared, dry_run=dry_run)
                     await self.broker.end_reload()
-            except (RequestFailed, StateError) as error:
+            except (RequestFailed, StateError, OSError) as error:
                 raise ControlError(ErrorCode.UNAVAILABLE, str(error)) from error
         if not dry_run:
             self._note(reloaded, by)
@@ -109,12 +110,16 @@ class Reload:
             await self.broker.commit_reload()
         except ConfigError as error:
             return control.Reloaded(applied=False, errors=error.problems)
-        except (RequestFailed, StateError):
+        except BaseException:  # whatever it is, the next reload must find the broker free
             await self.broker.end_reload()
             raise
         try:
             await self._apply(plan)
-        except (RequestFailed, StateError) as error:
+        except channel.SiblingGone:
+            raise
+        except Exception as error:  # even a fault of ours: half of the file is no state to be in
+            if not isinstance(error, RequestFailed | StateError):
+                self.log.error(f"reload:\n{''.join(traceback.format_exception(error))}")
             raise channel.SiblingError(f"cannot apply the new file: {error}") from error
         return plan.result(applied=True)
 
@@ -124,6 +129,7 @@ class Reload:
         Raises:
             ConfigError: with all that is wrong with it.
             StateError: if the database cannot be read.
+            OSError: if the system cannot be asked.
         """
         if prepared.errors:
             raise ConfigError(prepared.errors)

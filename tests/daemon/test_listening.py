@@ -1,8 +1,16 @@
-"""How many connections there may be, and whom that can lock out."""
+"""How many connections there may be, whom that can lock out, and what ends one of them alone."""
 
+import errno
+import io
+import os
 from contextlib import ExitStack
 
-from multiplexer.daemon.listening import ConnectionLimits
+import pytest
+
+from multiplexer.daemon.audit import Log
+from multiplexer.daemon.clientlog import ClientLog
+from multiplexer.daemon.doorman import Doorman
+from multiplexer.daemon.listening import ConnectionLimits, serve_alone
 from multiplexer.daemon.peer import Peer
 
 OWNER = Peer(uid=1000, gid=1000, pid=7)
@@ -39,3 +47,27 @@ def test_what_has_ended_makes_room() -> None:
 
     with limits.counted(stranger(2)) as admitted:
         assert admitted
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOBUFS])
+async def test_what_the_system_refuses_us_ends_one_connection_and_is_told(number: int) -> None:
+    assert await said_of(OSError(number, os.strerror(number))) == (
+        f'audit: failed by="{OWNER}" why="[Errno {number}] {os.strerror(number)}"'
+    )
+
+
+@pytest.mark.parametrize("number", [errno.ECONNRESET, errno.EPIPE])
+async def test_that_a_client_has_gone_is_nothing_to_tell(number: int) -> None:
+    assert await said_of(OSError(number, os.strerror(number))) == ""
+
+
+async def said_of(error: OSError) -> str:
+    """Return what is logged of a client that is served until *error*."""
+
+    async def serve() -> None:
+        raise error
+
+    text = io.StringIO()
+    log = ClientLog(Log("control", text, journal=True))
+    await serve_alone(serve, OWNER, Doorman(wary=False), log)
+    return text.getvalue().partition(": ")[2].rstrip()

@@ -1,5 +1,7 @@
 """Reload in control: what a changed file becomes, and what it leaves alone."""
 
+import errno
+import os
 from collections.abc import Iterator
 from ipaddress import ip_interface
 
@@ -7,6 +9,7 @@ import attrs
 import pytest
 
 from multiplexer.daemon import channel
+from multiplexer.daemon.state import State
 from multiplexer.policy import decode_network, decode_vif
 from pfinet_proto.attach import Goodbye, GoodbyeCode, Update
 from pfinet_proto.control import (
@@ -22,7 +25,7 @@ from pfinet_proto.control import (
     VifList,
     VifShow,
 )
-from pfinet_proto.values import MacAddress, VifName
+from pfinet_proto.values import IPAddress, MacAddress, VifName
 from tests.daemon.siblings import (
     ALICE,
     BOB,
@@ -32,6 +35,7 @@ from tests.daemon.siblings import (
     Running,
     running,
     siblings,
+    system,
 )
 
 WEB, ONE = VifName.parse("web"), VifName.parse("one")
@@ -399,4 +403,50 @@ async def test_a_reload_that_fails_after_its_commit_ends_control_and_is_not_call
             await daemon.run_until_it_fails(go_wrong)
 
         assert caught.group_contains(channel.SiblingError, match="cannot apply the new file")
+        assert daemon.broker.all(channel.EndReload) == []
+
+
+async def test_a_reload_that_cannot_ask_the_system_is_refused_and_leaves_the_next_free(
+    place: Place,
+) -> None:
+    troubles: list[OSError] = []
+
+    def addresses() -> tuple[IPAddress, ...]:
+        if troubles:
+            raise troubles.pop()
+        return ()
+
+    users = attrs.evolve(system(), addresses=addresses)
+    async with running(place, STATIC, users) as daemon:
+        troubles.append(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
+        with pytest.raises(ControlError, match="Too many open files") as caught:
+            await reload(daemon, place.config(OTHER))
+        troubles.append(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
+        await daemon.broker.ask_reload()
+        await daemon.broker.wait_heard(channel.EndReload, 2)
+
+        assert caught.value.code is ErrorCode.UNAVAILABLE
+        assert list(await vifs(daemon)) == ["web"]
+        assert "reload: [Errno 24] Too many open files" in daemon.log
+        assert (await reload(daemon, place.config(OTHER))).applied
+
+
+async def test_a_fault_that_leaves_the_file_applied_by_half_ends_control_and_is_told(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("of ours")
+
+    async with siblings(place) as daemon:
+        await daemon.broker.start(place.config())
+
+        async def go_wrong() -> None:
+            monkeypatch.setattr(State, "keep_static_id", fail)
+            await reload(daemon, place.config(OTHER))
+
+        with pytest.raises(BaseExceptionGroup) as caught:
+            await daemon.run_until_it_fails(go_wrong)
+
+        assert caught.group_contains(channel.SiblingError, match="cannot apply .*: of ours")
+        assert "RuntimeError: of ours" in daemon.log
         assert daemon.broker.all(channel.EndReload) == []

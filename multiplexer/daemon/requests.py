@@ -157,37 +157,38 @@ class Requests:
     # Networks and uplinks
 
     async def _network_list(self, _: control.NetworkList, client: Client) -> control.Networks:
+        # As it is now, for the ports and for what is said of them: a reload may come in between.
+        config = self._config
         vifs = Counter(live.vif.network for live in self._vifs)
-        ports = [
-            port_of_host(self._config, network.name)
-            for network in self._config.networks
-            if network.host
-        ]
+        ports = [port_of_host(config, network.name) for network in config.networks if network.host]
         counts = await self._count(ports)
         return control.Networks(
             tuple(
-                self._network_info(network, vifs[network.name], counts)
-                for network in self._config.networks
+                self._network_info(config, network, vifs[network.name], counts)
+                for network in config.networks
             )
         )
 
     async def _network_show(
         self, request: control.NetworkShow, client: Client
     ) -> control.NetworkInfo:
+        config = self._config
         try:
-            network = self._config.network(request.name)
+            network = config.network(request.name)
         except KeyError:
             raise _not_found("network", request.name) from None
         vifs = sum(live.vif.network == network.name for live in self._vifs)
-        ports = [port_of_host(self._config, network.name)] if network.host else []
-        return self._network_info(network, vifs, await self._count(ports))
+        ports = [port_of_host(config, network.name)] if network.host else []
+        return self._network_info(config, network, vifs, await self._count(ports))
 
-    def _network_info(self, network: Network, vifs: int, counts: _Counts) -> control.NetworkInfo:
+    def _network_info(
+        self, config: Config, network: Network, vifs: int, counts: _Counts
+    ) -> control.NetworkInfo:
         return control.NetworkInfo(
             name=network.name,
             mode=network.mode.value,
             uplink=network.uplink,
-            uplink_port=self._config.uplink_port_of(network) is not None,
+            uplink_port=config.uplink_port_of(network) is not None,
             prefixes=network.prefixes,
             gateways=network.gateways,
             mtu=network.mtu,
@@ -198,11 +199,13 @@ class Requests:
             link_local=network.link_local.value,
             limits=_limits_info(network.limits),
             vifs=vifs,
-            host=self._host_info(network, counts) if network.host else None,
+            host=self._host_info(config, network, counts) if network.host else None,
         )
 
-    def _host_info(self, network: Network, counts: _Counts) -> control.HostPortInfo:
-        port = port_of_host(self._config, network.name)
+    def _host_info(
+        self, config: Config, network: Network, counts: _Counts
+    ) -> control.HostPortInfo:
+        port = port_of_host(config, network.name)
         state = self._broker.host(network.name)
         return control.HostPortInfo(
             interface=interface_of(network.name),
@@ -216,16 +219,17 @@ class Requests:
         )
 
     async def _uplink_list(self, _: control.UplinkList, client: Client) -> control.Uplinks:
+        config = self._config
         ports = {
-            uplink.name: port_of_uplink(self._config, uplink.name)
-            for uplink in self._config.uplinks
+            uplink.name: port_of_uplink(config, uplink.name)
+            for uplink in config.uplinks
             if uplink.kind is UplinkKind.NIC
         }
         counts = await self._count(ports.values())
         return control.Uplinks(
             tuple(
-                self._uplink_info(uplink, ports.get(uplink.name), counts)
-                for uplink in self._config.uplinks
+                self._uplink_info(config, uplink, ports.get(uplink.name), counts)
+                for uplink in config.uplinks
             )
         )
 
@@ -239,7 +243,7 @@ class Requests:
         raise _not_found("uplink", request.name)
 
     def _uplink_info(
-        self, uplink: Uplink, port: int | None, counts: _Counts
+        self, config: Config, uplink: Uplink, port: int | None, counts: _Counts
     ) -> control.UplinkInfo:
         state = self._broker.uplink(uplink.name)
         counters = None if port is None else read_row(counts.rows[port], self._about.verdicts)
@@ -253,7 +257,7 @@ class Requests:
             mtu=state.mtu if state is not None else None,
             external=uplink.external,
             networks=tuple(
-                network.name for network in self._config.networks if network.uplink == uplink.name
+                network.name for network in config.networks if network.uplink == uplink.name
             ),
             counters=counters,
             error=state.error if state is not None else None,
@@ -328,14 +332,14 @@ class Requests:
         live = self._vifs.get(request.name)
         if live is None or not self._may_see(live.vif, client):
             raise _not_found("vif", request.name)
-        network = self._config.network(live.vif.network)
+        config, vif = self._config, live.vif
         frames = [bytes.fromhex(frame) for frame in request.frames]
         traced = await self._engine.trace(live.port, frames)
         named = frozenset[int]().union(*(one.ports for one in traced))
         scene = Scene(
-            live.vif,
-            network,
-            {port: self._port_name(port, client) for port in named},
+            vif,
+            config.network(vif.network),
+            {port: self._port_name(config, port, client) for port in named},
         )
         return control.Traces(
             live.name,
@@ -345,12 +349,12 @@ class Requests:
             ),
         )
 
-    def _port_name(self, port: int, client: Client) -> PortName:
-        for uplink in self._config.uplinks:
-            if uplink.kind is UplinkKind.NIC and port_of_uplink(self._config, uplink.name) == port:
+    def _port_name(self, config: Config, port: int, client: Client) -> PortName:
+        for uplink in config.uplinks:
+            if uplink.kind is UplinkKind.NIC and port_of_uplink(config, uplink.name) == port:
                 return PortName("uplink", uplink.name)
-        for network in self._config.networks:
-            if network.host and port_of_host(self._config, network.name) == port:
+        for network in config.networks:
+            if network.host and port_of_host(config, network.name) == port:
                 return PortName("host", interface_of(network.name))
         live = self._vifs.at_port(port)
         seen = live is not None and self._may_see(live.vif, client)

@@ -4,9 +4,11 @@ import errno
 import os
 from collections.abc import Iterator
 from ipaddress import ip_interface
+from typing import Any
 
 import attrs
 import pytest
+import trio
 
 from multiplexer.daemon import channel
 from multiplexer.daemon.state import State
@@ -16,8 +18,10 @@ from pfinet_proto.control import (
     ControlError,
     ErrorCode,
     NetworkList,
+    NetworkShow,
     Reload,
     Reloaded,
+    Request,
     UplinkList,
     VifCreate,
     VifDelete,
@@ -450,3 +454,34 @@ async def test_a_fault_that_leaves_the_file_applied_by_half_ends_control_and_is_
         assert caught.group_contains(channel.SiblingError, match="cannot apply .*: of ours")
         assert "RuntimeError: of ours" in daemon.log
         assert daemon.broker.all(channel.EndReload) == []
+
+
+@pytest.mark.parametrize(
+    "question",
+    [NetworkList(), NetworkShow("lab"), UplinkList()],
+    ids=lambda each: type(each).__name__,
+)
+async def test_an_answer_that_a_reload_comes_into_is_of_the_file_that_it_was_begun_with(
+    place: Place, question: Request[Any]
+) -> None:
+    first = place.config().replace("[network.lab]\n", "[network.lab]\nhost = true\n")
+    second = '[uplink.second]\nkind = "nic"\ninterface = "nic1"\nexternal = ["10.79.0.0/24"]\n'
+    more = '[network.more]\nhost = true\nprefixes = ["10.79.0.0/24"]\n'
+    async with running(place) as daemon:
+        await reload(daemon, first)
+        before = await daemon.ask(question)
+        during = []
+
+        async def ask() -> None:
+            during.append(await daemon.ask(question, ALICE))
+
+        daemon.engine.withheld.add(channel.ReadCounters)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            await daemon.engine.wait_heard(
+                channel.ReadCounters, len(daemon.engine.all(channel.ReadCounters)) + 1
+            )
+            assert (await reload(daemon, place.config().replace(LAB, "") + second + more)).applied
+            await daemon.engine.release()
+
+        assert during == [before]

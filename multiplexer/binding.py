@@ -144,13 +144,18 @@ def unusable_reason(prefix: IPNetwork) -> str | None:
     return next((what for range_, what in UNUSABLE.items() if overlap(prefix, range_)), None)
 
 
-def derived_addresses(network: Network, mac: MacAddress) -> tuple[IPv6Address, ...]:
+def derived_addresses(
+    network: Network, wanted: Wanted, mac: MacAddress
+) -> tuple[IPv6Address, ...]:
     """Return the addresses that a stack gives itself: link-local, and in the prefix if a /64.
 
-    Both are the EUI-64 of the MAC (RFC 4291, appendix A).
+    Both are the EUI-64 of the MAC (RFC 4291, appendix A).  The latter is only for whom
+    something of IPv6 was given: nothing else says that it may be in that prefix.
     """
     addresses = [mac.link_local()]
     prefix = network.prefix(6)
+    if not any(claim.prefix.version == 6 for claim in given_claims(wanted)):
+        return tuple(addresses)
     if network.autoconf and isinstance(prefix, IPv6Network) and prefix.prefixlen == 64:
         addresses.append(mac.eui64(prefix))
     return tuple(addresses)
@@ -169,7 +174,7 @@ def given_claims(wanted: Wanted) -> tuple[Claim, ...]:
 
 def claims(network: Network, wanted: Wanted, mac: MacAddress | None) -> tuple[Claim, ...]:
     """Return all that *wanted* claims; without *mac* only what it was given."""
-    derived = derived_addresses(network, mac) if mac is not None else ()
+    derived = derived_addresses(network, wanted, mac) if mac is not None else ()
     return (
         *given_claims(wanted),
         *(Claim(host_prefix(address), "mac") for address in derived),

@@ -446,14 +446,15 @@ def test_what_another_vif_has_is_refused_by_whose_it_is(
 def test_a_mac_whose_derived_address_another_vif_was_given_is_refused() -> None:
     squatter = granted("squatter", addresses=f"{EUI_A}/64")
 
-    assert str(refusal(squatter, mac=MAC_A)) == (
+    assert str(refusal(squatter, addresses="fd00:1::10/64", mac=MAC_A)) == (
         f'address {EUI_A}, which stacks make of the MAC, is that of vif "squatter"'
     )
 
 
 def test_without_autoconf_an_address_that_looks_derived_is_free() -> None:
     config = parse_config(TEXT.replace("reserved", "autoconf = false\nreserved"), "m.toml")
-    holder = check_new_vif(config, (), request("holder", mac=MAC_A), ALICE, FACTS, ID)
+    asked = request("holder", addresses="fd00:1::10/64", mac=MAC_A)
+    holder = check_new_vif(config, (), asked, ALICE, FACTS, ID)
 
     other = request(addresses=f"{EUI_A}/64")
 

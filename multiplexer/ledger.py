@@ -4,8 +4,9 @@ Claims are looked up as the datapath does it: by one exact look-up for each
 prefix length in use.  So a file of some thousand vifs is checked in no time.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from ipaddress import ip_network
+from typing import Final
 
 import attrs
 
@@ -13,6 +14,8 @@ from pfinet_proto.values import IPNetwork, MacAddress, VifName
 
 from .binding import Claim, Fault, Wanted, claims, overlap
 from .model import Network
+
+_ANOTHERS: Final = "is taken by another vif"
 
 
 @attrs.frozen
@@ -53,17 +56,31 @@ class Ledger:
             if name == network.name:
                 yield prefix
 
-    def faults(self, network: Network, wanted: Wanted, mac: MacAddress | None) -> Iterator[Fault]:
-        """Yield what *wanted* cannot have because another vif has it."""
+    def faults(
+        self,
+        network: Network,
+        wanted: Wanted,
+        mac: MacAddress | None,
+        *,
+        hidden: Collection[VifName] = (),
+    ) -> Iterator[Fault]:
+        """Yield what *wanted* cannot have because another vif has it.
+
+        Of those that are *hidden* from who is told, neither name nor MAC is said.
+        """
         if wanted.name in self._names:
             yield Fault("conflict", f'there is a vif "{wanted.name}" already', "name")
         if mac is not None and mac in self._macs:
-            yield Fault("conflict", f'MAC {mac} is that of vif "{self._macs[mac]}"', "mac")
+            holder = self._macs[mac]
+            whose = _ANOTHERS if holder in hidden else f'is that of vif "{holder}"'
+            yield Fault("conflict", f"MAC {mac} {whose}", "mac")
         for claim in claims(network, wanted, mac):
             for entry in self._overlapping(network, claim):
                 # Two derived addresses are the same only if the MACs are.
                 if not (claim.is_derived and entry.claim.is_derived):
-                    yield claim.fault("conflict", _describe(claim, entry))
+                    hides = entry.holder in hidden
+                    whose = _ANOTHERS if hides else _describe(claim, entry)
+                    yield claim.fault("conflict", whose)
 
     def _overlapping(self, network: Network, claim: Claim) -> Iterator[_Entry]:
         prefix = claim.prefix

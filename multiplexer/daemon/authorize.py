@@ -10,7 +10,7 @@ the same checks; only what becomes of a fault differs.
 """
 
 import enum
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Protocol, TypeVar
 
 import attrs
@@ -138,8 +138,12 @@ def check_new_vif(
     owner: Owner | Fault,
     facts: HostFacts,
     vif_id: str,
+    *,
+    hidden: Collection[VifName] = (),
 ) -> Vif:
     """Return the vif that *request* makes for *owner*; *vif_id* is its random id.
+
+    A refusal does not name the vifs that are *hidden* from who asks.
 
     Raises:
         Refused: by the first thing that is wrong with it.
@@ -155,7 +159,7 @@ def check_new_vif(
     except ValueError as error:
         raise Refused("invalid", str(error)) from None
     ledger = ledger_of(config, existing)
-    for fault in _faults(config, ledger, network, request, mac, facts):
+    for fault in _faults(config, ledger, network, request, mac, facts, hidden):
         raise _refusal(fault)
     for fault in _owner_faults(config, owner.uid):
         raise _refusal(fault)
@@ -311,10 +315,11 @@ def _faults(
     wanted: Wanted,
     mac: MacAddress,
     facts: HostFacts,
+    hidden: Collection[VifName] = (),
 ) -> Iterator[Fault]:
     if len(ledger) >= MAX_VIFS:
         yield Fault("unavailable", f"there are {len(ledger)} vifs, and no more can be", "name")
-    yield from ledger.faults(network, wanted, mac)
+    yield from ledger.faults(network, wanted, mac, hidden=hidden)
     yield from binding_faults(config.networks, network, wanted, mac)
     for uplink, nic_mac in facts.nic_macs.items():
         if mac == nic_mac:

@@ -90,7 +90,7 @@ class Creation:
         vif_id = secrets.token_hex(ID_BYTES)
 
         def judge(existing: Sequence[Vif], facts: HostFacts) -> Vif:
-            self._check_aside(request.name)
+            self._check_aside(request.name, client)
             return self._judge_by_grant(existing, request, client, facts, vif_id)
 
         tries = 1 if given_claims(request) else TRIES
@@ -118,7 +118,7 @@ class Creation:
         owner = request.owner if request.owner is not None else str(client.caller.uid)
 
         def judge(existing: Sequence[Vif], facts: HostFacts) -> Vif:
-            self._check_aside(request.name)
+            self._check_aside(request.name, client)
             found = authorize.find_owner(owner, facts)
             return authorize.check_new_vif(self.config, existing, request, found, facts, vif_id)
 
@@ -145,13 +145,18 @@ class Creation:
             self.config, existing, request, client.caller, facts, vif_id, avoid=avoid
         )
 
-    def _check_aside(self, name: VifName) -> None:
+    def _check_aside(self, name: VifName, client: Client) -> None:
         aside = self.vifs.aside.get(name)
-        if aside is not None:
-            raise authorize.Refused(
-                "conflict",
-                f'vif "{name}" of an earlier run is set aside, since {aside.why}: delete it first',
-            )
+        if aside is None:
+            return
+        if authorize.may_administer(self.config, client.caller):
+            message = f'vif "{name}" of an earlier run is set aside, since {aside.why}'
+        elif authorize.may_use(aside.vif, client.caller):
+            # Why that is may name another's vif.
+            message = f'vif "{name}" of an earlier run is set aside'
+        else:
+            raise authorize.Refused("conflict", f'there is a vif "{name}" already')
+        raise authorize.Refused("conflict", f"{message}: delete it first")
 
     async def _make(self, order: _Order) -> LiveVif:
         client, operation, name = order.client, order.operation, order.name

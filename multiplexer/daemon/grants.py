@@ -95,7 +95,8 @@ def check_granted_vif(
                 limits=control.OwnLimitsInfo(**attrs.asdict(_merge(asked, grant.limits))),
             )
             owner = Owner(caller.uid, caller.name)
-            vif = check_new_vif(config, existing, within, owner, facts, vif_id)
+            hidden = {vif.name for vif in existing if not may_use(vif, caller)}
+            vif = check_new_vif(config, existing, within, owner, facts, vif_id, hidden=hidden)
             return attrs.evolve(vif, grant=grant.name)
         reasons.append(f'grant "{grant.name}": {reason}')
     raise Refused("forbidden", "; ".join(reasons))

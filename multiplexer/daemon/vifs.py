@@ -339,7 +339,8 @@ class Vifs:
             live.is_wanted = False
             await live.steps.aclose()
         elif aside is not None:
-            await self._unmake(live, f"vif {live.name} is set aside: {aside.why}")
+            # Not why: that may name another's vif.
+            await self._unmake(live, f"vif {live.name} is set aside as the configuration changed")
         else:
             await self._unmake(live, f"vif {live.name} is not in the configuration any more")
 

@@ -261,7 +261,7 @@ def test_what_a_grant_allows_keeps_the_rules_of_every_vif() -> None:
 
     assert refusal(at("10.0.1.103/24"), ALICE, other) == (
         "conflict",
-        'address 10.0.1.103 is that of vif "other"',
+        "address 10.0.1.103 is taken by another vif",
     )
     assert refusal(at("10.0.1.102/24")) == (
         "conflict",
@@ -273,6 +273,16 @@ def test_what_a_grant_allows_keeps_the_rules_of_every_vif() -> None:
         "uid 999 may own no vif, wanted one of 1000-1999 (daemon.owner_uids)",
     )
     assert refusal(request(limits=OwnLimitsInfo(-1)))[0] == "invalid"
+
+
+def test_a_refusal_names_the_vifs_that_its_user_may_see_and_no_others() -> None:
+    own = existing("own", "10.0.1.103/24")
+    others = existing("other", "fd00:1::1:3/64", BOB)
+
+    assert refusal(at("10.0.1.103/24"), ALICE, own)[1] == 'address 10.0.1.103 is that of vif "own"'
+    assert refusal(request(prefixes=(ip_network("fd00:1::1:0/126"),)), ALICE, others)[1] == (
+        "prefix fd00:1::1:0/126 is taken by another vif"
+    )
 
 
 def test_a_user_deletes_what_it_made_by_a_grant_and_nothing_else() -> None:

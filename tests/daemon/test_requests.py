@@ -271,6 +271,27 @@ async def test_a_vif_that_may_not_be_any_more_is_set_aside_until_it_is_deleted(
         await daemon.ask(a_vif("old", "alice", "10.77.0.81/24"))
 
 
+@pytest.mark.parametrize(
+    ("uid", "said"),
+    [
+        (0, "of an earlier run is set aside, since address 10.77.0.80 is that of vif \"web\""),
+        (BOB, "of an earlier run is set aside: delete it first"),
+        (ALICE, 'there is a vif "old" already'),
+    ],
+)
+async def test_why_a_vif_is_set_aside_is_for_who_may_see_whom_it_names(
+    place: Place, uid: int, said: str
+) -> None:
+    async with running(place) as daemon:
+        await daemon.ask(a_vif("old", "bob", "10.77.0.80/24"))
+
+    granted = GRANT.replace('"bob"', '"alice", "bob"')
+    async with running(place, STATIC + granted) as daemon:
+        error = await refusal(daemon, VifCreate(VifName("old")), uid)
+
+        assert said in str(error)
+
+
 async def test_a_vif_that_is_not_there_cannot_be_deleted(place: Place) -> None:
     async with running(place) as daemon:
         error = await refusal(daemon, VifDelete(ONE.name))

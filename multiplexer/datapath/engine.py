@@ -209,7 +209,7 @@ class Engine:
 
     def set_up(self, port: int, up: bool) -> None:
         """Say whether frames may go to *port*: the state of an uplink's link."""
-        lib.dp_table_set_up(self._table, port, up)
+        lib.dp_loop_set_up(self._loop, port, up)
 
     def counters(self, port: int) -> PortCounters:
         """Return the counters of *port*; ValueError if there is no such port."""

@@ -73,10 +73,10 @@ class Core:
         self._memory = ffi.new("uint64_t[]", lib.dp_table_size() // 8)
         self.table = ffi.cast("struct dp_table *", self._memory)
         lib.dp_table_init(self.table, SEED)
-        bridged = [n.uplink for n in world.networks if n.uplink is not None]
+        bridged = {n.uplink: n.uplink_up for n in world.networks if n.uplink is not None}
         for uplink in (*bridged, *world.idle_uplinks):
             assert lib.dp_table_set_uplink(self.table, uplink) == 0
-            lib.dp_table_set_up(self.table, uplink, True)
+            lib.dp_table_set_up(self.table, uplink, bridged.get(uplink, True))
         for network in world.networks:
             self._set(lib.dp_table_set_network, network_row(network))
         for vif in world.vifs:
@@ -91,6 +91,12 @@ class Core:
         view, data, decision = self._given(frame)
         lib.dp_forward_from_vif(self.table, port, view, data, len(frame.data), now_ns, decision)
         return read_decision(decision)
+
+    def set_wire(self, network: Network, up: bool, now_ns: int) -> None:
+        """Say whether the wire of *network* is there, as the loop does."""
+        if not up:
+            lib.dp_claim_wire_lost(self.table, network.id, now_ns)
+        lib.dp_table_set_up(self.table, network.uplink, up)
 
     def traced(self, port: int, frame: Frame, now_ns: int) -> Decision:
         """Judge a frame that the vif at *port* could send."""

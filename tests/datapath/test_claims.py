@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from ipaddress import IPv6Address, ip_network
 from typing import Any, Final
 
@@ -15,9 +15,10 @@ from multiplexer.datapath._dp import lib
 from tests.reference import Decision, Frame, Network, Reason, Reference, Route, Vif, World
 
 from . import frames
-from .core import Core, vif_row
+from .core import Core, network_row, vif_row
 from .frames import Upper
 from .neighbourhood import MTU, PEER, PORTS, ROUTER, STRANGER, UPLINK, USER, dad, ip6, nd, patch
+from .test_engine import Bench, record
 from .traffic import Persona
 
 EXAMPLES: Final = int(os.environ.get("REFERENCE_EXAMPLES", "2000")) // 2
@@ -300,9 +301,72 @@ def test_a_claim_that_comes_to_be_bound_is_no_claim_any_more(scene: Scene) -> No
     assert scene.sent(data(STABLE[0])).reason is None
 
 
+def test_nothing_is_claimed_while_the_wire_cannot_be_asked(scene: Scene) -> None:
+    """Whoever has the address there would lose it to the vif when the wire is back."""
+    (network,) = scene.world.networks
+    scene.core.set_wire(network, False, START_NS)
+
+    assert scene.core.traced(PORTS[USER], dad(MINE), START_NS).reason is Reason.ND_SPOOF
+    assert scene.sent(dad(MINE)).reason is Reason.ND_SPOOF
+    assert scene.claims() == []
+    scene.core.set_wire(network, True, START_NS)
+    assert scene.sent(dad(MINE)) == FLOODED
+
+
+def test_a_claim_that_is_not_firm_ends_with_the_wire(scene: Scene) -> None:
+    """An objection that was on its way is lost."""
+    (network,) = scene.world.networks
+    scene.sent(dad(STABLE[0]))
+    scene.sent(dad(STABLE[1]), START_NS + 1)
+    scene.core.set_wire(network, False, FIRM_NS)
+    scene.core.set_wire(network, True, FIRM_NS)
+
+    assert scene.claims() == [STABLE[0]]
+    assert scene.sent(data(STABLE[0]), FIRM_NS + 1).reason is None
+    assert scene.sent(data(STABLE[1]), FIRM_NS + 1).reason is Reason.IPV6_SRC
+    assert scene.sent(dad(STABLE[1], by=PEER), FIRM_NS, by=PEER) == FLOODED
+
+
 def test_a_trace_claims_nothing(scene: Scene) -> None:
     assert scene.core.traced(PORTS[USER], dad(MINE), START_NS) == FLOODED
     assert scene.claims() == []
+
+
+# With the engine, which may fail to ask.
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    """An engine with the user's vif and a wire that is there, by no socket yet."""
+    bench = Bench()
+    (network,), (user, *_) = world_of().networks, world_of().vifs
+    bench.engine.add_uplink(UPLINK)
+    bench.engine.set_network(network_row(network))
+    bench.engine.set_vif(PORTS[USER], vif_row(user, MTU))
+    bench.engine.set_up(UPLINK, True)
+    yield bench
+    bench.close()
+
+
+def test_a_question_that_the_uplink_does_not_take_claims_nothing(bench: Bench) -> None:
+    """The driver's queue may be full: who has the address was not asked."""
+    bench.engine.inject(PORTS[USER], dad(MINE).data)
+    assert bench.drops(UPLINK) == {"detached": 1}
+    assert bench.engine.claimed(PORTS[USER]) == ()
+
+    bench.attach(UPLINK)
+    bench.engine.inject(PORTS[USER], dad(MINE).data)
+    assert bench.received(UPLINK) == record(dad(MINE).data)
+    assert bench.engine.claimed(PORTS[USER]) == (IPv6Address(MINE).packed,)
+
+
+def test_a_claim_that_is_not_firm_ends_when_the_link_is_lost(bench: Bench) -> None:
+    bench.attach(UPLINK)
+    bench.engine.inject(PORTS[USER], dad(MINE).data)
+
+    bench.engine.set_up(UPLINK, False)
+
+    assert bench.engine.claimed(PORTS[USER]) == ()
 
 
 # Random stories.
@@ -310,12 +374,13 @@ def test_a_trace_claims_nothing(scene: Scene) -> None:
 
 @frozen(kw_only=True)
 class Event:
-    """A frame by somebody, *after_ns* of the one before."""
+    """A frame by somebody, *after_ns* of the one before; before it, the wire may come or go."""
 
     by: Persona
     what: str
     frame: Frame
     after_ns: int
+    wire: bool | None
 
 
 def solicitation(target: str, *, by: Persona) -> Frame:
@@ -342,6 +407,7 @@ def events(draw: st.DrawFn) -> Event:
         what=what,
         frame=WHAT[what](address, by=by),
         after_ns=draw(st.sampled_from([0, 1, WAIT_NS // 2, WAIT_NS - 1, WAIT_NS])),
+        wire=draw(st.sampled_from([None, None, None, None, None, False, True, True])),
     )
 
 
@@ -362,6 +428,9 @@ def test_the_core_lets_claim_what_the_reference_does_in_random_stories() -> None
         now_ns = START_NS
         for event in happened:
             now_ns += event.after_ns
+            if event.wire is not None:
+                for judge in (reference, core):
+                    judge.set_wire(world.networks[0], event.wire, now_ns)
             if event.by is STRANGER:
                 expected = reference.from_uplink(UPLINK, event.frame)
                 found = core.from_uplink(UPLINK, event.frame)

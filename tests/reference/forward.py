@@ -131,6 +131,8 @@ class Reference:
         return decision
 
     def _may_claim(self, vif: Vif, network: Network, address: IPv6Address) -> bool:
+        if network.uplink is not None and not network.uplink_up:
+            return False
         holder = self.world.holder_of(network, address)
         return holder == vif if holder is not None else len(vif.claims) < MAX_CLAIMS
 
@@ -153,6 +155,18 @@ class Reference:
         changed = evolve(vif, claims=claims)
         vifs = tuple(changed if each == vif else each for each in self.world.vifs)
         self.world = evolve(self.world, vifs=vifs)
+
+    def set_wire(self, network: Network, up: bool, now_ns: int) -> None:
+        """Say whether the wire of *network* is there."""
+        for vif in () if up else self.world.members(network):
+            self._ripen(vif, now_ns)
+            now = self.world.vif(vif.port)
+            self._set_claims(now, tuple(claim for claim in now.claims if claim.firm))
+        networks = tuple(
+            evolve(each, uplink_up=up) if each.id == network.id else each
+            for each in self.world.networks
+        )
+        self.world = evolve(self.world, networks=networks)
 
     def receivers(self, port: int, decision: Decision) -> list[int]:
         """Return who is given a frame from *port* of which that becomes."""

@@ -57,11 +57,15 @@ class Vif:
 
 @frozen(kw_only=True)
 class Network:
-    """A broadcast domain; *uplink* is a port, or None; *mtu* counts the IP packet's bytes."""
+    """A broadcast domain; *mtu* counts the IP packet's bytes.
+
+    *uplink* is a port, or None; *uplink_up* is the state of its link.
+    """
 
     id: int
     hub: bool = False
     uplink: int | None = None
+    uplink_up: bool = True
     mtu: int = 1500
 
 

@@ -72,8 +72,11 @@ bool dp_claim_is_made(const struct dp_binding *bind, const struct dp_frame *fram
 bool dp_claim_may(const struct dp_table *table, uint16_t port, const uint8_t *addr)
 {
 	const struct dp_port *p = &table->ports[port];
+	uint16_t uplink = table->networks[p->network].uplink;
 	uint16_t holder = dp_table_find_ipv6(table, p->network, addr);
 
+	if (uplink != DP_NO_PORT && !table->ports[uplink].up)
+		return false;
 	if (holder != DP_NO_PORT)
 		return holder == port;
 	return p->bind.n_claims < DP_MAX_CLAIMS && dp_index_has_room(&table->index, 1);
@@ -120,14 +123,32 @@ bool dp_claim_yield(struct dp_table *table, uint16_t port, const uint8_t *addr)
 	return false;
 }
 
-void dp_claim_end_all(struct dp_table *table, uint16_t port)
+/* Ends the claims of a vif but for the first @n_kept. */
+static void end_from(struct dp_table *table, uint16_t port, uint8_t n_kept)
 {
 	struct dp_port *p = &table->ports[port];
 
-	for (unsigned int i = 0; i < p->bind.n_claims; i++) {
+	for (unsigned int i = n_kept; i < p->bind.n_claims; i++) {
 		struct dp_key key = claim_key(p, port, p->bind.claims[i].prefix.addr);
 
 		dp_index_remove(&table->index, &key);
 	}
-	p->bind.n_claims = p->bind.n_firm = 0;
+	p->bind.n_claims = n_kept;
+}
+
+void dp_claim_end_all(struct dp_table *table, uint16_t port)
+{
+	end_from(table, port, 0);
+	table->ports[port].bind.n_firm = 0;
+}
+
+void dp_claim_wire_lost(struct dp_table *table, uint16_t network, uint64_t now_ns)
+{
+	for (uint16_t port = table->networks[network].first; port != DP_NO_PORT;
+	     port = table->ports[port].next) {
+		struct dp_binding *bind = &table->ports[port].bind;
+
+		dp_claim_ripen(bind, now_ns);
+		end_from(table, port, bind->n_firm);
+	}
 }

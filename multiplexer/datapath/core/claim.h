@@ -13,6 +13,8 @@
  *   DP_CLAIM_WAIT_NS to object.  Until then the claim is not firm: nothing may be
  *   sent from the address, and a frame from the wire with it, or that advertises
  *   it, ends the claim.
+ * - So nothing is claimed while the wire is down, nor by a frame that the uplink did
+ *   not take, and a claim that is not firm ends when the wire goes down.
  * - A router that is silent for that long still keeps its address if it is one of
  *   the usual: EUI-64, or short enough to be typed.  No such address can be claimed.
  *
@@ -39,7 +41,11 @@
  */
 bool dp_claim_is_made(const struct dp_binding *bind, const struct dp_frame *frame);
 
-/** dp_claim_may() - Whether a vif may claim an address, or has: nobody holds it, and there is room */
+/**
+ * dp_claim_may() - Whether a vif may claim an address, or has
+ *
+ * Nobody else holds it, there is room, and the wire, if there is one, can be asked.
+ */
 bool dp_claim_may(const struct dp_table *table, uint16_t port, const uint8_t *addr);
 
 /** dp_claim_add() - Note a claim, where dp_claim_may(); a repeated one changes nothing */
@@ -53,5 +59,8 @@ bool dp_claim_yield(struct dp_table *table, uint16_t port, const uint8_t *addr);
 
 /** dp_claim_end_all() - End every claim of a vif */
 void dp_claim_end_all(struct dp_table *table, uint16_t port);
+
+/** dp_claim_wire_lost() - End the claims of a network that are not firm: nobody can object now */
+void dp_claim_wire_lost(struct dp_table *table, uint16_t network, uint64_t now_ns);
 
 #endif

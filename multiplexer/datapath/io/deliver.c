@@ -6,6 +6,7 @@
  */
 #include <string.h>
 
+#include "../core/claim.h"
 #include "loop.h"
 
 static void count_drop(struct dp_port *port, enum dp_verdict reason)
@@ -13,7 +14,8 @@ static void count_drop(struct dp_port *port, enum dp_verdict reason)
 	port->count.drops[reason]++;
 }
 
-static void send_to(struct dp_loop *loop, uint16_t id, const struct dp_frame *frame,
+/* Whether the receiver took it. */
+static bool send_to(struct dp_loop *loop, uint16_t id, const struct dp_frame *frame,
 		    const struct dp_rx *rx)
 {
 	struct dp_io_port *port = &loop->ports[id];
@@ -22,12 +24,12 @@ static void send_to(struct dp_loop *loop, uint16_t id, const struct dp_frame *fr
 
 	if (!port->transport || !row->up) {
 		count_drop(row, DP_DROP_DETACHED);
-		return;
+		return false;
 	}
 	verdict = port->transport->send(loop, port, frame, rx);
 	if (verdict != DP_PASS) {
 		count_drop(row, verdict);
-		return;
+		return false;
 	}
 	row->count.tx_frames++;
 	row->count.tx_bytes += frame->len;
@@ -35,6 +37,7 @@ static void send_to(struct dp_loop *loop, uint16_t id, const struct dp_frame *fr
 		port->dirty = true;
 		loop->dirty[loop->n_dirty++] = id;
 	}
+	return true;
 }
 
 static void note_conflict(struct dp_loop *loop, const struct dp_decision *decision,
@@ -111,6 +114,11 @@ void dp_deliver(struct dp_loop *loop, struct dp_io_port *from, struct dp_rx *rx)
 	if (rx->vnet)
 		dp_offload_encode(rx->data - DP_VNET_LEN, &frame);
 	for (uint16_t id = dp_forward_next(loop->table, &decision, from->id, DP_NO_PORT);
-	     id != DP_NO_PORT; id = dp_forward_next(loop->table, &decision, from->id, id))
-		send_to(loop, id, &frame, rx);
+	     id != DP_NO_PORT; id = dp_forward_next(loop->table, &decision, from->id, id)) {
+		bool sent = send_to(loop, id, &frame, rx);
+
+		/* Who is on the wire was not asked. */
+		if (!sent && decision.claims && loop->table->ports[id].kind == DP_PORT_UPLINK)
+			dp_claim_yield(loop->table, from->id, frame.data + frame.l4_off + 8);
+	}
 }

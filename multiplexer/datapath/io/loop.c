@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "loop.h"
 
+#include "../core/claim.h"
 #include "wary.h"
 
 #include <errno.h>
@@ -61,6 +62,15 @@ struct dp_loop *dp_loop_new(uint64_t seed)
 	return loop;
 }
 
+void dp_loop_set_up(struct dp_loop *loop, uint16_t id, bool up)
+{
+	const struct dp_port *row = &loop->table->ports[id % DP_MAX_PORTS];
+
+	if (id < DP_MAX_PORTS && row->kind == DP_PORT_UPLINK && row->network != DP_NO_PORT && !up)
+		dp_claim_wire_lost(loop->table, row->network, monotonic_ns());
+	dp_table_set_up(loop->table, id, up);
+}
+
 /* 0, or -EBADMSG where the client had sent a descriptor, and its socket stays open. */
 static int end_port(struct dp_loop *loop, struct dp_io_port *port)
 {
@@ -78,7 +88,7 @@ static int end_port(struct dp_loop *loop, struct dp_io_port *port)
 	port->state = NULL;
 	port->fd = -1;
 	port->want_write = false;
-	dp_table_set_up(loop->table, port->id, false);
+	dp_loop_set_up(loop, port->id, false);
 	return error;
 }
 
@@ -170,7 +180,7 @@ int dp_loop_attach(struct dp_loop *loop, uint16_t id, uint32_t generation, const
 		port->fd = -1;
 		return error;
 	}
-	dp_table_set_up(loop->table, id, true);
+	dp_loop_set_up(loop, id, true);
 	return 0;
 }
 

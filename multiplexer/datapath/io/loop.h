@@ -98,6 +98,9 @@ int dp_loop_unwatch(struct dp_loop *loop, int fd);
 int dp_loop_attach(struct dp_loop *loop, uint16_t port, uint32_t generation, const char *transport,
 		   int fd, uint32_t offload, bool vnet);
 
+/** dp_loop_set_up() - As dp_table_set_up(); claims that are not firm end with a network's wire */
+void dp_loop_set_up(struct dp_loop *loop, uint16_t port, bool up);
+
 /**
  * dp_loop_charge() - Bound the memory of an attachment together with its owner's others
  * @number:	Of the owner's account

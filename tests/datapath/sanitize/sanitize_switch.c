@@ -7,6 +7,7 @@
  * plain rules that stand here on their own: no source that is not the sender's,
  * and no way back to the sender.
  */
+#include "claim.h"
 #include "verdicts.h"
 
 #define N_FRAMES 5000000
@@ -341,6 +342,8 @@ static void try_frame(struct dp_table *table, const struct draft *draft, bool fr
 			dp_table_set_up(table, port, false);
 			dp_table_set_up(table, port, true);
 		}
+		if (decision.claims && below(20) == 0)
+			dp_claim_wire_lost(table, table->ports[port].network, now_ns);
 	}
 	free(data);
 }

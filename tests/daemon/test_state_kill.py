@@ -1,7 +1,12 @@
-"""The owner of the database is killed at random: nothing acknowledged is lost or half done."""
+"""The owner of the database is killed amid a change: nothing acknowledged is lost or half done.
+
+A limit to the size of its files kills it at the very byte of the log that it was to write
+next; without one it dies between the end of the change and the acknowledgement.
+"""
 
 import os
 import random
+import resource
 import signal
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
@@ -19,9 +24,11 @@ SEED: Final = 20261126
 CHANGES: Final = 500
 #: Acknowledged between two kills.
 MOST_BETWEEN: Final = 25
-#: Up to so many turns of an idle loop from the last acknowledgement to the kill,
-#: which is longer than a change takes.
-MOST_TURNS: Final = 40_000
+
+#: Where a change ends: after so many bytes of its first frame in the log, which are a header of
+#: 24 and a page of 4096 (sqlite.org/walformat.html), or after all of it.
+ALL: Final = None
+ENDS: Final = (0, 1, 24, 25, 2048, 4119, ALL)
 
 
 @attrs.frozen
@@ -95,27 +102,39 @@ def all_changes(chance: random.Random) -> list[Change]:
     return changes
 
 
-def start_changing(path: Path, changes: list[Change]) -> tuple[int, int]:
-    """Start a process that makes *changes*; return its pid, and a pipe with a byte for each."""
+def die_changing(path: Path, changes: list[Change], end: int | None) -> int:
+    """Make *changes* in a process that dies amid the last; return how many it acknowledged."""
     reader, writer = os.pipe()
     pid = os.fork()
-    if pid:
-        os.close(writer)
-        return pid, reader
-    with suppress(BaseException):
-        state = State.open(path)
-        for change in changes:
-            change.make(state)
-            os.write(writer, b".")
-    os._exit(1)
+    if pid == 0:
+        with suppress(BaseException):
+            state = State.open(path)
+            for change in changes[:-1]:
+                change.make(state)
+                os.write(writer, b".")
+            if end is not ALL:
+                die_after(log_bytes(path) + end)
+            changes[-1].make(state)
+            os.kill(os.getpid(), signal.SIGKILL)
+        os._exit(1)
+    os.close(writer)
+    status = os.waitpid(pid, 0)[1]
+    with open(reader, "rb") as acknowledgements:
+        acknowledged = len(acknowledgements.read())
+    assert os.WTERMSIG(status) == (signal.SIGKILL if end is ALL else signal.SIGXFSZ)
+    return acknowledged
 
 
-def count_acknowledged(reader: int, wanted: int) -> int:
-    """Return how many bytes have come, at least *wanted* unless that was all."""
-    count = 0
-    while count < wanted and (data := os.read(reader, wanted - count)):
-        count += len(data)
-    return count
+def log_bytes(path: Path) -> int:
+    log = path.with_name(path.name + "-wal")
+    return log.stat().st_size if log.exists() else 0
+
+
+def die_after(size_bytes: int) -> None:
+    """Be killed by the first byte that is written to a file behind so many."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, size_bytes))
 
 
 def test_whenever_its_owner_is_killed_all_that_it_acknowledged_is_there_and_no_more(
@@ -127,28 +146,20 @@ def test_whenever_its_owner_is_killed_all_that_it_acknowledged_is_there_and_no_m
     changes = all_changes(chance)
     done = kills = 0
     while done < CHANGES:
-        pid, reader = start_changing(path, changes[done:])
-        acknowledged = count_acknowledged(reader, chance.randrange(MOST_BETWEEN))
-        for _ in range(chance.randrange(MOST_TURNS)):
-            pass
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        acknowledged += count_acknowledged(reader, CHANGES)
-        os.close(reader)
+        end = ENDS[kills % len(ENDS)]
+        count = min(1 + chance.randrange(MOST_BETWEEN), CHANGES - done)
+        acknowledged = die_changing(path, changes[done : done + count], end)
         kills += 1
 
         with closing(State.open(path)) as state:
             found = Content.of(state)
-        least = done + acknowledged
-        possible = {number: content_after(changes, number) for number in (least, least + 1)}
-        assert found in possible.values(), f"after kill {kills}, with {least} changes acknowledged"
-        done = max(number for number, content in possible.items() if content == found)
+        assert acknowledged == count - 1
+        done += count if end is ALL else acknowledged
+        assert found == content_after(changes, done), f"after kill {kills}, at byte {end}"
 
-    assert kills >= CHANGES // MOST_BETWEEN
+    assert kills >= 3 * len(ENDS)
 
 
-def content_after(changes: list[Change], number: int) -> Content | None:
-    """Return what there is after *number* changes, None if there are not so many."""
-    if number > len(changes):
-        return None
+def content_after(changes: list[Change], number: int) -> Content:
+    """Return what there is after *number* changes."""
     return changes[number - 1].after if number else Content()

@@ -1,10 +1,14 @@
-"""Control is killed while an administrator makes and deletes vifs."""
+"""Control is killed while an administrator makes and deletes vifs, at steps that have a name.
+
+It comes so far and no further because a sibling that it waits for is stopped.
+"""
 
 import os
 import random
 import signal
-import socket
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from functools import partial
 from typing import Any, Final
 
 import attrs
@@ -15,11 +19,8 @@ from tests.support.lab import Daemon, Lab
 from tests.support.waiting import eventually
 
 SEED: Final = 20261126
-#: One less than the daemon bears in a minute.
-KILLS: Final = 4
 CHANGES_BETWEEN: Final = 10
-#: Turns of an idle loop from the request to the kill: longer than a change takes.
-MOST_TURNS: Final = 400_000
+BYSTANDER_UID: Final = 20006
 
 
 @attrs.define
@@ -31,58 +32,103 @@ class Administrator:
     names: set[str] = attrs.field(factory=set)
     made: int = 0
 
-    def next_request(self) -> tuple[str, dict[str, Any], set[str]]:
-        """Return a request, and the names that there are after it."""
+    def change(self) -> None:
+        """Make a vif or delete one, and be told that it is done."""
         if self.names and self.chance.random() < 0.4:
             name = self.chance.choice(sorted(self.names))
-            return "vif.delete", {"name": name}, self.names - {name}
+            self.lab.ask("vif.delete", name=name)
+            self.names.remove(name)
+        else:
+            # Without force, the wire is asked for half a second.
+            self.create(force=self.chance.random() < 0.8)
+
+    def create(self, *, force: bool = True) -> str:
+        arguments = self.next_vif(force=force)
+        self.lab.ask("vif.create", **arguments)
+        self.names.add(arguments["name"])
+        return str(arguments["name"])
+
+    def next_vif(self, *, force: bool = True) -> dict[str, Any]:
         self.made += 1
-        name = f"v{self.made}"
-        arguments = {
-            "name": name,
+        return {
+            "name": f"v{self.made}",
             "owner": "20005",
             "addresses": [f"10.77.0.{50 + self.made}/24"],
-            # Without force, the wire is asked for half a second, in which a kill nearly always
-            # would fall.
-            "force": self.chance.random() < 0.8,
+            "force": force,
         }
-        return "vif.create", arguments, self.names | {name}
 
-    def change(self) -> None:
-        op, arguments, names = self.next_request()
-        self.lab.ask(op, **arguments)
-        self.names = names
 
-    def change_and_kill(self, daemon: Daemon, kills: int) -> None:
-        """Ask for a change and kill control meanwhile; then see what has become of it."""
-        op, arguments, names = self.next_request()
-        control = daemon.processes()["control"]
+@attrs.frozen
+class Killing:
+    """Kills control, in the steps of what an administrator asks for."""
+
+    administrator: Administrator
+    daemon: Daemon
+
+    @property
+    def lab(self) -> Lab:
+        return self.administrator.lab
+
+    def before_it_reads_the_request(self) -> None:
+        with self.dying("vif.create", self.administrator.next_vif(), held="control"):
+            pass
+
+    def before_the_broker_has_made_the_sockets(self) -> None:
+        with self.dying("vif.create", self.administrator.next_vif(), held="broker"):
+            for _ in range(10):  # others are answered meanwhile
+                self.lab.ask("status", BYSTANDER_UID)
+
+    def after_the_database_has_forgotten_and_before_the_engine_has(self) -> None:
+        name = self.administrator.create()
+        directory = self.lab.socket_of(name, "attach").parent
+        with self.dying("vif.delete", {"name": name}, held="engine"):
+            eventually(lambda: not directory.exists(), "the sockets are gone")
+        self.administrator.names.remove(name)
+
+    def after_the_acknowledgement(self) -> None:
+        control = self.daemon.processes()["control"]
+        self.administrator.create()
+        os.kill(control, signal.SIGKILL)
+
+    @contextmanager
+    def dying(self, op: str, arguments: dict[str, Any], held: str) -> Iterator[None]:
+        """Ask for *op* while *held* is stopped, and kill control, which cannot have answered."""
+        processes = self.daemon.processes()
         with closing(plain.connected(self.lab.run_dir / "control", 0)) as sock:
-            plain.send_request(sock, op, arguments)
-            for _ in range(self.chance.randrange(MOST_TURNS)):
-                pass
-            os.kill(control, signal.SIGKILL)
-            acknowledged = was_answered(sock)
-        eventually(lambda: restarts(self.lab) == kills, "another control is there")
+            # A connection that it has not accepted yet would be the next one's.
+            plain.send_request(sock, "status", {})
+            plain.receive_result(sock)
+            with stopped(processes[held]):
+                plain.send_request(sock, op, arguments)
+                yield
+                os.kill(processes["control"], signal.SIGKILL)
+                with pytest.raises((EOFError, ConnectionResetError)):
+                    plain.receive_result(sock)
 
-        found = {vif["name"] for vif in self.lab.ask("vif.list")["vifs"]}
-        assert found in ([names] if acknowledged else [self.names, names]), (op, arguments)
-        self.names = found
 
-
-def was_answered(sock: socket.socket) -> bool:
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """Let the process do nothing for a while, and go on if it still is there."""
+    os.kill(pid, signal.SIGSTOP)
     try:
-        plain.receive_result(sock)
-    except (EOFError, ConnectionResetError):
-        return False
-    return True
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
 
-def restarts(lab: Lab) -> int:
+def was_restarted(lab: Lab, times: int) -> bool:
     try:
-        return int(lab.ask("status")["control_restarts"])
+        return bool(lab.ask("status")["control_restarts"] == times)
     except (OSError, EOFError):
-        return 0
+        return False
+
+
+def has_exactly(lab: Lab, names: set[str]) -> bool:
+    """Return whether there are these vifs, each with its directory, and no others."""
+    vifs = lab.ask("vif.list")["vifs"]
+    directories = {entry.name for entry in (lab.run_dir / "vif").iterdir()}
+    return {vif["name"] for vif in vifs} == names and {vif["id"] for vif in vifs} == directories
 
 
 def test_no_vif_that_was_acknowledged_is_lost_and_none_is_there_by_half(lab: Lab) -> None:
@@ -91,13 +137,19 @@ def test_no_vif_that_was_acknowledged_is_lost_and_none_is_there_by_half(lab: Lab
     with lab.daemon() as daemon:
         engine = daemon.processes()["engine"]
         administrator = Administrator(lab, random.Random(SEED))
-        for kills in range(1, KILLS + 1):
+        killing = Killing(administrator, daemon)
+        steps = [  # one less than the daemon bears in a minute
+            killing.before_it_reads_the_request,
+            killing.before_the_broker_has_made_the_sockets,
+            killing.after_the_database_has_forgotten_and_before_the_engine_has,
+            killing.after_the_acknowledgement,
+        ]
+        for kills, step in enumerate(steps, 1):
             for _ in range(CHANGES_BETWEEN):
                 administrator.change()
-            administrator.change_and_kill(daemon, kills)
-
-            ids = {vif["id"] for vif in lab.ask("vif.list")["vifs"]}
-            assert {entry.name for entry in (lab.run_dir / "vif").iterdir()} == ids
+            step()
+            eventually(partial(was_restarted, lab, kills), "another control is there")
+            eventually(partial(has_exactly, lab, administrator.names), step.__name__)
         assert daemon.processes()["engine"] == engine
     with lab.daemon():
         left = {vif["name"] for vif in lab.ask("vif.list")["vifs"]}

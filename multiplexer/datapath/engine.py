@@ -15,7 +15,7 @@ from types import MappingProxyType
 import attrs
 from multiplexer.datapath._dp import ffi, lib
 
-from multiplexer.observe.trace import L3, STEPS, Receiver, Traced
+from multiplexer.observe.trace import L3, MAX_LISTED, STEPS, Receiver, Traced
 
 #: The public names of the verdicts, by number; 0 is "pass".
 VERDICTS: tuple[str, ...] = tuple(
@@ -250,6 +250,8 @@ class Engine:
             asks = lib.dp_forward_asks_for(self._table, row.network, view, holder)
         elif decision.step != lib.DP_STEP_FRAME:
             holder[0] = lib.dp_table_find_mac(self._table, row.network, data)
+        ports = ffi.new("uint16_t[]", MAX_LISTED)
+        n_receivers = lib.dp_forward_list(self._table, decision, port, ports, MAX_LISTED)
         return Traced(
             verdict=VERDICTS[decision.verdict],
             step=STEPS[decision.step],
@@ -262,15 +264,10 @@ class Engine:
             holder=holder[0] if holder[0] != lib.DP_NO_PORT else None,
             receivers=tuple(
                 Receiver(receiver, self._is_up(receiver))
-                for receiver in self._receivers(port, decision)
+                for receiver in ports[0 : min(n_receivers, MAX_LISTED)]
             ),
+            n_receivers=n_receivers,
         )
-
-    def _receivers(self, port: int, decision: "ffi.CData") -> Iterator[int]:
-        receiver = lib.dp_forward_next(self._table, decision, port, lib.DP_NO_PORT)
-        while receiver != lib.DP_NO_PORT:
-            yield receiver
-            receiver = lib.dp_forward_next(self._table, decision, port, receiver)
 
     def _is_up(self, port: int) -> bool:
         return bool(self._row(port).up) and self._loop.ports[port].transport != ffi.NULL

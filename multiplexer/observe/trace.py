@@ -18,6 +18,9 @@ from .frames import describe, protocol_name
 STEPS: Final = ("frame", "ingress", "forward", "limit")
 L3: Final = ("other", "arp", "ipv4", "ipv6")
 
+#: Of the receivers of a flood, so many are named.
+MAX_LISTED: Final = 16
+
 PASS: Final = "pass"
 DETACHED: Final = "detached"
 
@@ -37,7 +40,8 @@ class Traced:
     *step* is the last one that it came to, and *verdict* what that said.
     *bound* is the prefix of the vif's binding that the network header's source
     lies in.  *asks* is set for a group frame that asks for one address;
-    *holder* is the port of that address, or of the destination's MAC.
+    *holder* is the port of that address, or of the destination's MAC.  Of the
+    *n_receivers* that there are, *receivers* has the first MAX_LISTED.
     """
 
     verdict: str
@@ -50,6 +54,7 @@ class Traced:
     asks: bool
     holder: int | None
     receivers: tuple[Receiver, ...]
+    n_receivers: int
 
     @property
     def ports(self) -> frozenset[int]:
@@ -98,6 +103,7 @@ def explain(
             )
             for receiver in traced.receivers
         ),
+        traced.n_receivers - len(traced.receivers),
     )
 
 
@@ -160,7 +166,7 @@ def _why_there(traced: Traced, frame: bytes, scene: Scene) -> str:
             return f"to {only}, which holds the destination MAC"
         if not frame[0] & 1 and only.kind == "uplink":
             return f"to {only}, since no vif holds the destination MAC"
-    return f"to all of network {network.name}, {len(traced.receivers)} of them"
+    return f"to all of network {network.name}, {traced.n_receivers} of them"
 
 
 def _limits(scene: Scene) -> str:

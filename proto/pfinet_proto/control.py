@@ -372,12 +372,16 @@ class TraceReceiver:
 
 @attrs.frozen
 class Trace:
-    """What would become of one frame; *verdict* is `pass` or the drop reason."""
+    """What would become of one frame; *verdict* is `pass` or the drop reason.
+
+    *more* receivers are there than those that are listed.
+    """
 
     frame: str
     verdict: str
     steps: tuple[TraceStep, ...]
     receivers: tuple[TraceReceiver, ...]
+    more: int = 0
 
 
 @attrs.frozen

@@ -142,6 +142,8 @@ def _lines(number: int, trace: Trace) -> Iterator[str]:
         yield f"   {step.step:<9}{step.text}"
     for receiver in trace.receivers:
         yield f"   {'receiver':<9}{_receiver(receiver)}"
+    if trace.more:
+        yield f"   {'receiver':<9}and {trace.more} more"
 
 
 def _receiver(receiver: TraceReceiver) -> str:

@@ -44,8 +44,8 @@ ONE_OF_EACH: list[channel.Message] = [
     channel.TraceReply(
         19,
         (
-            Traced("pass", "forward", "ipv4", 6, 34, False, "10.0.0.5/32", False, 65, (TO,)),
-            Traced("runt", "frame", "other", None, None, False, None, False, None, ()),
+            Traced("pass", "forward", "ipv4", 6, 34, False, "10.0.0.5/32", False, 65, (TO,), 9),
+            Traced("runt", "frame", "other", None, None, False, None, False, None, (), 0),
         ),
     ),
     channel.Inherited(KEPT),

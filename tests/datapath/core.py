@@ -122,6 +122,9 @@ class Core:
             receiver := lib.dp_forward_next(self.table, given, port, receiver)
         ) != lib.DP_NO_PORT:
             found.append(receiver)
+        listed = ffi.new("uint16_t[]", 2)
+        assert lib.dp_forward_list(self.table, given, port, listed, 2) == len(found)
+        assert list(listed)[: len(found)] == found[:2]
         return sorted(found)
 
     @staticmethod

@@ -1,6 +1,7 @@
 """What the datapath said of a frame becomes sentences, one for each step."""
 
 from ipaddress import ip_interface, ip_network
+from typing import cast
 
 import attrs
 import pytest
@@ -56,8 +57,20 @@ def traced(**changes: object) -> Traced:
         asks=False,
         holder=BOB,
         receivers=(Receiver(BOB, True),),
+        n_receivers=1,
     )
+    if "receivers" in changes and "n_receivers" not in changes:
+        changes["n_receivers"] = len(cast(tuple[Receiver, ...], changes["receivers"]))
     return attrs.evolve(passed, **changes)  # type: ignore[arg-type]
+
+
+def test_of_many_receivers_those_that_are_not_listed_are_counted() -> None:
+    what = traced(holder=None, n_receivers=700)
+
+    trace = explain(what, GROUP, SCENE, MEANINGS)
+
+    assert trace.more == 699
+    assert trace.steps[2].text == "pass: to all of network lan, 700 of them"
 
 
 def steps_of(what: Traced, frame: bytes = UNICAST) -> list[tuple[str, str]]:

@@ -127,6 +127,7 @@ def test_traces_are_told_frame_by_frame() -> None:
         "pass",
         (TraceStep("forward", "pass: to two"),),
         (TraceReceiver("vif", "bob", None), TraceReceiver("vif", None, "detached")),
+        7,
     )
     joined = join_traces([Traces(NAME, (dropped,)), Traces(NAME, (passed,))])
 
@@ -138,4 +139,5 @@ def test_traces_are_told_frame_by_frame() -> None:
         "   forward  pass: to two\n"
         "   receiver vif bob\n"
         "   receiver another vif, which drops it: detached\n"
+        "   receiver and 7 more\n"
     )

@@ -217,6 +217,20 @@ uint16_t dp_forward_next(const struct dp_table *table, const struct dp_decision 
 	return id;
 }
 
+size_t dp_forward_list(const struct dp_table *table, const struct dp_decision *decision,
+		       uint16_t from, uint16_t *ports, size_t most)
+{
+	size_t n = 0;
+
+	for (uint16_t id = dp_forward_next(table, decision, from, DP_NO_PORT); id != DP_NO_PORT;
+	     id = dp_forward_next(table, decision, from, id)) {
+		if (n < most)
+			ports[n] = id;
+		n++;
+	}
+	return n;
+}
+
 /* Notes that a stranger claims what @holder is bound to; @bytes is 4 or 16. */
 static void note_conflict(struct dp_decision *decision, uint16_t holder, const uint8_t *addr,
 			  size_t bytes)

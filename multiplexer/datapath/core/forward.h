@@ -76,6 +76,19 @@ uint16_t dp_forward_next(const struct dp_table *table, const struct dp_decision 
 			 uint16_t from, uint16_t after);
 
 /**
+ * dp_forward_list() - List those who get a frame
+ * @table:	Table
+ * @decision:	What becomes of it
+ * @from:	Where it came from
+ * @ports:	Filled with the first of them
+ * @most:	Ports that @ports has room for
+ *
+ * Return: how many there are, also where that is more than @most
+ */
+size_t dp_forward_list(const struct dp_table *table, const struct dp_decision *decision,
+		       uint16_t from, uint16_t *ports, size_t most);
+
+/**
  * dp_forward_asks_for() - Whether a group frame asks for one address
  * @table:	Table
  * @network:	Where

@@ -29,11 +29,12 @@ from pfinet_proto.control import (
     VifList,
     VifShow,
 )
-from pfinet_proto.values import IPAddress, MacAddress, VifName
+from pfinet_proto.values import MacAddress, VifName
 from tests.daemon.siblings import (
     ALICE,
     BOB,
     CAROL,
+    NAMES,
     STATIC,
     Place,
     Running,
@@ -415,12 +416,12 @@ async def test_a_reload_that_cannot_ask_the_system_is_refused_and_leaves_the_nex
 ) -> None:
     troubles: list[OSError] = []
 
-    def addresses() -> tuple[IPAddress, ...]:
+    def user_uid(name: str) -> int | None:
         if troubles:
             raise troubles.pop()
-        return ()
+        return NAMES.get(name)
 
-    users = attrs.evolve(system(), addresses=addresses)
+    users = attrs.evolve(system(), user_uid=user_uid)
     async with running(place, STATIC, users) as daemon:
         troubles.append(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
         with pytest.raises(ControlError, match="Too many open files") as caught:

@@ -3,7 +3,8 @@
 One event is one line.  Under systemd stderr is the journal, which keeps time
 and reads a priority in angle brackets (sd-daemon(3)); elsewhere the line begins
 with the time.  Names that come from clients appear escaped, so that no client
-can end a line and write one of its own.
+can end a line and write one of its own.  Nor is any line so long that the journal
+would cut it, and take what is behind for another.
 """
 
 import datetime
@@ -16,6 +17,14 @@ from collections.abc import Callable, Mapping
 from typing import Final, TextIO
 
 PROGRAM: Final = "multiplexerd"
+
+#: Of a value in an audit event; the addresses of a vif, 128 at most, fit.
+MAX_VALUE_CHARS: Final = 6000
+
+#: Far below LineMax= of the journal, 48 KiB (journald.conf(5)).
+MAX_LINE_BYTES: Final = 16384
+
+_CUT: Final = " [cut]"
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.,:/@%+-]+")
 
@@ -33,11 +42,11 @@ def format_event(event: str, fields: Mapping[str, object]) -> str:
     """Return an audit event as text: ``vif-created name=a owner=alice by="uid 0"``.
 
     Fields that are None are left out; a value that is not a plain word is
-    quoted and escaped as JSON, in ASCII.
+    quoted and escaped as JSON, in ASCII, and one that is too long is cut.
     """
     words = [event]
     for key, value in fields.items():
-        text = str(value)
+        text = str(value)[:MAX_VALUE_CHARS]
         if value is not None:
             words.append(f"{key}={text if _PLAIN.fullmatch(text) else json.dumps(text)}")
     return " ".join(words)
@@ -91,8 +100,15 @@ class Log:
         else:
             lead = self._clock().isoformat(timespec="milliseconds") + " "
         for line in text.splitlines():
-            self._stream.write(f"{lead}{PROGRAM}[{self._role}]: {line}\n")
+            self._stream.write(f"{lead}{PROGRAM}[{self._role}]: {_short(line)}\n")
         self._stream.flush()
+
+
+def _short(line: str) -> str:
+    data = line.encode(errors="backslashreplace")
+    if len(data) <= MAX_LINE_BYTES:
+        return line
+    return data[:MAX_LINE_BYTES].decode(errors="ignore") + _CUT
 
 
 def open_log(role: str) -> Log:

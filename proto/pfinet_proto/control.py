@@ -25,11 +25,13 @@ from pfinet_proto.values import IPAddress, IPInterface, IPNetwork, MacAddress, V
 __all__ = [
     "DEFAULT_CONTROL_PATH",
     "MAX_ADDRESSES",
+    "MAX_NAME_CHARS",
     "MAX_PREFIXES",
     "MAX_REPLY_BYTES",
     "MAX_REQUEST_BYTES",
     "MAX_TRACED",
     "MAX_TRACED_BYTES",
+    "MAX_USER_CHARS",
     "OPERATIONS",
     "VERSION",
     "Call",
@@ -94,6 +96,10 @@ MAX_REPLY_BYTES = 16 * 1024 * 1024
 
 MAX_ADDRESSES = 64
 MAX_PREFIXES = 64
+
+#: Of a network or uplink, and of a user, as a request has them.
+MAX_NAME_CHARS = 64
+MAX_USER_CHARS = 256
 
 #: Frames in one `vif.trace`, and bytes of each: no network's frames are longer.
 MAX_TRACED = 32
@@ -432,6 +438,22 @@ class Request(Generic[R]):
     """What a client asks; *R* is the class of the result."""
 
 
+def _at_most(wanted: int) -> Any:
+    def check(_instance: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+        if len(value) > wanted:
+            raise ValueError(f"{len(value)} {attribute.name}, not at most {wanted}")
+
+    return check
+
+
+def _chars_at_most(wanted: int) -> Any:
+    def check(_instance: object, attribute: "attrs.Attribute[Any]", value: str | None) -> None:
+        if value is not None and len(value) > wanted:
+            raise ValueError(f"{attribute.name} has {len(value)} characters, not at most {wanted}")
+
+    return check
+
+
 @attrs.frozen
 class Status(Request[StatusInfo]):
     """What runs?"""
@@ -446,7 +468,7 @@ class NetworkList(Request[Networks]):
 class NetworkShow(Request[NetworkInfo]):
     """What is the network *name*?"""
 
-    name: str
+    name: str = attrs.field(validator=_chars_at_most(MAX_NAME_CHARS))
 
 
 @attrs.frozen
@@ -458,7 +480,7 @@ class UplinkList(Request[Uplinks]):
 class UplinkShow(Request[UplinkInfo]):
     """What is the uplink *name*?"""
 
-    name: str
+    name: str = attrs.field(validator=_chars_at_most(MAX_NAME_CHARS))
 
 
 @attrs.frozen
@@ -471,14 +493,6 @@ class VifShow(Request[VifInfo]):
     """What is the vif *name*?"""
 
     name: VifName
-
-
-def _at_most(wanted: int) -> Any:
-    def check(_instance: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
-        if len(value) > wanted:
-            raise ValueError(f"{len(value)} {attribute.name}, not at most {wanted}")
-
-    return check
 
 
 def _check_frames(_instance: object, _attribute: object, value: tuple[str, ...]) -> None:
@@ -502,11 +516,11 @@ class VifCreate(Request[VifInfo]):
     """
 
     name: VifName
-    owner: str | None = None
+    owner: str | None = attrs.field(default=None, validator=_chars_at_most(MAX_USER_CHARS))
     addresses: tuple[IPInterface, ...] = attrs.field(default=(), validator=_at_most(MAX_ADDRESSES))
     prefixes: tuple[IPNetwork, ...] = attrs.field(default=(), validator=_at_most(MAX_PREFIXES))
     mac: MacAddress | None = None
-    network: str | None = None
+    network: str | None = attrs.field(default=None, validator=_chars_at_most(MAX_NAME_CHARS))
     limits: OwnLimitsInfo = OwnLimitsInfo()
     trust: TrustInfo = TrustInfo()
     force: bool = False
@@ -537,7 +551,7 @@ class VifSet(Request[VifInfo]):
     """
 
     name: VifName
-    owner: str | None = None
+    owner: str | None = attrs.field(default=None, validator=_chars_at_most(MAX_USER_CHARS))
     addresses: tuple[IPInterface, ...] | None = attrs.field(
         default=None, validator=_if_any(_at_most(MAX_ADDRESSES))
     )
@@ -567,7 +581,7 @@ class VifBorrow(Request[VifInfo]):
     The daemon names it and chooses its addresses.  It goes soon after its client.
     """
 
-    network: str
+    network: str = attrs.field(validator=_chars_at_most(MAX_NAME_CHARS))
 
 
 @attrs.frozen

@@ -24,6 +24,9 @@ T = TypeVar("T")
 #: What a JSON number may be; Python's own has no bound.
 _MIN_INT, _MAX_INT = -(2**63), 2**64 - 1
 
+#: Characters of a text from the peer in an error.
+_MOST_SHOWN = 80
+
 _FROM_TEXT: Mapping[Any, tuple[str, Callable[[str], Any]]] = {
     MacAddress: ("a MAC address", MacAddress.parse),
     VifName: ("a vif name", VifName.parse),
@@ -108,7 +111,7 @@ def _read_plain(form: type[Any], data: Any, where: str) -> Any:
     if type(data) is not form:
         raise BadMessage(f"{where} is {_name(data)}, not {_NAMES[form]}")
     if isinstance(data, str) and not data.isprintable():
-        raise BadMessage(f"{where} {data!r} is not printable")
+        raise BadMessage(f"{where} {data!r:.{_MOST_SHOWN}} is not printable")
     if isinstance(data, int) and not _MIN_INT <= data <= _MAX_INT:
         raise BadMessage(f"{where} is out of the range of 64 bits")
     return data

@@ -5,7 +5,7 @@ import io
 import os
 import tempfile
 
-from multiplexer.daemon.audit import Log, format_event, is_journal
+from multiplexer.daemon.audit import MAX_LINE_BYTES, Log, format_event, is_journal
 
 NOON = datetime.datetime(2025, 1, 2, 12, 0, 0, 500_000, tzinfo=datetime.UTC)
 
@@ -34,6 +34,20 @@ def test_a_value_cannot_end_the_line_nor_pass_for_another_field() -> None:
     text = format_event("refused", {"name": 'a" by=0\naudit: x', "tool": "\x1b[31mü", "empty": ""})
 
     assert text == r'refused name="a\" by=0\naudit: x" tool="\u001b[31m\u00fc" empty=""'
+
+
+def test_no_line_is_so_long_that_the_journal_reads_its_tail_as_another() -> None:
+    log, stream = written(journal=True)
+    forged = "<1>multiplexerd[broker]: audit: vif-deleted"
+    for character in ("x", "ü", "\U0001f600"):
+        log.audit("refused", by="uid 1001", why=character * 49_000 + forged, name="web")
+        log.error(character * 49_000 + forged)
+
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 6
+    assert all(len(line.encode()) < MAX_LINE_BYTES + 100 for line in lines)
+    assert not any(forged in line for line in lines)
+    assert lines[0].endswith(" name=web")
 
 
 def test_a_line_on_a_terminal_begins_with_the_time() -> None:

@@ -192,7 +192,7 @@ def test_any_bytes_are_a_call_or_a_bad_message(body: bytes) -> None:
 
 def test_a_message_that_is_too_long_cannot_be_written() -> None:
     with pytest.raises(ValueError, match="not at most 65536"):
-        control.encode_request(control.NetworkShow("x" * 65536), 1)
+        control.encode_request(control.VifSet(VifName("x"), defaults=("x" * 65536,)), 1)
 
 
 def test_a_vif_has_only_the_sockets_that_the_daemon_named() -> None:

@@ -37,19 +37,29 @@ class ClientLog:
 
     def audit(self, event: str, by: Peer, **fields: object) -> None:
         """Say what *by* did, or was refused, if it has lines left."""
-        now_s = self._clock()
-        budget = self._budgets.setdefault(by.uid, _Budget(BURST, now_s))
-        budget.lines = min(BURST, budget.lines + (now_s - budget.at_s) * LINES_PER_S)
-        budget.at_s = now_s
-        if budget.lines < 1:
-            budget.missing += 1
-            return
-        budget.lines -= 1
-        self._log.audit(event, by=by, **fields, missing=budget.missing or None)
-        budget.missing = 0
+        budget = self._charge(by, 1)
+        if budget is not None:
+            self._log.audit(event, by=by, **fields, missing=budget.missing or None)
+            budget.missing = 0
+
+    def error(self, text: str, by: Peer) -> None:
+        """Say what went wrong in serving *by*, if it has all the lines left."""
+        if self._charge(by, len(text.splitlines())) is not None:
+            self._log.error(text)
 
     def warning(self, text: str) -> None:
         self._log.warning(text)
 
-    def error(self, text: str) -> None:
-        self._log.error(text)
+    def _charge(self, by: Peer, lines: int) -> _Budget | None:
+        """Take *lines* from the budget of *by* and return it; None if it has them not."""
+        now_s = self._clock()
+        budget = self._budgets.setdefault(by.uid, _Budget(BURST, now_s))
+        budget.lines = min(BURST, budget.lines + (now_s - budget.at_s) * LINES_PER_S)
+        budget.at_s = now_s
+        # More than anybody can have takes all of it.
+        wanted = min(lines, BURST)
+        if budget.lines < wanted:
+            budget.missing += lines
+            return None
+        budget.lines -= wanted
+        return budget

@@ -105,6 +105,8 @@ class Creation:
         vif_id = secrets.token_hex(ID_BYTES)
 
         def judge(existing: Sequence[Vif], facts: HostFacts) -> Vif:
+            if all(network.name != request.network for network in self.config.networks):
+                raise authorize.Refused("not_found", f"no network is named {request.network!r}")
             taken = {*(vif.name for vif in existing), *self.vifs.aside}
             name = borrowed_name(request.network, client.caller.uid, taken)
             wanted = control.VifCreate(name, network=request.network)

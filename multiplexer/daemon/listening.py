@@ -145,7 +145,7 @@ async def serve_alone(
         raise
     except* Exception as errors:
         # A fault of ours that one client found must not end the others'.
-        log.error(f"serving {peer}:\n{''.join(traceback.format_exception(errors))}")
+        log.error(f"serving {peer}:\n{''.join(traceback.format_exception(errors))}", peer)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -60,6 +60,18 @@ def test_what_is_missing_is_counted_in_the_next_line() -> None:
     assert "missing" not in after
 
 
+def test_the_tracebacks_that_one_uid_causes_are_lines_of_its_own() -> None:
+    log, _, text = make()
+    for _ in range(10):
+        log.error("\n".join(["line"] * 40), ALICE)
+    log.error("\n".join(["line"] * 1000), BOB)
+    log.audit("refused", ALICE)
+
+    lines = text.getvalue().splitlines()
+    assert len(lines) == 2 * 40 + 1000 + 1
+    assert lines[-1].endswith("missing=320")
+
+
 def test_a_quiet_uid_gathers_no_more_than_a_burst() -> None:
     log, clock, text = make()
     log.audit("refused", ALICE)

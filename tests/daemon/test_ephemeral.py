@@ -83,6 +83,19 @@ async def test_nobody_borrows_without_a_grant_for_the_network(place: Place) -> N
         assert str(other.value) == 'grant "some": it is for network "lan", not "lab"'
 
 
+@pytest.mark.parametrize("network", ["LAN", "", "a b", "-1", "nowhere"])
+@pytest.mark.parametrize("uid", [ALICE, BOB])
+async def test_nobody_borrows_in_a_network_that_there_is_not(
+    place: Place, uid: int, network: str
+) -> None:
+    async with running(place, GRANT) as daemon:
+        with pytest.raises(ControlError) as caught:
+            await daemon.ask(VifBorrow(network), uid)
+
+        assert caught.value.code is ErrorCode.NOT_FOUND
+        assert str(caught.value) == f"no network is named {network!r}"
+
+
 @pytest.mark.parametrize("patience", [attrs.evolve(ENDLESS, after_making_s=0)])
 async def test_a_vif_that_nobody_comes_for_goes(place: Place, patience: Patience) -> None:
     async with running(place, GRANT, patience=patience) as daemon:

@@ -16,7 +16,8 @@ SO_PASSRIGHTS: Final = 83
 
 #: What was sent but not read is looked at in pieces of this.
 _PIECE_BYTES: Final = 65536
-_CREDENTIALS_SPACE: Final = socket.CMSG_SPACE(12)  # struct ucred
+#: What comes first with each message of a prepared socket: struct ucred.
+CREDENTIALS_SPACE: Final = socket.CMSG_SPACE(12)
 
 
 def has_passrights() -> bool:
@@ -45,9 +46,17 @@ def prepare(sock: socket.socket) -> None:
     An urgent byte that is not read inline is skipped, with what came with it.  An
     empty message looks like the end, unless each comes with credentials.
     """
-    is_stream = sock.type == socket.SOCK_STREAM
-    option = socket.SO_OOBINLINE if is_stream else socket.SO_PASSCRED
-    sock.setsockopt(socket.SOL_SOCKET, option, 1)
+    sock.setsockopt(socket.SOL_SOCKET, _hiding_place(sock), 1)
+
+
+def is_prepared(sock: socket.socket) -> bool:
+    """Whether *sock* was prepared, be it by another process that has it too."""
+    return bool(sock.getsockopt(socket.SOL_SOCKET, _hiding_place(sock)))
+
+
+def _hiding_place(sock: socket.socket) -> int:
+    """Return the option that leaves no descriptor a place to hide."""
+    return socket.SO_OOBINLINE if sock.type == socket.SOCK_STREAM else socket.SO_PASSCRED
 
 
 def look(sock: socket.socket, limit: int) -> bytes | None:
@@ -66,7 +75,7 @@ def _look(sock: socket.socket, limit: int) -> tuple[bytes | None, bool]:
     is_stream = sock.type == socket.SOCK_STREAM
     # Room for credentials, which come first, and for nothing after them.
     data, ancillary, flags, _ = sock.recvmsg(
-        limit, 0 if is_stream else _CREDENTIALS_SPACE, socket.MSG_PEEK
+        limit, 0 if is_stream else CREDENTIALS_SPACE, socket.MSG_PEEK
     )
     has_rights = any(kind == socket.SCM_RIGHTS for _, kind, _ in ancillary)
     if flags & socket.MSG_CTRUNC or has_rights:

@@ -1,7 +1,7 @@
 """Who comes in, and how what they bring is kept out, where the kernel does not do it.
 
 Where it does (`descriptors.refuse_fds`), a doorman only receives and closes.
-Elsewhere, a client that sends a descriptor loses its connection, and its user is let
+Elsewhere, and on a connection on which a descriptor ever was let in, a client that sends a descriptor loses its connection, and its user is let
 in no more until the daemon starts again: what it sent stays open somewhere, and so
 it costs each user a few descriptors at most, and not one for each try.
 """
@@ -36,7 +36,8 @@ class SentDescriptors(RemoteProtocolError):
 class Doorman:
     """Receives from the clients of control, and closes their sockets.
 
-    A *wary* one expects descriptors.
+    A *wary* one expects descriptors from everybody; another expects them where the
+    socket was prepared.
     """
 
     def __init__(self, *, wary: bool) -> None:
@@ -79,7 +80,7 @@ class Doorman:
             SentDescriptors: if the client has.
         """
         waiting = trio.socket.from_stdlib_socket(sock)
-        if not self._wary:
+        if not descriptors.is_prepared(sock):
             return await waiting.recv(limit)
         while True:
             try:
@@ -107,7 +108,7 @@ class Doorman:
 
     def let_go(self, sock: socket.socket) -> None:
         """Close *sock*, or have it disposed of."""
-        if not self._wary or descriptors.is_safe_to_close(sock):
+        if not descriptors.is_prepared(sock) or descriptors.is_safe_to_close(sock):
             sock.close()
         else:
             self._disposal.take(sock)

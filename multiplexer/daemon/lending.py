@@ -20,7 +20,12 @@ from typing import Final
 import trio
 
 from multiplexer.daemon import channel
-from multiplexer.daemon.descriptors import SO_PASSRIGHTS, refuse_fds
+from multiplexer.daemon.descriptors import (
+    CREDENTIALS_SPACE,
+    SO_PASSRIGHTS,
+    prepare,
+    refuse_fds,
+)
 from multiplexer.uplinks.tap import (
     IFF_NO_PI,
     IFF_TAP,
@@ -52,7 +57,12 @@ _threads = trio.CapacityLimiter(4)
 
 @contextmanager
 def descriptors_let_in(connection: socket.socket) -> Iterator[None]:
-    """Let the peer send descriptors while the context lasts."""
+    """Let the peer send descriptors while the context lasts.
+
+    What it sends then may be received much later, or never be: so the connection is
+    prepared, for good.
+    """
+    prepare(connection)
     connection.setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, 1)
     try:
         yield
@@ -95,8 +105,9 @@ async def receive_tap(
 async def _receive(connection: socket.socket) -> tuple[bytes, list[int]] | None:
     """Return the next datagram and its descriptors; None at the end."""
     client = trio.socket.from_stdlib_socket(connection)
+    space = CREDENTIALS_SPACE + channel.rights_space()
     data, ancillary, flags, _ = await client.recvmsg(
-        MAX_MESSAGE_BYTES + 1, channel.rights_space(), socket.MSG_CMSG_CLOEXEC
+        MAX_MESSAGE_BYTES + 1, space, socket.MSG_CMSG_CLOEXEC
     )
     fds = channel.descriptors_in(ancillary)
     if not data or flags & socket.MSG_CTRUNC:

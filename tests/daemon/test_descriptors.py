@@ -10,6 +10,7 @@ import trio
 from multiplexer.daemon import descriptors
 from multiplexer.daemon.disposal import Disposal
 from multiplexer.daemon.doorman import Doorman, SentDescriptors
+from multiplexer.daemon.lending import descriptors_let_in
 from tests.support.tracer import Tracer
 from tests.support.waiting import eventually
 
@@ -149,6 +150,39 @@ def test_a_process_holds_nothing_else(tracer: Tracer) -> None:
 
         assert os.read(reader, 1) == b""
     os.close(reader)
+
+
+@pytest.fixture
+def lender(tracer: Tracer) -> Iterator[socket.socket]:
+    """Return a connection that let in a descriptor once, which still waits there."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        ours.setblocking(False)
+        descriptors.refuse_fds(ours)
+        with descriptors_let_in(ours):
+            tracer.send(theirs, b"x")
+        yield ours
+
+
+async def test_what_was_let_in_is_not_taken_later_where_the_kernel_refuses_all_others(
+    lender: socket.socket, tracer: Tracer
+) -> None:
+    with pytest.raises(SentDescriptors):
+        await Doorman(wary=False).receive(lender, 100)
+
+    assert not tracer.is_discarded
+
+
+def test_what_was_let_in_is_not_discarded_by_us_nor_by_our_successor(
+    lender: socket.socket, tracer: Tracer
+) -> None:
+    inherited = lender.dup()
+    lender.close()
+    Doorman(wary=False).let_go(inherited)
+
+    assert not tracer.is_discarded
+    assert inherited.fileno() >= 0
+    inherited.close()
 
 
 async def test_who_sent_a_descriptor_is_let_in_no_more_and_root_is() -> None:

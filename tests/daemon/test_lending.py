@@ -25,7 +25,7 @@ from pfinet_proto.attach import (
     Transport,
     Welcome,
 )
-from pfinet_proto.control import Reload, VifShow
+from pfinet_proto.control import Reload, Status, VifShow
 from pfinet_proto.values import VifName
 from tests.daemon.siblings import ALICE, STATIC, Attacher, Place, Running, running
 from tests.support.netns import NetworkNamespace
@@ -255,6 +255,25 @@ async def test_descriptors_get_in_only_while_the_tap_is_due(
         with pytest.raises(PermissionError):
             await client.sock.sendmsg([b"late"], channel.rights([tap]))
         os.close(tap)
+
+
+async def test_a_second_descriptor_ends_the_attachment_and_shuts_the_user_out(
+    place: Place, namespace: NetworkNamespace
+) -> None:
+    tap = make_tap(namespace, Offload.CSUM)
+    async with running(place, TRUSTED) as daemon, daemon.attacher("web", ALICE) as client:
+        await greet(client)
+        # Both wait there before the first is taken.
+        await client.say(Tap(), [tap])
+        await client.sock.sendmsg([b"x"], channel.rights([tap]))
+        goodbye, _ = await client.hear()
+        await client.wait_closed()
+        os.close(tap)
+
+        assert isinstance(goodbye, Goodbye)
+        assert goodbye.text == "sent descriptors"
+        assert (await daemon.ask(Status())).shut_out == 1
+        assert await is_free(daemon)
 
 
 async def test_the_vif_is_taken_while_the_tap_is_due(place: Place) -> None:

@@ -21,6 +21,7 @@ import contextlib
 import json
 import os
 import socket
+import struct
 import types
 import typing
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -36,6 +37,10 @@ MAX_MESSAGE_BYTES = 200 * 1024
 
 #: More than any message carries, so that surplus is seen and refused.
 MAX_FDS = 8
+
+#: For how long the engine may stand still since control does not read: once, for it is
+#: then taken for gone.
+PATIENCE_S = 0.5
 
 
 class SiblingError(Exception):
@@ -624,6 +629,13 @@ def send(sock: socket.socket, message: Message, fds: Sequence[int] = (), flags: 
             sock.send(data, flags | socket.MSG_NOSIGNAL)
     except (BrokenPipeError, ConnectionResetError) as error:
         raise SiblingGone(f"sending {type(message).__name__}: {error.strerror}") from error
+
+
+def bound_sending(sock: socket.socket) -> None:
+    """Let `send` on *sock*, which blocks, raise BlockingIOError after PATIENCE_S in vain."""
+    seconds, rest = divmod(PATIENCE_S, 1)
+    patience = struct.pack("@ll", int(seconds), int(rest * 1_000_000))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)
 
 
 def receive(sock: socket.socket, flags: int = 0) -> tuple[Message, list[int]]:

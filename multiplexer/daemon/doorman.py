@@ -1,9 +1,10 @@
 """Who comes in, and how what they bring is kept out, where the kernel does not do it.
 
 Where it does (`descriptors.refuse_fds`), a doorman only receives and closes.
-Elsewhere, and on a connection on which a descriptor ever was let in, a client that sends a descriptor loses its connection, and its user is let
-in no more until the daemon starts again: what it sent stays open somewhere, and so
-it costs each user a few descriptors at most, and not one for each try.
+Elsewhere, and on a connection that ever let in a descriptor, a client that sends one
+loses its connection, and its user is let in no more until the daemon starts again:
+what it sent stays open somewhere, and so it costs each user a few descriptors at most,
+and not one for each try.
 """
 
 import contextlib

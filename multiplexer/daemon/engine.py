@@ -6,8 +6,9 @@ that does not fit is answered with an error; a sibling that breaks the protocol
 ends the process, and so does the end of the broker.
 
 Control may go: frames flow on by the rules that there are, until the broker
-says that there is a new one.  What a control asked for and did not live to see
-done is not done; its successor asks which ports there are, and goes on.
+says that there is a new one.  One that does not read what it is told is as good as
+gone.  What a control asked for and did not live to see done is not done; its
+successor asks which ports there are, and goes on.
 """
 
 import contextlib
@@ -112,19 +113,30 @@ class EngineProcess:
     def _tell_end(self, told: channel.Detached) -> None:
         if self._control is not None:  # else its successor sees that nothing is there
             with self._while_control_lives():
-                channel.send(self._control, told)
+                self._say(self._control, told)
+
+    def _say(self, sock: socket.socket, message: channel.Message) -> None:
+        """Send *message*.
+
+        Raises:
+            SiblingGone: if nobody is there, or it has stopped to read.
+        """
+        try:
+            channel.send(sock, message)
+        except BlockingIOError as error:  # `channel.bound_sending`
+            raise channel.SiblingGone(f"sending {type(message).__name__}: not read") from error
 
     def _obey(self, sock: socket.socket) -> None:
         message, fds = channel.receive(sock)
         if isinstance(message, channel.ReadCounters):
-            channel.send(sock, self._read_counters(message))
+            self._say(sock, self._read_counters(message))
             return
         if isinstance(message, channel.ReadPorts):
-            channel.send(sock, self._read_ports(message))
+            self._say(sock, self._read_ports(message))
             return
         if isinstance(message, channel.Trace):
             traced = tuple(self._engine.trace(message.port, frame) for frame in message.frames)
-            channel.send(sock, channel.TraceReply(message.request, traced))
+            self._say(sock, channel.TraceReply(message.request, traced))
             return
         try:
             self._apply(message, fds)
@@ -136,7 +148,7 @@ class EngineProcess:
             channel.close_all(fds)
         request = getattr(message, "request", None)
         assert isinstance(request, int)
-        channel.send(sock, channel.Ack(request, answer))
+        self._say(sock, channel.Ack(request, answer))
 
     def _apply(self, message: channel.Message, fds: list[int]) -> None:
         """Do what *message* says; what it takes over is taken out of *fds*."""

@@ -236,6 +236,7 @@ class Supervisor:
     def _start_control(self, engine: Child) -> Child:
         """Start control, with a channel to *engine*, which drops the last control's."""
         to_engine, to_control = _pair()
+        channel.bound_sending(to_control)
         with to_engine:
             order = channel.NewControl(next(self._ports.numbers))
             self._attempt(engine, partial(engine.give, order, to_control))

@@ -60,6 +60,7 @@ class Bench:
     def new_control(self) -> None:
         """Give it another control, whose end is `control` from now on."""
         ours, theirs = pair()
+        channel.bound_sending(theirs)
         self.controls.append(ours)
         with theirs:
             assert self.ask(self.broker, channel.NewControl(1), [theirs.fileno()]) is None
@@ -136,6 +137,18 @@ def test_frames_flow_while_there_is_no_control(bench: Bench) -> None:
     bench.control.close()
 
     assert bench.passes()
+
+
+def test_a_control_that_does_not_read_is_as_good_as_gone(bench: Bench) -> None:
+    def ask_and_never_listen() -> None:
+        for number in range(10_000):
+            channel.send(bench.control, channel.ReadCounters(number, A, 128))
+
+    with pytest.raises(channel.SiblingGone):
+        ask_and_never_listen()
+    assert bench.passes()
+    bench.new_control()
+    assert bench.ports()[A] == (IDS[A], A)
 
 
 def test_the_next_control_finds_ports_attachments_and_counters(bench: Bench) -> None:

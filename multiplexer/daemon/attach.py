@@ -162,6 +162,7 @@ class AttachService:
                 held.enter_context(self.doorman.holding(connection))
             async with self.joining.resumed(live, inherited.kept) as joined:
                 task_status.started()
+                live.end_lending()  # control died when its tap was trusted no more
                 talk: Talk = Silent(joined.attachment)
                 for connection in inherited.sockets:
                     machine = AttachMachine.attached(Role.DAEMON)
@@ -175,9 +176,10 @@ class AttachService:
 
     async def _serve_hello(self, live: LiveVif, client: _Client) -> None:
         hello = client.hello
-        transport = _choose_transport(live, hello) if self.takes_taps else Transport.STREAM
-        offload = _agree(hello, transport)
+        _agree(hello, self._choose_transport(live, hello))  # else it takes nothing over
         await self._take_over(live, client.peer, hello)
+        transport = self._choose_transport(live, hello)
+        offload = _agree(hello, transport)
         cookie = os.urandom(COOKIE_LEN)
         session = _session("attach", transport.name.lower(), client.peer, offload, cookie)
         welcome = Welcome(VERSION, transport, offload, cookie, live.binding)
@@ -218,6 +220,9 @@ class AttachService:
                 return
             lent = [tap]
             try:
+                if holder.farewell is not None:  # trusted no more, while the tap was due
+                    client.say_last(holder.farewell)
+                    return
                 async with self.joining.joined(live, holder, tap, [client.connection]) as joined:
                     await let_go(lent)  # the engine has its own
                     lent.clear()
@@ -323,6 +328,13 @@ class AttachService:
             return hello
         return None
 
+    def _choose_transport(self, live: LiveVif, hello: Hello) -> Transport:
+        """Return how the data travel: over the client's tap where it may be lent, and is."""
+        is_lendable = self.takes_taps and live.vif.trust.trusted_tap
+        if is_lendable and Transport.TAP in hello.transports:
+            return Transport.TAP
+        return Transport.STREAM
+
     def _audit_refusal(self, live: LiveVif, kind: str, peer: Peer, refusal: _Refusal) -> None:
         self.log.audit("refused", peer, vif=live.name, kind=kind, why=refusal)
 
@@ -344,13 +356,6 @@ def _session(
         since_ns=time.monotonic_ns(),
         cookie=cookie,
     )
-
-
-def _choose_transport(live: LiveVif, hello: Hello) -> Transport:
-    """Return how the data travel: over the client's tap where it may be lent, and is."""
-    if live.vif.trust.trusted_tap and Transport.TAP in hello.transports:
-        return Transport.TAP
-    return Transport.STREAM
 
 
 def _agree(hello: Hello, transport: Transport) -> Offload:

@@ -266,6 +266,19 @@ async def test_one_whose_vif_was_just_given_to_somebody_else_is_told_so(place: P
     assert [message.generation for message in daemon.engine.all(channel.Detach)] == [9]
 
 
+async def test_one_whose_tap_was_just_trusted_no_more_is_told_so(place: Place) -> None:
+    lent = attrs.evolve(SESSION, transport="tap")
+    async with taken_over(place, session=lent) as (daemon, client):
+        farewell = await client.hear()
+        end = await client.hear()
+        await daemon.broker.wait_heard(channel.Forget)
+
+    assert isinstance(farewell, Goodbye)
+    assert "not trusted any more" in farewell.text
+    assert end is None
+    assert [message.generation for message in daemon.engine.all(channel.Detach)] == [9]
+
+
 async def test_one_whose_vif_was_just_deleted_is_told_so(place: Place) -> None:
     async with taken_over(place, gone=True) as (daemon, client):
         farewell = await client.hear()

@@ -136,6 +136,57 @@ async def test_a_file_that_trusts_no_more_takes_effect_at_once(
         await daemon.engine.wait_heard(channel.Detach)
 
 
+async def test_a_tap_that_is_trusted_no_more_when_it_comes_is_not_taken(
+    place: Place, namespace: NetworkNamespace
+) -> None:
+    tap = make_tap(namespace, Offload.CSUM)
+    async with running(place, TRUSTED) as daemon, daemon.attacher("web", ALICE) as client:
+        await greet(client)
+        daemon.broker.file = place.config(STATIC)
+        await daemon.ask(Reload())
+        await client.say(Tap(), [tap])
+        os.close(tap)
+        goodbye, _ = await client.hear()
+        await client.wait_closed()
+
+        assert isinstance(goodbye, Goodbye)
+        assert "not trusted any more" in goodbye.text
+        assert daemon.engine.all(channel.Attach) == []
+        assert await is_free(daemon)
+
+
+async def test_who_waits_for_its_predecessor_to_go_gets_what_is_allowed_then(
+    place: Place,
+) -> None:
+    async with running(place, TRUSTED) as daemon, daemon.attacher("web", ALICE) as first:
+        welcome, data = await first.attach()
+        daemon.engine.withheld.add(channel.Detach)
+        async with daemon.attacher("web", ALICE) as second:
+            await second.say(Hello(transports=BOTH, cookie=welcome.cookie))
+            await daemon.engine.wait_heard(channel.Detach)
+            daemon.broker.file = place.config(STATIC)
+            await daemon.ask(Reload())
+            await daemon.engine.release()
+            again, fds = await second.hear()
+            channel.close_all(fds)
+
+        assert isinstance(again, Welcome)
+        assert again.transport is Transport.STREAM
+        data.close()
+
+
+async def test_who_cannot_be_served_sends_nobody_away(place: Place) -> None:
+    async with running(place, STATIC) as daemon, daemon.attacher("web", ALICE) as first:
+        welcome, data = await first.attach()
+        async with daemon.attacher("web", ALICE) as second:
+            await second.say(Hello(transports=(Transport.TAP,), cookie=welcome.cookie))
+            refused, _ = await second.hear()
+
+        assert isinstance(refused, Refused)
+        assert not await is_free(daemon)
+        data.close()
+
+
 async def test_a_vif_that_is_not_trusted_takes_no_tap(place: Place) -> None:
     async with running(place, STATIC) as daemon:
         async with daemon.attacher("web", ALICE) as client:

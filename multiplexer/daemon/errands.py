@@ -68,13 +68,13 @@ class Errands:
                 return self._open_vif(request)
             case channel.CloseVifSockets(vif_id=vif_id):
                 self._admission.check_id(vif_id)
-                self._store.forget(vif_id)
+                self._forget(vif_id)
                 self._run_directory.close_vif(vif_id)
             case channel.Keep(kept=kept):
                 self._keep(kept, fds)
             case channel.Forget(vif_id=vif_id):
                 self._admission.check_id(vif_id)
-                self._store.forget(vif_id)
+                self._forget(vif_id)
             case channel.SetMemberships():
                 self._admission.check_members(request)
                 nic = next(nic for nic in self._nics if nic.name == request.uplink)
@@ -97,7 +97,7 @@ class Errands:
         """Remove the sockets of vifs that were deleted while control died, and their routes."""
         self._hosts.end_unclaimed()
         for vif_id in self._unclaimed:
-            self._store.forget(vif_id)
+            self._forget(vif_id)
             self._run_directory.close_vif(vif_id)
         self._unclaimed = frozenset()
 
@@ -107,9 +107,14 @@ class Errands:
         self._unclaimed -= {request.vif_id}
         return sockets
 
+    def _forget(self, vif_id: str) -> None:
+        # Control closes its copy as well, but may be killed before: ours is then the last.
+        self._run_directory.close_connections(self._store.forget(vif_id))
+
     def _keep(self, kept: channel.Kept, fds: Sequence[int]) -> None:
         with contextlib.ExitStack() as undo:
-            sockets = [undo.enter_context(sock) for sock in channel.as_sockets(fds)]
+            sockets = channel.as_sockets(fds)
+            undo.callback(self._run_directory.close_connections, sockets)
             owner = self._run_directory.owner_of(kept.vif_id)
             self._admission.check_keep(kept, sockets, owner, self._store.vif_ids)
             undo.pop_all()

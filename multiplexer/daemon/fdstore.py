@@ -24,10 +24,6 @@ class Stored:
     kept: channel.Kept
     sockets: tuple[socket.socket, ...]
 
-    def close(self) -> None:
-        for sock in self.sockets:
-            sock.close()
-
 
 class FdStore:
     """The attachments that there are, by vif; a vif has one at most."""
@@ -50,11 +46,10 @@ class FdStore:
         assert kept.vif_id not in self._by_vif
         self._by_vif[kept.vif_id] = Stored(kept, tuple(sockets))
 
-    def forget(self, vif_id: str) -> None:
-        """Close what is kept for a vif, if anything is; control has the last copy."""
+    def forget(self, vif_id: str) -> tuple[socket.socket, ...]:
+        """Forget a vif, and return what was kept for it, for the caller to close."""
         stored = self._by_vif.pop(vif_id, None)
-        if stored is not None:
-            stored.close()
+        return () if stored is None else stored.sockets
 
     def take_all(self) -> list[Stored]:
         """Forget every attachment, and return it for the caller to close."""

@@ -25,7 +25,7 @@ from typing import Final
 
 import attrs
 
-from multiplexer.daemon.descriptors import has_passrights, refuse_fds
+from multiplexer.daemon.descriptors import has_passrights, is_prepared, refuse_fds
 from multiplexer.daemon.directories import (
     OPEN_DIRECTORY,
     make_directory,
@@ -71,7 +71,8 @@ class RunDirectory:
         """
         self.path = path
         self._vifs: dict[str, VifSockets] = {}
-        self._disposal = None if has_passrights() else Disposal()
+        self._is_wary = not has_passrights()
+        self._disposal = Disposal()
         with contextlib.ExitStack() as undo:
             self._made = make_directory(path, 0o755)
             if self._made:
@@ -185,7 +186,7 @@ class RunDirectory:
         nothing that a client sends is for us to look at.
         """
         with listener:
-            if self._disposal is None:
+            if not self._is_wary:
                 return
             listener.shutdown(socket.SHUT_RDWR)
             waiting = []
@@ -197,12 +198,11 @@ class RunDirectory:
     def close_connections(self, connections: Iterable[socket.socket]) -> None:
         """Close clients' *connections*, of which we may have the last copy."""
         for connection in connections:
-            if self._disposal is None:
-                connection.close()
-            else:
+            if self._is_wary or is_prepared(connection):
                 self._disposal.take(connection)
-        if self._disposal is not None:
-            self._disposal.tend()
+            else:
+                connection.close()
+        self._disposal.tend()
 
     def _take_lock(self) -> int:
         while True:

@@ -4,6 +4,7 @@ Blocking, without trio: each request is answered at once or the daemon is ill,
 and a program that only attaches needs no event loop.
 """
 
+import contextlib
 import os
 import socket
 import struct
@@ -106,7 +107,9 @@ class ControlClient:
         """
         self._last_id += 1
         try:
-            self._socket.sendall(encode_request(request, self._last_id), socket.MSG_NOSIGNAL)
+            # A daemon that refuses the connection has ended it, but may have said why.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                self._socket.sendall(encode_request(request, self._last_id), socket.MSG_NOSIGNAL)
             bodies: list[bytes] = []
             while not bodies:
                 data = self._socket.recv(_READ_BYTES)

@@ -1,5 +1,6 @@
 """One blocking connection to the daemon's control socket."""
 
+import contextlib
 import os
 import socket
 from collections.abc import Mapping
@@ -66,7 +67,9 @@ class ControlClient:
         self._requests += 1
         bodies: list[bytes] = []
         try:
-            self._socket.sendall(encode_request(request, self._requests))
+            # A daemon that refuses the connection has ended it, but may have said why.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                self._socket.sendall(encode_request(request, self._requests))
             while not bodies:
                 data = self._socket.recv(_READ_BYTES)
                 if not data:

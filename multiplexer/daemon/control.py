@@ -57,7 +57,9 @@ from multiplexer.numbering import Numbering
 from multiplexer.policy import compile_network
 from pfinet_proto.control import (
     MAX_REQUEST_BYTES,
+    NO_REQUEST,
     ControlError,
+    ErrorCode,
     FrameDecoder,
     Reply,
     Request,
@@ -71,6 +73,10 @@ DATABASE: Final = "state.db"
 
 #: Connections to the control socket.
 CONTROL_LIMITS: Final = (64, 1024)
+#: What a connection above them gets.
+TOO_MANY: Final = encode_reply(
+    Reply(NO_REQUEST, ControlError(ErrorCode.UNAVAILABLE, "too many connections"))
+)
 #: Connections to the sockets of one vif: its client, and some that are being refused.
 VIF_LIMITS: Final = (8, 8)
 
@@ -295,8 +301,11 @@ class Control:
         async with trio.open_nursery() as nursery:
             await nursery.start(vifs.run, every, settlement)
             nursery.start_soon(host_watch.run)
+            await host.recall_named()
             limits = ConnectionLimits(
-                *CONTROL_LIMITS, is_known=lambda uid: uid == 0 or vifs.has_owner(uid)
+                *CONTROL_LIMITS,
+                lambda peer: peer.uid == 0 or vifs.has_owner(peer.uid) or host.is_named(peer),
+                TOO_MANY,
             )
             nursery.start_soon(doorman.run)
             nursery.start_soon(

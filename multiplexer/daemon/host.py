@@ -104,6 +104,8 @@ class Host:
         self._in_force = in_force
         self._system = system
         self._threads = trio.CapacityLimiter(MAX_THREADS)
+        self._named_uids: frozenset[int] = frozenset()
+        self._named_gids: frozenset[int] = frozenset()
 
     async def caller(self, peer: Peer) -> Caller:
         """Return *peer* with the names that it has, of groups those that the file names."""
@@ -112,6 +114,20 @@ class Host:
     async def facts(self, owners: Iterable[str], nic_macs: Mapping[str, MacAddress]) -> HostFacts:
         """Return what judging vifs of *owners* takes."""
         return await self._ask(self._facts, tuple(owners), nic_macs)
+
+    async def recall_named(self) -> None:
+        """Ask for the numbers of those whom the file names, for `is_named`."""
+        entries = _named_in(self._in_force.config)
+        self._named_uids, self._named_gids = await self._ask(self._numbers, entries)
+
+    def is_named(self, peer: Peer) -> bool:
+        """Whether the file named *peer* when that was last asked for, among admins or in a grant.
+
+        A process in a subordinate uid may still have the groups of its user, so
+        by a group is named only who may own a vif.
+        """
+        may_own = any(peer.uid in uids for uids in self._in_force.config.daemon.owner_uids)
+        return peer.uid in self._named_uids or (may_own and bool(self._named_gids & peer.gids))
 
     async def addresses(self) -> tuple[IPAddress, ...]:
         """Return every address of the host."""
@@ -131,6 +147,18 @@ class Host:
             peer.uid, peer.gid, self._system.user_name(peer.uid), peer.gids, frozenset(groups)
         )
 
+    def _numbers(self, entries: Iterable[str]) -> tuple[frozenset[int], frozenset[int]]:
+        uids, gids = set[int](), set[int]()
+        for entry in entries:
+            if entry.startswith("@"):
+                numbers, name, ask = gids, entry[1:], self._system.group_gid
+            else:
+                numbers, name, ask = uids, entry, self._system.user_uid
+            number = int(name) if name.isdigit() else ask(name)
+            if number is not None:
+                numbers.add(number)
+        return frozenset(uids), frozenset(gids)
+
     def _facts(self, owners: Iterable[str], nic_macs: Mapping[str, MacAddress]) -> HostFacts:
         users = {}
         for owner in owners:
@@ -142,5 +170,9 @@ class Host:
 
 def _groups_of(config: Config) -> set[str]:
     """Return the groups that the file names."""
-    named = [*config.daemon.admins, *(entry for grant in config.grants for entry in grant.to)]
+    named = _named_in(config)
     return {entry[1:] for entry in named if entry.startswith("@") and not entry[1:].isdigit()}
+
+
+def _named_in(config: Config) -> list[str]:
+    return [*config.daemon.admins, *(entry for grant in config.grants for entry in grant.to)]

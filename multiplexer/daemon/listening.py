@@ -37,20 +37,21 @@ class ConnectionLimits:
     """How many connections there are: of each uid, and of all whom nobody knows.
 
     One user may have thousands of subordinate uids.  So whom the daemon knows,
-    root and the owners of vifs, is counted for itself alone and cannot be locked
-    out by the others.
+    root, owners of vifs and whom the file names, is counted for itself alone and
+    cannot be locked out by the others.  Who is refused gets *farewell*.
     """
 
     per_uid: int
     overall: int
-    is_known: Callable[[int], bool] = lambda uid: uid == 0
+    is_known: Callable[[Peer], bool] = lambda peer: peer.uid == 0
+    farewell: bytes = b""
     _open: Counter[int] = attrs.field(factory=Counter, init=False)
     _strangers: int = attrs.field(default=0, init=False)
 
     @contextlib.contextmanager
     def counted(self, peer: Peer) -> Iterator[bool]:
         """Count a connection of *peer* while the context lasts; False if there are too many."""
-        known = self.is_known(peer.uid)
+        known = self.is_known(peer)
         if self._open[peer.uid] >= self.per_uid or (not known and self._strangers >= self.overall):
             yield False
             return
@@ -121,6 +122,8 @@ async def _serve_connection(
         with limits.counted(peer) as admitted:
             if not admitted:
                 log.audit("refused", peer, why="too many connections")
+                with contextlib.suppress(OSError):
+                    connection.send(limits.farewell, socket.MSG_NOSIGNAL)
                 return
             await serve_alone(partial(serve, connection, peer), peer, doorman, log)
 

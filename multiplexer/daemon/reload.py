@@ -163,6 +163,7 @@ class Reload:
         aside = {vif.name: Aside(vif, refusal.message) for vif, refusal in plan.refused}
         await self.vifs.follow(plan.config, plan.vifs, aside)
         self.in_force.recalled = plan.nic_macs
+        await self.host.recall_named()
 
     def _note(self, reloaded: control.Reloaded, by: str) -> None:
         for line in reloaded.errors:

@@ -32,6 +32,7 @@ __all__ = [
     "MAX_TRACED",
     "MAX_TRACED_BYTES",
     "MAX_USER_CHARS",
+    "NO_REQUEST",
     "OPERATIONS",
     "VERSION",
     "Call",
@@ -109,6 +110,9 @@ _HEX = re.compile(r"([0-9a-fA-F]{2})*")
 
 #: A reader's largest id: what a float of another JSON library holds exactly.
 MAX_ID = 2**53 - 1
+
+#: The id of an error that answers no request: the connection is refused.
+NO_REQUEST = 0
 
 R = TypeVar("R", covariant=True)
 
@@ -763,7 +767,7 @@ def decode_reply_untrusted(body: bytes, request: Request[R], request_id: int) ->
     data = jsonform.parse_untrusted(body)
     envelope = jsonform.from_json_untrusted(_ReplyForm, data, "reply")
     _check_envelope(envelope)
-    if envelope.id != request_id:
+    if envelope.id != request_id and (envelope.ok or envelope.id != NO_REQUEST):
         raise BadMessage(f"reply to request {envelope.id}, not {request_id}")
     if not envelope.ok:
         error = jsonform.from_json_untrusted(_ErrorForm, data.get("error"), "error")

@@ -9,6 +9,7 @@ from ipaddress import ip_interface
 import pytest
 import trio
 
+from multiplexer.config import parse_config
 from multiplexer.daemon import channel, channel_trio
 from multiplexer.daemon.calls import RequestFailed
 from multiplexer.daemon.control import CONTROL_LIMITS, REQUEST_TIMEOUT_S, ControlService
@@ -23,6 +24,7 @@ from pfinet_proto.control import (
     ControlError,
     Deleted,
     ErrorCode,
+    Reload,
     Status,
     VifCreate,
     encode_request,
@@ -32,6 +34,7 @@ from pfinet_proto.values import VifName
 from tests.daemon.siblings import (
     ALICE,
     BOB,
+    CAROL,
     NAMES,
     STATIC,
     Asker,
@@ -259,13 +262,49 @@ async def test_one_uid_has_so_many_connections_and_no_more(place: Place) -> None
                 for _ in range(per_uid):
                     await nursery.start(sit_connected, daemon, ALICE)
                 async with daemon.asker(ALICE) as one_too_many:
-                    assert await one_too_many.stream.receive_some(100) == b""
+                    with pytest.raises(ControlError, match="too many connections"):
+                        await one_too_many.ask(Status())
                 await daemon.ask(Status(), BOB)
                 await daemon.ask(Status())
                 scope.cancel()
 
         assert any("too many connections" in line for line in daemon.log)
         await daemon.ask(Status(), ALICE)
+
+
+async def test_whom_the_file_names_is_known_by_uid_and_by_group(place: Place) -> None:
+    """Subordinate uids, here 100000, have the groups of their user, and are still strangers."""
+    grant = """
+    [grant.some]
+    to = ["@alice", "20009"]
+    network = "lan"
+    addresses = ["10.77.0.32/28"]
+    """
+    config = parse_config(place.config(grant), "m.toml")
+    host = Host(InForce(config), system())
+    await host.recall_named()
+
+    assert host.is_named(Peer(1, CAROL, CAROL))
+    assert host.is_named(Peer(1, 20009, 20009))
+    assert host.is_named(Peer(1, BOB, BOB, frozenset({BOB, ALICE})))
+    assert not host.is_named(Peer(1, BOB, BOB, frozenset({BOB})))
+    assert not host.is_named(Peer(1, 100_000, BOB, frozenset({BOB, ALICE})))
+
+
+async def test_a_reload_makes_known_whom_the_new_file_names(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("multiplexer.daemon.control.CONTROL_LIMITS", (64, 0))
+    async with running(place) as daemon:
+        with pytest.raises(ControlError, match="too many connections"):
+            await daemon.ask(Status(), BOB)
+        await daemon.ask(Status(), CAROL)
+
+        daemon.broker.file = place.config().replace('"carol"', '"bob"')
+        await daemon.ask(Reload())
+        await daemon.ask(Status(), BOB)
+        with pytest.raises(ControlError, match="too many connections"):
+            await daemon.ask(Status(), CAROL)
 
 
 async def sit_connected(daemon: "object", uid: int, *, task_status: trio.TaskStatus[None]) -> None:

@@ -22,7 +22,7 @@ def stranger(number: int) -> Peer:
 
 def test_strangers_can_fill_their_own_room_and_lock_out_nobody_who_is_known() -> None:
     """A user has thousands of subordinate uids, each of which looks like another user."""
-    limits = ConnectionLimits(2, 10, is_known=lambda uid: uid in (0, OWNER.uid))
+    limits = ConnectionLimits(2, 10, is_known=lambda peer: peer.uid in (0, OWNER.uid))
     with ExitStack() as held:
         for number in range(5):
             assert held.enter_context(limits.counted(stranger(number)))
@@ -35,7 +35,7 @@ def test_strangers_can_fill_their_own_room_and_lock_out_nobody_who_is_known() ->
 
 
 def test_one_uid_has_only_so_many_even_if_it_is_known() -> None:
-    limits = ConnectionLimits(2, 10, is_known=lambda uid: True)
+    limits = ConnectionLimits(2, 10, is_known=lambda peer: True)
     with limits.counted(OWNER), limits.counted(OWNER), limits.counted(OWNER) as admitted:
         assert not admitted
 

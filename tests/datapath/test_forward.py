@@ -510,6 +510,23 @@ def test_what_a_vif_sends_to_the_host_goes_there_and_not_to_the_wire() -> None:
     assert PORTS[PEER] in given_a_broadcast(with_host(PEER), PORTS[USER])
 
 
+@pytest.mark.parametrize("hub", [False, True])
+@pytest.mark.parametrize(
+    "frame",
+    [ip4(UDP, dst=STRANGER.ipv4), ip4(UDP, dst="255.255.255.255"), ip6(UDP, dst=STRANGER.ipv6)],
+)
+def test_the_host_is_no_router_of_vifs(frame: Frame, hub: bool) -> None:
+    """A host that forwards, for whatever else it does, would take them out of the network."""
+    assert sent(frame, with_host(PEER, hub=hub)) == NOWHERE
+
+
+def test_the_host_gets_what_is_for_a_group_also_at_its_own_mac() -> None:
+    """No host routes that without a daemon for it; neighbour discovery may need it (RFC 6085)."""
+    assert sent(ip4(UDP, dst="224.0.0.1"), with_host(PEER)) == TO_PEER
+    assert sent(ip6(UDP, dst="ff02::1"), with_host(PEER)) == TO_PEER
+    assert sent(ip6(UDP, dst=PEER.link_local), with_host(PEER)) == TO_PEER
+
+
 def test_nothing_from_the_wire_goes_to_the_hosts_port() -> None:
     host = with_host(USER)
 

@@ -194,6 +194,12 @@ class Reference:
         return 1 if frame.is_to_group and decision.route is Route.PORT else 0
 
     def _route_from_vif(self, vif: Vif, network: Network, frame: Frame) -> Decision:
+        receiver = self.world.holder_of_mac(network, frame.destination)
+        if receiver is not None and receiver.host and receiver != vif:
+            to = destination(frame)
+            # It might route what is for somebody else.
+            if to is not None and not to.is_multicast and not receiver.has(to):
+                return drop(Reason.NO_RECEIVER)
         decision = self._route_as_any_vif(vif, network, frame)
         if not vif.host:
             return decision
@@ -280,6 +286,13 @@ def solicited(frame: Frame) -> IPAddress | None:
     if arp is not None:
         return arp.target if arp.operation == Arp.REQUEST else None
     return neighbour_target(frame, ingress.NEIGHBOUR_SOLICITATION)
+
+
+def destination(frame: Frame) -> IPAddress | None:
+    """Return the destination of a well-formed IP packet."""
+    if frame.ethertype == wire.IPV4:
+        return IPv4Address(frame.payload[16:20])
+    return IPv6Address(frame.payload[24:40]) if frame.ethertype == wire.IPV6 else None
 
 
 def neighbour_target(frame: Frame, kind: int) -> IPv6Address | None:

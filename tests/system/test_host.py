@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 import pytest
 from scapy.layers.inet import IP, UDP
+from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet, Raw
 
@@ -71,6 +72,37 @@ def lan() -> Iterator[HostLan]:
             for name, uid in OWNERS.items()
         }
         yield HostLan(lab, daemon, stacks)
+
+
+@family
+def test_a_host_that_forwards_takes_nobody_out_of_the_network(lan: HostLan, family: str) -> None:
+    forward = {"ipv4": "net.ipv4.ip_forward", "ipv6": "net.ipv6.conf.all.forwarding"}[family]
+    alice = lan.lab.ask("vif.show", name="alice")["mac"]
+    stack = lan.stacks["alice"]
+    there, until = mark(), mark()
+    ip: Packet = {
+        "ipv4": IP(src=ALICE["ipv4"], dst=OUTSIDE["ipv4"]),
+        "ipv6": IPv6(src=ALICE["ipv6"], dst=OUTSIDE["ipv6"]),
+    }[family]
+    packet = Ether(src=alice, dst=lan.host()["mac"]) / ip / UDP(sport=9, dport=9)
+
+    def drops() -> int:
+        counters = lan.lab.ask("vif.show", name="alice")["counters"]
+        return int(counters["drops"].get("no_receiver", 0))
+
+    before = drops()
+    assert ping(lan.lab.host, OUTSIDE[family])
+    lan.lab.host.run("sysctl", "-qw", f"{forward}=1")
+    try:
+        with lan.lab.outside.listener(LAN) as wire:
+            send(stack.namespace, stack.interface, [bytes(packet / Raw(there))])
+            say(stack.namespace.socket, until, OUTSIDE["ipv4"])
+            seen = wire.frames_until(until)
+    finally:
+        lan.lab.host.run("sysctl", "-qw", f"{forward}=0")
+
+    assert not any(there in frame for frame in seen)
+    assert drops() == before + 1
 
 
 def mark() -> bytes:

@@ -96,6 +96,21 @@ static enum dp_verdict charge(const struct dp_table *table, struct dp_port *port
 	return DP_PASS;
 }
 
+/* Whether the host would route a frame to its MAC on to somewhere else, as far as it forwards. */
+static bool is_beyond_host(const struct dp_port *host, const struct dp_frame *frame)
+{
+	const uint8_t *ipv4 = frame->data + DP_ETH_LEN + 16, *ipv6 = frame->data + DP_ETH_LEN + 24;
+
+	switch (frame->l3) {
+	case DP_L3_IPV4:
+		return (ipv4[0] & 0xf0) != 0xe0 && !dp_binding_has_ipv4(&host->bind, ipv4);
+	case DP_L3_IPV6:
+		return ipv6[0] != 0xff && !dp_binding_has_ipv6(&host->bind, ipv6);
+	default:
+		return false;
+	}
+}
+
 static void route_from_vif(const struct dp_table *table, uint16_t port,
 			   const struct dp_frame *frame, struct dp_decision *decision)
 {
@@ -104,15 +119,17 @@ static void route_from_vif(const struct dp_table *table, uint16_t port,
 	bool host = is_host(table, port);
 	uint16_t uplink = host ? DP_NO_PORT : network->uplink;
 	enum dp_route all = host ? DP_ROUTE_MEMBERS : DP_ROUTE_FLOOD;
-	uint16_t holder;
+	uint16_t holder = dp_table_find_mac(table, id, frame->data);
 
-	if (network->mode == DP_MODE_HUB) {
+	if (holder != port && is_host(table, holder) &&
+	    is_beyond_host(&table->ports[holder], frame)) {
+		decide(decision, DP_DROP_NO_RECEIVER);
+	} else if (network->mode == DP_MODE_HUB) {
 		/* What is meant for a vif stays off the wire. */
-		if (dp_table_find_mac(table, id, frame->data) != DP_NO_PORT)
+		if (holder != DP_NO_PORT)
 			all = DP_ROUTE_MEMBERS;
 		to_all(decision, id, all);
 	} else if (!dp_is_group(frame->data)) {
-		holder = dp_table_find_mac(table, id, frame->data);
 		if (holder == port)
 			holder = DP_NO_PORT; /* a frame never returns to where it came from */
 		else if (holder == DP_NO_PORT)

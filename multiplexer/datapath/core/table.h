@@ -36,7 +36,10 @@
 #define DP_VIF_ROUTER 0x01
 #define DP_VIF_DHCP_SERVER 0x02
 #define DP_VIF_ANY_ETHERTYPE 0x04
-/* The host's own port.  It has its NIC for the wire, so nothing goes from one to the other. */
+/*
+ * The host's own port.  It has its NIC for the wire, so nothing goes from one to the other,
+ * nor by its routing: packets to it are for what it is bound to.
+ */
 #define DP_VIF_HOST 0x08
 #define DP_VIF_FIRST_COME 0x10 /* may claim link-local addresses: claim.h */
 

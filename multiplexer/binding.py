@@ -215,7 +215,7 @@ def binding_faults(
     seen: list[Claim] = []
     for claim in all_claims:
         if claim.is_derived:
-            yield from _place_faults(network, claim)
+            yield from place_faults(network, claim)
         else:
             yield from (
                 list(_claim_faults(networks, network, wanted, claim))
@@ -274,7 +274,7 @@ def _claim_faults(
                 "invalid",
                 f'has length /{length}, wanted /{prefix.prefixlen} as in network "{network.name}"',
             )
-    yield from _place_faults(network, claim)
+    yield from place_faults(network, claim)
 
 
 def _repetition_faults(claim: Claim, seen: Iterable[Claim]) -> Iterator[Fault]:
@@ -285,7 +285,7 @@ def _repetition_faults(claim: Claim, seen: Iterable[Claim]) -> Iterator[Fault]:
             yield claim.fault("invalid", "is given twice" if same else f"overlaps {other}")
 
 
-def _place_faults(network: Network, claim: Claim) -> Iterator[Fault]:
+def place_faults(network: Network, claim: Claim) -> Iterator[Fault]:
     """Yield what of the network's own addresses *claim* would take."""
     for prefix in network.prefixes:
         for address, what in edge_addresses(prefix).items():

@@ -3,7 +3,7 @@
 Control talks to clients, so it may be broken into.  The file is root's alone:
 whatever control says, no uid gets a socket that the file does not allow, and no
 interface hears for more than the vifs of a host can need, and the host's routes
-stay in the networks that the file puts it in.
+lead to what vifs can have in the networks that the file puts it in.
 """
 
 import re
@@ -13,14 +13,18 @@ from ipaddress import ip_network
 from types import MappingProxyType
 from typing import Final
 
+from multiplexer.binding import Claim, place_faults
 from multiplexer.daemon import channel
 from multiplexer.daemon.rundir import KINDS
-from multiplexer.model import MAX_VIFS, Config, Network, UplinkKind
+from multiplexer.model import MAX_BOUND, MAX_VIFS, Config, Network, UplinkKind
 from pfinet_proto.attach import COOKIE_LEN
 from pfinet_proto.values import IPNetwork, MacAddress
 
 #: The most addresses that an interface hears for; above it, hash-filtering NICs gain nothing.
 MAX_MEMBERS: Final = 4096
+
+#: The most routes of the host into a network: to all that its vifs can be bound to.
+MAX_ROUTES: Final = MAX_VIFS * sum(MAX_BOUND.values())
 
 _HANDSHAKE: Final = (socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
@@ -121,24 +125,30 @@ class Admission:
                 raise Refused(f"{mac} is not the MAC of a station")
 
     def check_routes(
-        self, request: channel.ChangeHostRoutes
+        self, request: channel.ChangeHostRoutes, known: Collection[IPNetwork]
     ) -> tuple[list[IPNetwork], list[IPNetwork]]:
-        """Return the prefixes to reach and those to reach no more.
+        """Return the prefixes to reach, beside those *known*, and those to reach no more.
 
         What was once in a network may be dropped when the file says otherwise.
 
         Raises:
-            Refused: if one to reach is not of that network, or the host is not in it.
+            Refused: if one to reach can be no vif's of that network, or they are more than
+                vifs can have, or the host is not in it.
         """
         network = self._host_networks.get(request.network)
         if network is None:
             if not request.add:
                 return [], []
             raise Refused(f"the host is not in network {request.network!r}")
-        return (
-            [_prefix_in(network, text) for text in request.add],
-            [_prefix(text) for text in request.drop],
-        )
+        add = [_prefix_in(network, text) for text in request.add]
+        drop = [_prefix(text) for text in request.drop]
+        more = set(add).difference(known)
+        if more and len(known) + len(more) > MAX_ROUTES:
+            raise Refused(
+                f'{len(more)} more routes to the {len(known)} in network "{network.name}", '
+                f"not at most {MAX_ROUTES} in all"
+            )
+        return add, drop
 
 
 def _prefix(text: str) -> IPNetwork:
@@ -149,7 +159,14 @@ def _prefix(text: str) -> IPNetwork:
 
 
 def _prefix_in(network: Network, text: str) -> IPNetwork:
+    """Return the prefix that *text* says, if a vif of *network* can be bound to it.
+
+    One that is an address of the host as well may be a vif's: `HostWatch` tells of it,
+    and the kernel looks for its own addresses first.
+    """
     prefix = _prefix(text)
     if not network.covers(prefix):
         raise Refused(f'route to {prefix}, which is outside network "{network.name}"')
+    for fault in place_faults(network, Claim(prefix, "prefixes")):
+        raise Refused(f"route: {fault.message}")
     return prefix

@@ -80,7 +80,8 @@ class Errands:
                 nic = next(nic for nic in self._nics if nic.name == request.uplink)
                 nic.set_members(request.macs)
             case channel.ChangeHostRoutes(network=network):
-                self._hosts.change_routes(network, *self._admission.check_routes(request))
+                known = self._hosts.prefixes(network)
+                self._hosts.change_routes(network, *self._admission.check_routes(request, known))
         return ()
 
     def follow(self, admission: Admission, nics: Sequence[NicUplink]) -> None:

@@ -177,6 +177,11 @@ class HostTap:
         wanted = wanted_routes(new, self.state.addresses)
         return list(_add_routes(netlink, index, [Route(*pair) for pair in wanted.items()]))
 
+    @property
+    def prefixes(self) -> Collection[IPNetwork]:
+        """What routes were asked for to."""
+        return self._prefixes
+
     def concerns(self, prefixes: Iterable[IPNetwork]) -> bool:
         """Whether the host has an address in any of *prefixes*, which is a vif's or was."""
         return any(address in prefix for prefix in prefixes for address in self._found)
@@ -273,6 +278,10 @@ class HostTaps:
         for host in changed:
             self._seen[host.network.name] = (host.state, host.tap)
         return changed
+
+    def prefixes(self, network: str) -> Collection[IPNetwork]:
+        """Return the prefixes that routes in *network* were asked for to."""
+        return self[network].prefixes if network in self._hosts else ()
 
     def change_routes(
         self, network: str, add: Collection[IPNetwork], drop: Collection[IPNetwork]

@@ -3,13 +3,13 @@
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
 from attrs import evolve
 
-from multiplexer.daemon.admission import MAX_MEMBERS, Admission, Refused
+from multiplexer.daemon.admission import MAX_MEMBERS, MAX_ROUTES, Admission, Refused
 from multiplexer.daemon.channel import (
     ChangeHostRoutes,
     Kept,
@@ -19,6 +19,7 @@ from multiplexer.daemon.channel import (
 )
 from multiplexer.model import (
     MAX_VIFS,
+    AddressRange,
     Config,
     Daemon,
     Mode,
@@ -39,7 +40,15 @@ def admission() -> Admission:
         daemon=Daemon(owner_uids=(range(1000, 2000),)),
         uplinks=(Uplink("lan", UplinkKind.NIC, "eth0"), Uplink("away", UplinkKind.NONE)),
         networks=(
-            Network("office", Mode.SWITCH, None, (ip_network("10.0.1.0/24"),), host=True),
+            Network(
+                "office",
+                Mode.SWITCH,
+                None,
+                (ip_network("10.0.1.0/24"),),
+                gateways=(ip_address("10.0.1.1"),),
+                reserved=(AddressRange(ip_address("10.0.1.220"), ip_address("10.0.1.230")),),
+                host=True,
+            ),
             Network("lab", Mode.SWITCH, None, (ip_network("10.0.2.0/24"),)),
         ),
         vifs=(StaticVif(VifName("web"), "www"), StaticVif(VifName("db"), "64055")),
@@ -115,7 +124,7 @@ def test_other_uplinks_groups_and_too_many_are_refused(
 def test_the_host_may_have_routes_into_the_networks_that_it_is_in(admission: Admission) -> None:
     request = ChangeHostRoutes(1, "office", ("10.0.1.5/32", "10.0.1.64/28"), ("10.0.1.6/32",))
 
-    assert admission.check_routes(request) == (
+    assert admission.check_routes(request, ()) == (
         [ip_network("10.0.1.5/32"), ip_network("10.0.1.64/28")],
         [ip_network("10.0.1.6/32")],
     )
@@ -130,6 +139,11 @@ def test_the_host_may_have_routes_into_the_networks_that_it_is_in(admission: Adm
         ("office", ("0.0.0.0/0",), (), "outside"),
         ("office", (), ("fd00::5/64",), "host bits"),
         ("office", ("10.0.1.5/24",), (), "host bits"),
+        ("office", ("10.0.1.0/25",), (), "network address"),
+        ("office", ("10.0.1.128/25",), (), "broadcast address"),
+        ("office", ("10.0.1.1/32",), (), "gateway"),
+        ("office", ("10.0.1.0/30",), (), "address"),
+        ("office", ("10.0.1.216/29",), (), "reserved range"),
         ("office", ("via 10.0.1.1",), (), "route to"),
     ],
 )
@@ -137,17 +151,26 @@ def test_routes_elsewhere_are_refused(
     admission: Admission, network: str, add: tuple[str, ...], drop: tuple[str, ...], why: str
 ) -> None:
     with pytest.raises(Refused, match=why):
-        admission.check_routes(ChangeHostRoutes(1, network, add, drop))
+        admission.check_routes(ChangeHostRoutes(1, network, add, drop), ())
+
+
+def test_there_are_no_more_routes_than_vifs_can_have(admission: Admission) -> None:
+    known = [ip_network((number, 32)) for number in range(MAX_ROUTES)]
+    another = ChangeHostRoutes(1, "office", ("10.0.1.5/32",), ())
+
+    assert admission.check_routes(another, known[1:])
+    with pytest.raises(Refused, match=f"not at most {MAX_ROUTES}"):
+        admission.check_routes(another, known)
 
 
 def test_routes_may_go_that_the_file_before_this_one_allowed(admission: Admission) -> None:
     old = ("fd00::5/128",)
 
-    assert admission.check_routes(ChangeHostRoutes(1, "office", (), old)) == (
+    assert admission.check_routes(ChangeHostRoutes(1, "office", (), old), ()) == (
         [],
         [ip_network("fd00::5/128")],
     )
-    assert admission.check_routes(ChangeHostRoutes(1, "none", (), old)) == ([], [])
+    assert admission.check_routes(ChangeHostRoutes(1, "none", (), old), ()) == ([], [])
 
 
 KEPT = Kept(ID, 64, 3, Session("attach", "stream", 7, 1000, 100, 4711, 2**62, bytes(16)))

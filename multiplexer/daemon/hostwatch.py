@@ -22,6 +22,9 @@ from pfinet_proto.values import IPAddress
 #: Between two looks: a router's advertisements renew addresses all the time.
 PACE_S: Final = 0.5
 
+#: After the kernel could not tell: it is short of memory, or we are of descriptors.
+LOOK_AGAIN_S: Final = 5.0
+
 READ_BYTES: Final = 65536
 
 
@@ -34,6 +37,8 @@ class HostWatch:
         self._vifs = vifs
         self._log = log
         self._addresses: tuple[IPAddress, ...] = ()
+        #: What was logged, and is not over: names of vifs, and addresses.
+        self._known: set[tuple[str, IPAddress]] = set()
 
     def conflicts(self, vif: Vif) -> tuple[IPAddress, ...]:
         """Return the addresses of *vif* that the host has too."""
@@ -48,23 +53,33 @@ class HostWatch:
         return tuple(each for each in inside if any(claim.touches(each) for claim in bound))
 
     async def run(self) -> None:
-        """Look now, and after each change, until cancelled."""
-        known: set[tuple[str, IPAddress]] = set()
+        """Look now, and after each change, until cancelled; where the kernel fails us, again."""
+        while True:
+            try:
+                await self._follow()
+            except OSError as error:
+                self._log.warning(f"cannot see the host's addresses: {error.strerror}")
+            await trio.sleep(LOOK_AGAIN_S)
+
+    async def _follow(self) -> None:
         with self._host.open_address_news() as news:
             while True:
                 self._addresses = tuple(await self._host.addresses())
-                found = {
-                    (str(live.name), address)
-                    for live in self._vifs
-                    for address in self.conflicts(live.vif)
-                }
-                for name, address in sorted(found - known, key=str):
-                    self._log.audit("host-conflict", name=name, address=address)
-                for name, address in sorted(known - found, key=str):
-                    self._log.audit("host-conflict-over", name=name, address=address)
-                known = found
+                self._tell()
                 await _read_all(news)
                 await trio.sleep(PACE_S)
+
+    def _tell(self) -> None:
+        found = {
+            (str(live.name), address)
+            for live in self._vifs
+            for address in self.conflicts(live.vif)
+        }
+        for name, address in sorted(found - self._known, key=str):
+            self._log.audit("host-conflict", name=name, address=address)
+        for name, address in sorted(self._known - found, key=str):
+            self._log.audit("host-conflict-over", name=name, address=address)
+        self._known = found
 
 
 async def _read_all(news: socket.socket) -> None:

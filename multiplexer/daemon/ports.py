@@ -64,6 +64,11 @@ class Ports:
     def _nics(self) -> Sequence[NicUplink]:
         return self._succession.current.nics
 
+    @property
+    def are_stale(self) -> bool:
+        """Whether the last `refresh` failed, and another may not."""
+        return self._hosts.is_stale
+
     def refresh(self) -> None:
         """Look at all again, and tell what has changed."""
         for nic in self._nics:

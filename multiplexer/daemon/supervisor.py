@@ -47,6 +47,9 @@ FOLLOW_S: Final = 0.2
 #: How control ends if it sees the engine's end.
 FOLLOWING: Final = "exit status 0"
 
+#: When ports are looked at again of which the kernel could not tell.
+LOOK_AGAIN_S: Final = 5.0
+
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 RELOAD_SIGNAL: Final = signal.SIGHUP
 
@@ -154,7 +157,9 @@ class Supervisor:
             while self._stop_signal is None:
                 try:
                     self._start_children()
-                    self._turn()
+                    self._turn(LOOK_AGAIN_S if self._ports.are_stale else None)
+                    if self._ports.are_stale:
+                        self._ports.refresh()
                     if not is_running and self._is_ready():
                         is_running = True
                         self._notifier.tell(READY=1, STATUS="Running")

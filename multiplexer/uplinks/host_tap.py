@@ -99,11 +99,19 @@ class HostTap:
             ),
             rtnetlink.set_up(self.tap.index),
         ]
-        # Before it is up: nothing must be sent or believed by the usual settings.
-        self._flaws = (
-            *_write_sysctls(self.interface),
-            *_attempt(netlink, ["MAC and MTU", "state up"], requests),
-        )
+        try:
+            # Before it is up: nothing must be sent or believed by the usual settings.
+            self._flaws = (
+                *_write_sysctls(self.interface),
+                *_attempt(netlink, ["MAC and MTU", "state up"], requests),
+            )
+        except OSError:
+            self.close()
+            raise
+
+    def note_failure(self, error: OSError) -> None:
+        """Say that nobody knows how the tap is now."""
+        self.state = attrs.evolve(self.state, error=f"netlink: {error.strerror}")
 
     def close(self) -> None:
         if self.tap is not None:
@@ -225,6 +233,8 @@ class HostTaps:
     def __init__(self, networks: Iterable[Network]) -> None:
         self._hosts = {network.name: HostTap(network) for network in networks if network.host}
         self._netlink = RouteSocket() if self._hosts else None
+        #: Whether the last `refresh` failed, so that another may find and mend more.
+        self.is_stale = False
         #: How each was when `take_changes` last looked.
         self._seen: dict[str, tuple[HostState, Tap | None]] = {}
 
@@ -260,15 +270,25 @@ class HostTaps:
             self._netlink.close()
 
     def refresh(self) -> None:
-        """Put right what is not as it should be."""
+        """Put right what is not as it should be; if the kernel fails us, that is its state."""
         if self._netlink is None:
             return
+        try:
+            self._look(self._netlink)
+        except OSError as error:
+            self.is_stale = True
+            for host in self:
+                host.note_failure(error)
+        else:
+            self.is_stale = False
+
+    def _look(self, netlink: RouteSocket) -> None:
         for host in self:
-            host.open(self._netlink)
-        found = self._netlink.addresses()
+            host.open(netlink)
+        found = netlink.addresses()
         taps = {host.tap.index for host in self if host.tap is not None}
         for host in self:
-            host.follow(self._netlink, found, taps)
+            host.follow(netlink, found, taps)
 
     def take_changes(self) -> list[HostTap]:
         """Return those that have changed since the last call."""

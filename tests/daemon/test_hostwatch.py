@@ -1,5 +1,6 @@
 """The host gets an address that a vif has: it is told, and nobody loses anything."""
 
+import errno
 import socket
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_interface
@@ -8,6 +9,7 @@ from pathlib import Path
 import attrs
 import pytest
 
+from multiplexer.daemon import hostwatch
 from multiplexer.daemon.host import System
 from pfinet_proto.control import ControlError, VifCreate, VifList, VifShow
 from pfinet_proto.values import IPAddress, VifName
@@ -29,10 +31,17 @@ class Changing:
 
     path: Path
     addresses: tuple[IPAddress, ...] = ()
+    failures: int = 0
 
     @property
     def system(self) -> System:
-        return attrs.evolve(system(), addresses=lambda: self.addresses, address_news=self.listen)
+        return attrs.evolve(system(), addresses=self.ask, address_news=self.listen)
+
+    def ask(self) -> tuple[IPAddress, ...]:
+        if self.failures:
+            self.failures -= 1
+            raise OSError(errno.ENOBUFS, "No buffer space available")
+        return self.addresses
 
     def listen(self) -> socket.socket:
         news = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -77,6 +86,20 @@ async def test_an_address_that_the_host_gets_is_logged_and_shown_until_it_goes(
         await wait_told(daemon, ())
         assert "audit: host-conflict-over name=one address=10.78.0.32" in daemon.log
         assert await daemon.ask(VifShow(ONE.name)) == made
+
+
+async def test_a_kernel_that_cannot_tell_is_asked_again(
+    place: Place, host: Changing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hostwatch, "LOOK_AGAIN_S", 0)
+    async with running(place, users=host.system) as daemon:
+        await daemon.ask(ONE)
+        host.failures = 2
+        host.change("10.78.0.32")
+        await wait_told(daemon, (ip_address("10.78.0.32"),))
+
+        warning = "cannot see the host's addresses: No buffer space available"
+        assert daemon.log.count(warning) == 2
 
 
 async def test_a_prefix_that_holds_an_address_of_the_host_is_torn_too(

@@ -1,5 +1,6 @@
 """The host's taps in a namespace of their own, against the kernel."""
 
+import errno
 import os
 import socket
 from collections.abc import Iterator
@@ -96,6 +97,28 @@ def test_its_state_is_told_and_then_nothing_more_changes(machine: Machine) -> No
 
     assert machine.lan.state == HostState(present=True, up=True, addresses=own, error=None)
     assert machine.refresh() == {}
+
+
+@pytest.mark.parametrize("when", ["addresses", "do"])
+def test_a_failure_of_the_kernel_is_the_state_until_it_is_over(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """It may be short of memory; the broker, which looks, must not end by it."""
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOBUFS, "No buffer space available")
+
+    machine.ip("link delete mx-lan")
+    with monkeypatch.context() as patch:
+        patch.setattr(RouteSocket, when, fail)
+        machine.refresh()
+        assert machine.hosts.is_stale
+        assert machine.lan.state.error == "netlink: No buffer space available"
+
+    machine.refresh()
+    assert not machine.hosts.is_stale
+    assert machine.lan.state.error is None
+    assert machine.on_tap() == {"10.0.1.2", "fd00::2"}
 
 
 def test_the_hosts_addresses_are_on_it_without_the_network_around_them(machine: Machine) -> None:

@@ -72,7 +72,7 @@ def machine() -> Iterator[Machine]:
         hosts, netlink = HostTaps([LAN, LAB, AWAY]), RouteSocket()
     made = Machine(namespace, hosts, netlink)
     made.ip("address add 10.0.1.2/24 dev lo")
-    made.ip("address add fd00::2/64 dev lo")
+    made.ip("address add fd00::2/64 dev lo nodad")
     try:
         made.refresh()
         yield made

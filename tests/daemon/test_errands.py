@@ -53,7 +53,11 @@ def run_directory() -> Iterator[Noting]:
 def errands(run_directory: Noting) -> Errands:
     config = Config(daemon=Daemon(owner_uids=(range(UID, UID + 1),)))
     made = Errands(
-        Admission(config, {0: "root"}.get), run_directory, FdStore(), (), mock.create_autospec(HostTaps)
+        Admission(config, {0: "root"}.get),
+        run_directory,
+        FdStore(),
+        (),
+        mock.create_autospec(HostTaps),
     )
     made.run(channel.OpenVifSockets(1, VIF_ID, UID, ("attach",)), ())
     return made

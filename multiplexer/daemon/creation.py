@@ -29,6 +29,7 @@ from multiplexer.daemon.probing import Prober
 from multiplexer.daemon.state import StateError
 from multiplexer.daemon.vifs import Vifs
 from multiplexer.model import Config, Vif
+from multiplexer.probes import askable
 from pfinet_proto import control
 from pfinet_proto.control import ControlError, ErrorCode
 from pfinet_proto.values import VifName
@@ -37,6 +38,9 @@ ID_BYTES: Final = 16
 
 #: How many addresses are tried where the choice is ours.
 TRIES: Final = 4
+
+#: A vif has at most 48 addresses; the others are those of prefixes.
+MOST_ASKED: Final = 64
 
 Judge = Callable[[Sequence[Vif], HostFacts], Vif]
 
@@ -187,7 +191,9 @@ class Creation:
         async with contextlib.AsyncExitStack() as undo:
             async with self.vifs.changing:
                 facts = await self.host.facts(order.owners, nic_macs)
-                draft = await self.vifs.draft(order.judge(self.vifs.bound, facts))
+                vif = order.judge(self.vifs.bound, facts)
+                self._check_askable(vif, order)
+                draft = await self.vifs.draft(vif)
                 undo.push_async_callback(self.vifs.drop, draft)
             holder = None if order.force else await self.prober.find_holder(draft.live)
             if holder is not None:
@@ -200,6 +206,17 @@ class Creation:
                 live = await self.vifs.keep(draft)
                 undo.pop_all()
         return live
+
+    def _check_askable(self, vif: Vif, order: _Order) -> None:
+        if order.force or self.config.network(vif.network).uplink is None:
+            return
+        count = len(askable(vif.addresses, vif.prefixes))
+        if count > MOST_ASKED:
+            raise authorize.Refused(
+                "invalid",
+                f"{count} addresses would be asked for on the wire,"
+                f" wanted at most {MOST_ASKED}{order.hint}",
+            )
 
     def _audit(self, vif: Vif, client: Client) -> None:
         fields = {

@@ -161,9 +161,9 @@ class EngineProcess:
             case channel.SetVif(port=port, row=row):
                 engine.set_vif(port, row)
                 self._vif_ids[port] = message.vif_id
-            case channel.Inject(port=port, frames=frames):
+            case channel.Inject(port=port, frames=frames, to_wire=to_wire):
                 for frame in frames:
-                    engine.inject(port, frame)
+                    engine.inject(port, frame, to_wire=to_wire)
             case channel.ClearVif(port=port):
                 engine.clear_vif(port)
                 self._vif_ids.pop(port, None)

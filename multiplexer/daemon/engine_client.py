@@ -111,9 +111,14 @@ class EngineClient:
         """Forget the vif of *port* with its counters."""
         await self._calls.call(lambda number: channel.ClearVif(number, port))
 
-    async def inject(self, port: int, frames: Sequence[bytes]) -> None:
-        """Deliver *frames* as if the stack of the vif at *port* had sent them."""
-        await self._calls.call(lambda number: channel.Inject(number, port, tuple(frames)))
+    async def inject(self, port: int, frames: Sequence[bytes], *, to_wire: bool = False) -> None:
+        """Deliver *frames* as if the stack of the vif at *port* had sent them.
+
+        With *to_wire*, no other vif gets what would go to all.
+        """
+        await self._calls.call(
+            lambda number: channel.Inject(number, port, tuple(frames), to_wire)
+        )
 
     async def attach(
         self,

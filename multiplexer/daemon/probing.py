@@ -4,10 +4,15 @@ The engine sends in the vif's name what its stack would send to ask, and the
 answer of a station that has the address is an address conflict of the vif's
 port, as it would be at any other time.  So all that is needed for this is
 there anyway, and neither control nor the engine can send more than the vif.
+
+Drafts have no limit of their own, and whoever may make vifs may make many, so
+what is sent is paced for all of them together.  Questions go to the wire alone:
+that no vif here has the address is known.  Announcements go to all, and each
+costs the engine a copy for every vif.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 from typing import Final
 
@@ -28,6 +33,12 @@ ROUNDS: Final = 3
 LOOKS: Final = 5
 LOOK_S: Final = 0.03
 
+# How many frames at a time, and how long it is until the next ones.
+QUESTIONS_AT_ONCE: Final = 8
+QUESTIONS_PAUSE_S: Final = 0.002
+ANNOUNCEMENTS_AT_ONCE: Final = 1
+ANNOUNCEMENTS_PAUSE_S: Final = 0.01
+
 #: How long, and of how many addresses at most, an answer is remembered.
 REMEMBERED_S: Final = 600.0
 MOST_REMEMBERED: Final = 1024
@@ -41,6 +52,19 @@ class Holder:
     mac: MacAddress
 
 
+@attrs.frozen
+class _Pace:
+    """*at_once* frames are sent at a time, with *pause_s* between, whoever sends them."""
+
+    at_once: int
+    pause_s: float
+    _turn: trio.Lock = attrs.field(factory=trio.Lock, init=False)
+
+    async def wait(self) -> None:
+        async with self._turn:
+            await trio.sleep(self.pause_s)
+
+
 class Prober:
     """Asks the wire for the addresses of vifs that are drafts."""
 
@@ -49,6 +73,8 @@ class Prober:
         self._broker = broker
         self._engine = engine
         self._answered_s: OrderedDict[tuple[str, IPAddress], float] = OrderedDict()
+        self._asking = _Pace(QUESTIONS_AT_ONCE, QUESTIONS_PAUSE_S)
+        self._announcing = _Pace(ANNOUNCEMENTS_AT_ONCE, ANNOUNCEMENTS_PAUSE_S)
 
     def answered(self) -> Iterator[IPAddress]:
         """Yield the addresses that were in use on the wire not long ago."""
@@ -70,8 +96,7 @@ class Prober:
             return None
         asked = questions(live.vif.mac, askable(live.vif.addresses, live.vif.prefixes))
         for _ in range(ROUNDS):
-            live.check_wanted()
-            await self._engine.inject(live.port, asked)
+            await self._send(live, asked, self._asking, to_wire=True)
             for _ in range(LOOKS):
                 await trio.sleep(LOOK_S)
                 for found in (await self._engine.read_counters(live.port, 1)).conflicts:
@@ -85,11 +110,19 @@ class Prober:
         """Let neighbours forget who had the addresses of *live* before.
 
         Raises:
-            RequestFailed: if the engine does not do it.
+            RequestFailed: as find_holder().
         """
-        live.check_wanted()
         told = announcements(live.vif.mac, [address.ip for address in live.vif.addresses])
-        await self._engine.inject(live.port, told)
+        await self._send(live, told, self._announcing)
+
+    async def _send(
+        self, live: LiveVif, frames: Sequence[bytes], pace: _Pace, *, to_wire: bool = False
+    ) -> None:
+        for start in range(0, len(frames), pace.at_once):
+            await pace.wait()
+            live.check_wanted()
+            part = frames[start : start + pace.at_once]
+            await self._engine.inject(live.port, part, to_wire=to_wire)
 
     def _is_on_wire(self, network: Network) -> bool:
         if network.uplink is None or self._in_force.config.uplink_port_of(network) is None:

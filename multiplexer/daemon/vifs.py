@@ -163,7 +163,7 @@ class Vifs:
             RequestFailed: if broker or engine refuse.
         """
         assert self.changing.locked()
-        # What we ask for in its name must not be lost to a low limit.
+        # What we ask for in its name must not be lost to a low limit; the prober bounds it.
         row = compile_vif(self._config, attrs.evolve(vif, limits=NO_LIMITS))
         live, listeners = await self._set_up(vif, row)
         async with contextlib.AsyncExitStack() as undo:

@@ -162,9 +162,15 @@ class Engine:
             f"attach to port {port}",
         )
 
-    def inject(self, port: int, frame: bytes) -> None:
-        """Deliver *frame* as if the stack of the vif at *port*, attached or not, had sent it."""
-        _check(lib.dp_loop_inject(self._loop, port, frame, len(frame)), f"inject at port {port}")
+    def inject(self, port: int, frame: bytes, *, to_wire: bool = False) -> None:
+        """Deliver *frame* as if the stack of the vif at *port*, attached or not, had sent it.
+
+        With *to_wire*, what would go to all goes to the uplink alone.
+        """
+        _check(
+            lib.dp_loop_inject(self._loop, port, frame, len(frame), to_wire),
+            f"inject at port {port}",
+        )
 
     def charge(self, port: int, account: int, most_bytes: int) -> None:
         """Let the memory of what is attached to *port* count to *account*, with *most_bytes*."""

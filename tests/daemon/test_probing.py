@@ -1,7 +1,7 @@
 """A new vif's addresses are asked for on the wire, and what an answer does."""
 
 from collections.abc import Iterator
-from ipaddress import ip_address, ip_interface
+from ipaddress import ip_address, ip_interface, ip_network
 
 import attrs
 import pytest
@@ -57,9 +57,43 @@ async def test_the_wire_is_asked_thrice_and_then_told(place: Place) -> None:
         made = await daemon.ask(ONE)
 
         addresses = [ip_address("10.77.0.40"), ip_address("fd77::40")]
-        *asked, told = (message.frames for message in daemon.engine.all(channel.Inject))
-        assert asked == [questions(made.mac, addresses)] * 3
-        assert told == announcements(made.mac, addresses)
+        *asked, one, two = daemon.engine.all(channel.Inject)
+        assert [message.frames for message in asked] == [questions(made.mac, addresses)] * 3
+        assert (*one.frames, *two.frames) == announcements(made.mac, addresses)
+
+
+async def test_no_vif_is_bothered_by_a_question_but_all_hear_the_answer(place: Place) -> None:
+    async with running(place) as daemon:
+        await daemon.ask(ONE)
+
+        to_wire = [message.to_wire for message in daemon.engine.all(channel.Inject)]
+        assert to_wire == [True] * 3 + [False] * 2
+
+
+async def test_many_addresses_are_asked_for_a_few_at_a_time(place: Place) -> None:
+    async with running(place) as daemon:
+        wide = attrs.evolve(ONE, addresses=(), prefixes=(ip_network("10.77.0.64/28"),))
+        await daemon.ask(wide)
+
+        counts = [len(message.frames) for message in daemon.engine.all(channel.Inject)]
+        assert counts == [8] * 6
+
+
+async def test_more_addresses_than_can_be_asked_for_are_refused_without_force(
+    place: Place,
+) -> None:
+    prefixes = [ip_network(f"10.77.0.{16 * n}/28") for n in (1, 2, 3, 4)]
+    async with running(place) as daemon:
+        wide = attrs.evolve(ONE, addresses=(ip_interface("10.77.0.80/24"),), prefixes=(*prefixes,))
+        error = await refusal(daemon, wide)
+
+        assert (error.code, str(error)) == (
+            ErrorCode.INVALID,
+            "65 addresses would be asked for on the wire, wanted at most 64"
+            " (--force makes the vif nevertheless)",
+        )
+        assert daemon.engine.all(channel.SetVif) == []
+        await daemon.ask(attrs.evolve(wide, force=True))
 
 
 @pytest.mark.parametrize("address", ["10.77.0.40", "fd77::40"])
@@ -92,8 +126,9 @@ async def test_an_administrator_may_force_it_and_nobody_is_asked(place: Place) -
         daemon.engine.stations.add("10.77.0.40")
         made = await daemon.ask(attrs.evolve(ONE, force=True))
 
-        (told,) = daemon.engine.all(channel.Inject)
-        assert told.frames == announcements(made.mac, [each.ip for each in made.addresses])
+        told = daemon.engine.all(channel.Inject)
+        frames = tuple(frame for message in told for frame in message.frames)
+        assert frames == announcements(made.mac, [each.ip for each in made.addresses])
 
 
 async def test_a_user_is_told_who_has_the_address(place: Place) -> None:
@@ -145,12 +180,11 @@ async def test_where_there_is_no_wire_nobody_is_asked(place: Place) -> None:
     async with running(place) as daemon:
         island = VifCreate(VifName("x"), "bob", (ip_interface("10.78.0.2/24"),))
         await daemon.ask(island)
-        assert len(daemon.engine.all(channel.Inject)) == 1
+        assert not any(message.to_wire for message in daemon.engine.all(channel.Inject))
 
-        daemon.engine.heard.clear()
         await daemon.broker.tell_uplink(None)
         await daemon.ask(ONE)
-        assert len(daemon.engine.all(channel.Inject)) == 1
+        assert not any(message.to_wire for message in daemon.engine.all(channel.Inject))
 
 
 async def test_meanwhile_the_address_is_taken_and_others_make_theirs(place: Place) -> None:

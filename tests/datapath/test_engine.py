@@ -114,6 +114,29 @@ def test_an_injected_frame_goes_as_if_the_vif_had_sent_it(bench: Bench) -> None:
     assert bench.drops(A) == {"src_mac": 1}
 
 
+def test_what_is_for_the_wire_reaches_no_other_vif(bench: Bench) -> None:
+    """The uplink has no descriptor here, so that it counts what it would have sent."""
+    uplink = 1
+    bench.engine.add_uplink(uplink)
+    bench.engine.set_network(network_row(Network(id=0, uplink=uplink)))
+    flood = frame_from(A, b"\xff" * 6)
+
+    bench.engine.inject(A, flood, to_wire=True)
+    bench.engine.inject(A, frame_from(C, b"\xff" * 6), to_wire=True)
+
+    assert (bench.received(B), bench.received(C)) == (b"", b"")
+    assert bench.drops(uplink) == {"detached": 1}
+    assert bench.drops(A) == {"src_mac": 1}
+    bench.engine.inject(A, flood)
+    assert bench.received(B) == bench.received(C) == record(flood)
+
+
+def test_where_there_is_no_wire_nobody_gets_what_is_for_it(bench: Bench) -> None:
+    bench.engine.inject(A, frame_from(A, b"\xff" * 6), to_wire=True)
+
+    assert (bench.received(B), bench.received(C)) == (b"", b"")
+
+
 @pytest.mark.parametrize(
     ("port", "frame"), [(0, b"x"), (C + 1, b"x"), (4096, b"x"), (A, bytes(65590))]
 )

@@ -326,11 +326,13 @@ class Inject:
     """Deliver *frames* as if the stack of the vif at *port* had sent them.
 
     They are checked as all that it sends: control never has more say than the vif.
+    With *to_wire*, no other vif gets what would go to all.
     """
 
     request: int
     port: int
     frames: tuple[bytes, ...]
+    to_wire: bool = False
 
 
 @attrs.frozen

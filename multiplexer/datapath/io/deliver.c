@@ -90,7 +90,7 @@ void dp_deliver_drop(struct dp_loop *loop, struct dp_io_port *from, size_t len,
 	count_drop(row, reason);
 }
 
-void dp_deliver(struct dp_loop *loop, struct dp_io_port *from, struct dp_rx *rx)
+static void deliver(struct dp_loop *loop, struct dp_io_port *from, struct dp_rx *rx, bool to_wire)
 {
 	struct dp_port *row = &loop->table->ports[from->id];
 	struct dp_decision decision;
@@ -111,6 +111,10 @@ void dp_deliver(struct dp_loop *loop, struct dp_io_port *from, struct dp_rx *rx)
 		count_drop(row, (enum dp_verdict)decision.verdict);
 		return;
 	}
+	if (to_wire && decision.route >= DP_ROUTE_FLOOD) {
+		decision.route = DP_ROUTE_PORT;
+		decision.port = loop->table->networks[decision.network].uplink;
+	}
 	if (rx->vnet)
 		dp_offload_encode(rx->data - DP_VNET_LEN, &frame);
 	for (uint16_t id = dp_forward_next(loop->table, &decision, from->id, DP_NO_PORT);
@@ -121,4 +125,14 @@ void dp_deliver(struct dp_loop *loop, struct dp_io_port *from, struct dp_rx *rx)
 		if (!sent && decision.claims && loop->table->ports[id].kind == DP_PORT_UPLINK)
 			dp_claim_yield(loop->table, from->id, frame.data + frame.l4_off + 8);
 	}
+}
+
+void dp_deliver(struct dp_loop *loop, struct dp_io_port *from, struct dp_rx *rx)
+{
+	deliver(loop, from, rx, false);
+}
+
+void dp_deliver_to_wire(struct dp_loop *loop, struct dp_io_port *from, struct dp_rx *rx)
+{
+	deliver(loop, from, rx, true);
 }

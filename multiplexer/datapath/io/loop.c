@@ -247,7 +247,8 @@ static void flush_dirty(struct dp_loop *loop)
 	loop->n_dirty = 0;
 }
 
-int dp_loop_inject(struct dp_loop *loop, uint16_t id, const uint8_t *frame, size_t len)
+int dp_loop_inject(struct dp_loop *loop, uint16_t id, const uint8_t *frame, size_t len,
+		   bool to_wire)
 {
 	struct dp_rx rx = { .data = loop->buffer, .len = len };
 
@@ -255,7 +256,10 @@ int dp_loop_inject(struct dp_loop *loop, uint16_t id, const uint8_t *frame, size
 		return -EINVAL;
 	memcpy(loop->buffer, frame, len);
 	loop->now_ns = monotonic_ns();
-	dp_deliver(loop, &loop->ports[id], &rx);
+	if (to_wire)
+		dp_deliver_to_wire(loop, &loop->ports[id], &rx);
+	else
+		dp_deliver(loop, &loop->ports[id], &rx);
 	flush_dirty(loop);
 	return 0;
 }

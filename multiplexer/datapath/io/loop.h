@@ -122,10 +122,12 @@ int dp_loop_detach(struct dp_loop *loop, uint16_t port, uint32_t generation);
  * @port:	A vif; nothing need be attached to it
  * @frame:	Whole, without any offload; checked, counted and charged as all of the vif's
  * @len:	DP_MAX_FRAME at most
+ * @to_wire:	What would go to all goes to the network's uplink alone
  *
  * Return: 0, or -EINVAL where @port is no vif or the frame is too long
  */
-int dp_loop_inject(struct dp_loop *loop, uint16_t port, const uint8_t *frame, size_t len);
+int dp_loop_inject(struct dp_loop *loop, uint16_t port, const uint8_t *frame, size_t len,
+		   bool to_wire);
 
 /**
  * dp_loop_run() - Move frames until there is something to do
@@ -149,6 +151,9 @@ bool dp_loop_next_ended(struct dp_loop *loop, struct dp_ended *ended);
  * @rx:		The frame and its metadata; its record head may be rewritten
  */
 void dp_deliver(struct dp_loop *loop, struct dp_io_port *from, struct dp_rx *rx);
+
+/** dp_deliver_to_wire() - As dp_deliver(), but what would be flooded goes to the uplink alone */
+void dp_deliver_to_wire(struct dp_loop *loop, struct dp_io_port *from, struct dp_rx *rx);
 
 /** dp_deliver_drop() - Count a frame that could not even be handed to dp_deliver() */
 void dp_deliver_drop(struct dp_loop *loop, struct dp_io_port *from, size_t len,

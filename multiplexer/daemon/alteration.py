@@ -9,6 +9,7 @@ import attrs
 from multiplexer.daemon import authorize
 from multiplexer.daemon.amend import amended
 from multiplexer.daemon.audit import Log
+from multiplexer.daemon.audit_vif import fields_of
 from multiplexer.daemon.broker_client import BrokerClient
 from multiplexer.daemon.calls import RequestFailed
 from multiplexer.daemon.clientlog import ClientLog
@@ -90,13 +91,4 @@ class Alteration:
         return vif
 
     def _audit(self, vif: Vif, client: Client) -> None:
-        self.log.audit(
-            "vif-changed",
-            name=vif.name,
-            owner=vif.owner_name,
-            uid=vif.owner_uid,
-            network=vif.network,
-            mac=vif.mac,
-            bound=",".join(map(str, (*vif.addresses, *vif.prefixes))),
-            by=client.peer,
-        )
+        self.log.audit("vif-changed", **fields_of(vif), by=client.peer)

@@ -17,6 +17,7 @@ import attrs
 from multiplexer.binding import given_claims
 from multiplexer.daemon import authorize
 from multiplexer.daemon.audit import Log
+from multiplexer.daemon.audit_vif import fields_of
 from multiplexer.daemon.authorize import HostFacts
 from multiplexer.daemon.broker_client import BrokerClient
 from multiplexer.daemon.calls import RequestFailed
@@ -219,16 +220,7 @@ class Creation:
             )
 
     def _audit(self, vif: Vif, client: Client) -> None:
-        fields = {
-            "name": vif.name,
-            "owner": vif.owner_name,
-            "uid": vif.owner_uid,
-            "network": vif.network,
-            "mac": vif.mac,
-            "bound": ",".join(map(str, (*vif.addresses, *vif.prefixes))),
-            "grant": vif.grant,
-            "ephemeral": "yes" if vif.ephemeral else None,
-        }
+        fields = fields_of(vif)
         if vif.grant is None:
             self.log.audit("vif-created", **fields, by=client.peer)
         else:

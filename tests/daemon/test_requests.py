@@ -164,7 +164,7 @@ async def test_who_is_in_the_group_of_a_grant_makes_and_deletes_by_it(place: Pla
         assert error.code is ErrorCode.FORBIDDEN
         created, refused, deleted = (line for line in daemon.log if line.startswith("audit:"))
         assert created.startswith('audit: vif-created by="uid 20002 ')
-        assert created.endswith("bound=10.77.0.32/24 grant=some")
+        assert created.endswith("bound=10.77.0.32/24 frames_per_s=5 grant=some")
         assert 'request=vif.create name=one why="uid 20001 is no administrator' in refused
         assert deleted.startswith('audit: vif-deleted by="uid 20002 ')
         assert await names(daemon, 0) == []

@@ -109,7 +109,11 @@ async def test_a_change_is_there_at_once_and_after_a_restart(place: Place) -> No
         assert (rows[-1].flags, rows[-1].ethertypes) == (1, (0x88CC,))
         assert daemon.engine.all(channel.ClearVif) == []
         assert daemon.broker.all(channel.SetMemberships)[-1].macs == (MAC,)
-        assert any(line.startswith("audit: vif-changed name=one") for line in daemon.log)
+        assert any(
+            line.startswith("audit: vif-changed name=one")
+            and " roles=router ethertypes=0x88cc frames_per_s=7 by=" in line
+            for line in daemon.log
+        )
 
     async with running(place) as daemon:
         assert await daemon.ask(VifShow(NAME)) == changed

@@ -40,14 +40,14 @@ def run(entrance: Entrance, command: Sequence[str]) -> int:
         light = beacon.light(welcome.binding.vif, control_path(entrance.control))
         closing.callback(os.close, light)
         selector = closing.enter_context(selectors.DefaultSelector())
-        watch = _Watch(stack, signals, selector)
+        watch = Watch(stack, signals, selector)
         cable = Cable(stack.tap, entrance, attachment, selector, stack.reconfigure, watch.hang_up)
         closing.callback(cable.close)
         stack.go()
         return watch.wait_command(cable)
 
 
-class _Watch:
+class Watch:
     """What the main thread does while the command runs."""
 
     def __init__(self, stack: Stack, signals: Signals, selector: selectors.BaseSelector) -> None:
@@ -76,9 +76,12 @@ class _Watch:
 
     def _on_signals(self) -> None:
         for number in self._signals.read_nowait():
+            # Once the command was waited for, its pid may be another's.
+            if self._status is not None:
+                return
             if number == signal.SIGCHLD:
                 self._on_child_change()
-            elif number in FORWARDED and self._status is None:
+            elif number in FORWARDED:
                 os.kill(self._stack.pid, number)
 
     def _on_child_change(self) -> None:

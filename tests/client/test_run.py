@@ -3,14 +3,17 @@
 import json
 import os
 import pty
+import selectors
 import signal
 import socket
 import subprocess
 from ipaddress import ip_interface, ip_network
 from pathlib import Path
 
+import attrs
 import pytest
 
+from pfinet_client.run import Watch
 from pfinet_proto.attach import GoodbyeCode, Offload
 from tests.client.client_user import TIMEOUT_S, ClientUser
 from tests.client.fake_daemon import FakeDaemon, binding, fake_daemon
@@ -300,6 +303,39 @@ def test_tcpdump_that_stays_root_captures_where_there_is_one_user(alice: ClientU
 @pytest.mark.parametrize("status", [0, 1, 7, 125, 255])
 def test_the_exit_status_is_passed_through(alice: ClientUser, status: int) -> None:
     assert run(alice, "sh", "-c", f"exit {status}").returncode == status
+
+
+@attrs.frozen
+class Child:
+    """As much of a stack and its cable as it takes to wait for a command."""
+
+    pid: int
+    patience_s: float = TIMEOUT_S
+
+
+@attrs.frozen
+class Told:
+    """Signals that are read all at once."""
+
+    wakeup: int
+    numbers: tuple[signal.Signals, ...]
+
+    def read_nowait(self) -> tuple[signal.Signals, ...]:
+        return self.numbers
+
+
+def test_the_exit_status_is_kept_when_programs_that_set_up_the_stack_ended_as_well() -> None:
+    """newuidmap and newgidmap are children too; each has its SIGCHLD."""
+    child = subprocess.Popen(["sh", "-c", "exit 7"])
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    numbers = (signal.SIGCHLD, signal.SIGCHLD, signal.SIGCHLD, signal.SIGTERM)
+    with open("/dev/zero", "rb") as readable, selectors.SelectSelector() as selector:
+        stack = Child(child.pid)
+        watch = Watch(stack, Told(readable.fileno(), numbers), selector)  # type: ignore[arg-type]
+        status = watch.wait_command(stack)  # type: ignore[arg-type]
+    child.returncode = 7
+
+    assert os.waitstatus_to_exitcode(status) == 7
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT, signal.SIGSEGV])

@@ -1,9 +1,7 @@
 """Every fuzz target for a while, all at once: $FUZZ_SECONDS each, by default a minute.
 
 `make fuzz` runs them for longer.  The seed is fixed; how far a run gets depends on
-the machine.  What was found is in the output: of a C target in base64, for
-
-    base64 -d >input && PROGRAM input
+the machine.  What was found is in the output, and of a C target below build/fuzz as well.
 """
 
 import os
@@ -21,6 +19,8 @@ from tests.fuzz import messages, seeds
 
 ROOT: Final = Path(__file__).parents[2]
 DATAPATH: Final = ROOT / "multiplexer" / "datapath"
+#: Where inputs that break a C target are kept; git ignores it.
+ARTIFACTS: Final = ROOT / "build" / "fuzz"
 SECONDS: Final = int(os.environ.get("FUZZ_SECONDS", "60"))
 SEED: Final = 1
 #: To build, and to end after the time is over.
@@ -65,12 +65,13 @@ def build(folder: Path) -> dict[str, Path]:
 def commands(folder: Path) -> dict[str, list[str]]:
     """Return what runs each target."""
     found = {}
+    ARTIFACTS.mkdir(parents=True, exist_ok=True)
     for target, program in build(folder).items():
         corpus = folder / f"corpus-{target}"
         seeds.plant(target, corpus)
         found[target] = [
             *(str(program), f"-seed={SEED}", f"-max_total_time={SECONDS}", "-max_len=8192"),
-            *("-timeout=20", "-print_final_stats=1", f"-artifact_prefix={folder}/"),
+            *("-timeout=20", "-print_final_stats=1", f"-artifact_prefix={ARTIFACTS}/{target}-"),
             str(corpus),
         ]
     for target in messages.TARGETS:
@@ -131,3 +132,9 @@ def test_no_bytes_make_a_decoder_raise_what_it_does_not_name(
 def test_every_target_is_run() -> None:
     targets = {path.stem.removeprefix("fuzz_") for path in Path(__file__).parent.glob("*.c")}
     assert targets == set(seeds.SEEDS)
+
+
+def test_git_ignores_what_was_found() -> None:
+    top = ARTIFACTS.relative_to(ROOT).parts[0]
+
+    assert f"{top}/" in (ROOT / ".gitignore").read_text().splitlines()

@@ -39,6 +39,9 @@ UNUSABLE: Final[Mapping[IPNetwork, str]] = MappingProxyType(
     }
 )
 
+#: Where ff:fe begins in an address that is made of a MAC.
+_EUI64_MARK_BIT: Final = 88
+
 
 class Wanted(Protocol):
     """A binding that somebody asks for."""
@@ -153,12 +156,31 @@ def derived_addresses(
     something of IPv6 was given: nothing else says that it may be in that prefix.
     """
     addresses = [mac.link_local()]
-    prefix = network.prefix(6)
+    prefix = _autoconf_prefix(network)
     if not any(claim.prefix.version == 6 for claim in given_claims(wanted)):
         return tuple(addresses)
-    if network.autoconf and isinstance(prefix, IPv6Network) and prefix.prefixlen == 64:
+    if prefix is not None:
         addresses.append(mac.eui64(prefix))
     return tuple(addresses)
+
+
+def may_be_derived(network: Network, prefix: IPNetwork) -> bool:
+    """Return whether a stack in *network* could make an address of *prefix* of some MAC.
+
+    That is one with ff:fe in the middle of its last 64 bits (RFC 4291, appendix A).
+    """
+    if _autoconf_prefix(network) is None or prefix.version != 6:
+        return False
+    fixed = min(max(prefix.prefixlen - _EUI64_MARK_BIT, 0), 16)
+    mark = int(prefix.network_address) >> (128 - _EUI64_MARK_BIT - 16) & 0xFFFF
+    return (mark ^ 0xFFFE) >> (16 - fixed) == 0
+
+
+def _autoconf_prefix(network: Network) -> IPv6Network | None:
+    prefix = network.prefix(6)
+    if network.autoconf and isinstance(prefix, IPv6Network) and prefix.prefixlen == 64:
+        return prefix
+    return None
 
 
 def given_claims(wanted: Wanted) -> tuple[Claim, ...]:

@@ -42,6 +42,7 @@ from .config_values import (
 from .host_port import interface_of
 from .ledger import Ledger
 from .model import (
+    MAX_ADDRESSES_PER_VIF,
     MAX_ETHERTYPE,
     MAX_ETHERTYPES,
     MAX_MTU,
@@ -114,7 +115,15 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "link-local",
             "trusted_tap",
         ),
-        "grant": ("to", "network", "addresses", "vifs", "limits"),
+        "grant": (
+            "to",
+            "network",
+            "addresses",
+            "prefixes",
+            "addresses_per_vif",
+            "vifs",
+            "limits",
+        ),
         "limits": ("frames_per_s", "bytes_per_s", "broadcast_per_s", "copies_per_s"),
     }
 )
@@ -343,6 +352,9 @@ class _ConfigReader:
         to = table.take_list("to", read_admin)
         network_name = table.require("network", read_name, "the name of a network")
         addresses = table.take_list("addresses", read_range)
+        prefixes = table.take("prefixes", read_boolean, False)
+        most = read_integer(1, MAX_ADDRESSES_PER_VIF)
+        addresses_per_vif = table.take("addresses_per_vif", most, 4)
         vifs = table.take("vifs", read_integer(1, MAX_VIFS), 1)
         limits = _read_limits(table)
         if not to and table.ok("to"):
@@ -358,7 +370,9 @@ class _ConfigReader:
         if network is not None and table.ok("addresses"):
             _check_granted(table, network.prefixes, addresses)
         if network is not None and table.ok():
-            self.grants.append(Grant(name, to, network.name, addresses, vifs, limits))
+            self.grants.append(
+                Grant(name, to, network.name, addresses, vifs, limits, prefixes, addresses_per_vif)
+            )
 
     # ---- what takes a look at other tables ----
 

@@ -37,6 +37,8 @@ MAX_VIFS: Final = FIRST_HOST_PORT - FIRST_VIF_PORT
 MAX_NIC_UPLINKS: Final = FIRST_VIF_PORT
 MAX_BOUND: Final[Mapping[IPVersion, int]] = MappingProxyType({4: 16, 6: 32})
 MAX_ETHERTYPES: Final = 8
+#: What a grant may give one vif, so that there is room for those that its stack makes.
+MAX_ADDRESSES_PER_VIF: Final = 16
 MAX_RATE: Final = 8_000_000_000
 
 #: Of memory for what one user's clients do not read: a terabyte is a slip of the pen.
@@ -314,8 +316,9 @@ class Grant:
 
     *to* names them: user names, uids in digits, and groups led by ``@``.  Each of
     them may have *vifs* vifs by it at once, in *network*, bound to what lies in
-    *addresses*.  *limits* are the most that such a vif may have, and what it has
-    if it asks for none; None is what the network says.
+    *addresses*: to *addresses_per_vif* of them each, or of whole prefixes as well if
+    *prefixes*.  *limits* are the most that such a vif may have, and what it has if
+    it asks for none; None is what the network says.
     """
 
     name: str
@@ -324,6 +327,8 @@ class Grant:
     addresses: tuple[AddressRange, ...]
     vifs: int = 1
     limits: OwnLimits = OwnLimits()
+    prefixes: bool = False
+    addresses_per_vif: int = 4
 
 
 @attrs.frozen

@@ -1,12 +1,13 @@
 """What of an address or a prefix another takes, as Python's own slower method says it."""
 
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import IPv6Network, ip_address, ip_interface, ip_network
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multiplexer.binding import Claim, claims, overlap
+from multiplexer.binding import Claim, claims, may_be_derived, overlap
 from multiplexer.model import Mode, Network
 from pfinet_proto.control import VifCreate
 from pfinet_proto.values import IPNetwork, MacAddress, VifName
@@ -66,3 +67,28 @@ def test_who_was_given_nothing_of_ipv6_makes_no_address_in_the_networks_prefix(
     made = [claim.prefix for claim in claims(LAN, wanted, MAC) if claim.is_derived]
 
     assert [str(prefix.network_address) for prefix in made] == derived
+
+
+@given(st.binary(min_size=6, max_size=6), st.integers(64, 128))
+def test_each_prefix_that_holds_a_derived_address_may_be_one(mac: bytes, length: int) -> None:
+    derived = MacAddress(mac).eui64(IPv6Network("fd00::/64"))
+
+    assert may_be_derived(LAN, ip_network((derived, length), strict=False))
+
+
+@pytest.mark.parametrize(
+    "prefix", ["fd00::1/128", "fd00::1:0/112", "fd00::5054:fe:0:0/96", "fd00::ff:fd00:0/104"]
+)
+def test_a_prefix_without_the_mark_of_derived_addresses_holds_none(prefix: str) -> None:
+    assert not may_be_derived(LAN, ip_network(prefix))
+
+
+def test_where_stacks_make_no_address_in_the_prefix_none_is_derived() -> None:
+    other = ip_network("fd01::/64")
+    derived = ip_network("fd00::ff:fe00:a/128")
+
+    assert may_be_derived(LAN, derived)
+    assert not may_be_derived(attrs.evolve(LAN, autoconf=False), derived)
+    assert not may_be_derived(attrs.evolve(LAN, prefixes=(ip_network("fd00::/56"),)), derived)
+    assert not may_be_derived(LAN, ip_network("10.0.1.0/28"))
+    assert may_be_derived(attrs.evolve(LAN, prefixes=(other,)), other)

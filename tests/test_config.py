@@ -87,6 +87,8 @@ to = ["bob", "1002", "@students", "@20"]
 network = "lan"
 addresses = ["10.0.1.100-10.0.1.199", "fd00:1::1:0/112"]
 vifs = 2
+prefixes = true
+addresses_per_vif = 16
 limits = { frames_per_s = 5 }
 
 [grant.all]
@@ -182,6 +184,8 @@ def test_every_key_of_a_full_file_arrives_in_the_model() -> None:
                 ),
                 vifs=2,
                 limits=OwnLimits(frames_per_s=5),
+                prefixes=True,
+                addresses_per_vif=16,
             ),
             Grant(
                 name="all",
@@ -647,6 +651,8 @@ def test_networks_in_any_number_share_an_uplink_that_leads_nowhere() -> None:
             "addresses: 10.0.1.250-10.0.2.3 is not all in the network,"
             " wanted it in 10.0.1.0/24 or fd00:1::/64",
         ),
+        ("prefixes = 1", "prefixes: 1, wanted true or false"),
+        ("addresses_per_vif = 17", "addresses_per_vif: 17, wanted an integer from 1 to 16"),
         ("vifs = 0", "vifs: 0, wanted an integer from 1 to 3776"),
         ("limits = { copies_per_s = -1 }", "copies_per_s: -1, wanted an integer"),
     ],

@@ -1,7 +1,7 @@
 """What the file's grants let a user make: vifs for itself, within a part of a network.
 
 Pure, as `multiplexer.daemon.authorize` is.  A grant bounds what may be asked
-for: the network, the addresses, how many vifs, how fast.  What is within it
+for: the network, which addresses and how many, how many vifs, how fast.  What is within it
 is then judged by the rules that hold for every vif.
 
 What nobody chooses but an administrator:
@@ -21,7 +21,7 @@ import attrs
 from pfinet_proto import control
 from pfinet_proto.values import IPAddress, IPInterface, IPNetwork, VifName
 
-from ..binding import edge_addresses, given_claims
+from ..binding import edge_addresses, given_claims, may_be_derived
 from ..ledger import Ledger
 from ..model import AddressRange, Config, Grant, Network, OwnLimits, Vif, stable_mac
 from .authorize import (
@@ -142,9 +142,18 @@ def _why_not(
 ) -> Iterator[str]:
     if request.network not in (None, grant.network):
         yield f'it is for network "{grant.network}", not "{request.network}"'
-    for claim in given_claims(request):
+    given = given_claims(request)
+    if request.prefixes and not grant.prefixes:
+        yield f"prefix {request.prefixes[0]} is more than an address, which is all it gives"
+    if len(given) > grant.addresses_per_vif:
+        what = "addresses and prefixes" if grant.prefixes else "addresses"
+        yield f"{len(given)} {what}, wanted at most {grant.addresses_per_vif} for a vif"
+    for claim in given:
         if not any(range_.holds(claim.prefix) for range_ in grant.addresses):
             yield f"{claim} is not in {_list(grant.addresses)}"
+        elif may_be_derived(network, claim.prefix):
+            what = "is one" if claim.prefix.num_addresses == 1 else "holds some"
+            yield f"{claim} {what} that stacks make of a MAC (with ff:fe in it)"
     count = sum(vif.owner_uid == caller.uid and vif.grant == grant.name for vif in existing)
     if count >= grant.vifs:
         yield f"you have {count} {'vif' if count == 1 else 'vifs'}, which is all it gives"
@@ -170,11 +179,11 @@ def _choose(
 ) -> tuple[IPInterface, ...]:
     """Return the first free address of each family that *grant* has; none if one has none left."""
     taken = [*_taken(network, ledger_of(config, existing), (*facts.addresses, *avoid))]
-    chosen = []
+    chosen: list[IPInterface] = []
     for prefix in network.prefixes:
         version = prefix.version
         ranges = [range_ for range_ in grant.addresses if range_.first.version == version]
-        if ranges:
+        if ranges and len(chosen) < grant.addresses_per_vif:
             same = [range_ for range_ in taken if range_.first.version == version]
             address = first_free(ranges, same)
             if address is None:

@@ -48,6 +48,15 @@ limits = { bytes_per_s = 1000, broadcast_per_s = 0 }
 to = ["bob", "1003"]
 network = "island"
 addresses = ["192.168.0.0/30"]
+
+[network.ring]
+prefixes = ["10.0.3.0/24", "fd00:3::/64"]
+[grant.routers]
+to = ["erin"]
+network = "ring"
+addresses = ["fd00:3::/64", "10.0.3.0/24"]
+prefixes = true
+addresses_per_vif = 1
 """
 CONFIG = parse_config(TEXT, "m.toml")
 
@@ -59,6 +68,7 @@ ALICE = Caller(1001, 1001, "alice", groups=frozenset({"students"}))
 BOB = Caller(1002, 1002, "bob", groups=frozenset({"students"}))
 CAROL = Caller(1003, 1003, None)
 DAVE = Caller(1004, 1004, "dave")
+ERIN = Caller(1005, 1005, "erin")
 
 
 def request(**changes: Any) -> VifCreate:
@@ -194,10 +204,38 @@ def test_the_first_grant_that_allows_it_is_taken() -> None:
             " 10.0.1.100-10.0.1.110 or fd00:1::1:0-fd00:1::1:ffff",
         ),
         (
-            request(prefixes=(ip_network("10.0.1.104/29"),)),
+            request(prefixes=(ip_network("10.0.1.104/30"),)),
             ALICE,
-            'grant "students": prefix 10.0.1.104/29 is not in'
-            " 10.0.1.100-10.0.1.110 or fd00:1::1:0-fd00:1::1:ffff",
+            'grant "students": prefix 10.0.1.104/30 is more than an address,'
+            " which is all it gives",
+        ),
+        (
+            at(*(f"10.0.1.10{number}/24" for number in range(3, 8))),
+            ALICE,
+            'grant "students": 5 addresses, wanted at most 4 for a vif',
+        ),
+        (
+            request(prefixes=(ip_network("fd00:2::/127"),)),
+            ERIN,
+            'grant "routers": prefix fd00:2::/127 is not in'
+            " fd00:3::-fd00:3::ffff:ffff:ffff:ffff or 10.0.3.0-10.0.3.255",
+        ),
+        (
+            request(prefixes=(ip_network("fd00:3::1:0/112"), ip_network("fd00:3::2:0/112"))),
+            ERIN,
+            'grant "routers": 2 addresses and prefixes, wanted at most 1 for a vif',
+        ),
+        (
+            request(prefixes=(ip_network("fd00:3:0:0:4000::/66"),)),
+            ERIN,
+            'grant "routers": prefix fd00:3:0:0:4000::/66 holds some'
+            " that stacks make of a MAC (with ff:fe in it)",
+        ),
+        (
+            at("fd00:3::5054:ff:fe00:1/64"),
+            ERIN,
+            'grant "routers": address fd00:3::5054:ff:fe00:1 is one'
+            " that stacks make of a MAC (with ff:fe in it)",
         ),
         (
             request(limits=OwnLimitsInfo(bytes_per_s=1001)),
@@ -227,6 +265,16 @@ def test_a_refusal_says_which_grant_and_which_limit(
     asked: VifCreate, caller: Caller, message: str
 ) -> None:
     assert refusal(asked, caller) == ("forbidden", message)
+
+
+def test_a_grant_of_prefixes_gives_them() -> None:
+    prefixes = (ip_network("fd00:3::1:0/112"),)
+
+    assert granted(request(prefixes=prefixes), ERIN).prefixes == prefixes
+
+
+def test_who_asks_for_no_address_gets_no_more_than_a_vif_may_have() -> None:
+    assert granted(request(), ERIN).addresses == (ip_interface("10.0.3.1/24"),)
 
 
 def test_a_grant_gives_so_many_vifs_at_once_to_each_user() -> None:
@@ -280,8 +328,8 @@ def test_a_refusal_names_the_vifs_that_its_user_may_see_and_no_others() -> None:
     others = existing("other", "fd00:1::1:3/64", BOB)
 
     assert refusal(at("10.0.1.103/24"), ALICE, own)[1] == 'address 10.0.1.103 is that of vif "own"'
-    assert refusal(request(prefixes=(ip_network("fd00:1::1:0/126"),)), ALICE, others)[1] == (
-        "prefix fd00:1::1:0/126 is taken by another vif"
+    assert refusal(at("fd00:1::1:3/64"), ALICE, others)[1] == (
+        "address fd00:1::1:3 is taken by another vif"
     )
 
 

@@ -27,6 +27,7 @@ from .config_values import (
     read_choice,
     read_directory,
     read_domain,
+    read_ethertype,
     read_integer,
     read_interface,
     read_interface_name,
@@ -43,7 +44,6 @@ from .host_port import interface_of
 from .ledger import Ledger
 from .model import (
     MAX_ADDRESSES_PER_VIF,
-    MAX_ETHERTYPE,
     MAX_ETHERTYPES,
     MAX_MTU,
     MAX_NETWORKS,
@@ -51,7 +51,6 @@ from .model import (
     MAX_QUEUE_MIB,
     MAX_RATE,
     MAX_VIFS,
-    MIN_ETHERTYPE,
     MIN_IPV6_MTU,
     MIN_MTU,
     AddressRange,
@@ -460,8 +459,7 @@ def _read_limits(table: Table) -> OwnLimits:
 
 def _read_trust(table: Table) -> Trust:
     """Return what *table* lets its vif do that others may not."""
-    ethertype = read_integer(MIN_ETHERTYPE, MAX_ETHERTYPE)
-    ethertypes = table.take_list("ethertypes", ethertype, most=MAX_ETHERTYPES)
+    ethertypes = table.take_list("ethertypes", read_ethertype, most=MAX_ETHERTYPES)
     return Trust(
         roles=frozenset(table.take_list("roles", read_choice(Role))),
         ethertypes=ethertypes[:MAX_ETHERTYPES],

@@ -13,7 +13,14 @@ from typing import Final, TypeVar
 
 from pfinet_proto.values import IPAddress, IPInterface, IPNetwork, MacAddress
 
-from .model import MAX_UID, OVERFLOW_UID, AddressRange
+from .model import (
+    MAX_ETHERTYPE,
+    MAX_UID,
+    MIN_ETHERTYPE,
+    OVERFLOW_UID,
+    UNGRANTABLE_ETHERTYPES,
+    AddressRange,
+)
 from .toml_tables import Reader, alternatives, show
 
 MAX_INTERFACE_BYTES: Final = 15  # IFNAMSIZ is 16 with the final NUL
@@ -51,6 +58,14 @@ def read_integer(least: int, most: int) -> Reader[int]:
         return raw
 
     return read
+
+
+def read_ethertype(raw: object) -> int:
+    """Read an EtherType that a vif may be allowed to send."""
+    ethertype = read_integer(MIN_ETHERTYPE, MAX_ETHERTYPE)(raw)
+    if ethertype in UNGRANTABLE_ETHERTYPES:
+        raise ValueError(f"{ethertype:#06x} is {UNGRANTABLE_ETHERTYPES[ethertype]}")
+    return ethertype
 
 
 def read_choice(choices: type[_E], later: Collection[str] = ()) -> Reader[_E]:

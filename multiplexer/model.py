@@ -48,6 +48,18 @@ MAX_QUEUE_MIB: Final = 65536
 MIN_ETHERTYPE: Final = 0x0600
 MAX_ETHERTYPE: Final = 0xFFFF
 
+#: What no vif needs leave to send, or none gets it, each with what it is.
+UNGRANTABLE_ETHERTYPES: Final[Mapping[int, str]] = MappingProxyType(
+    {
+        0x0800: "IPv4, which every vif may send",
+        0x0806: "ARP, which every vif may send",
+        0x86DD: "IPv6, which every vif may send",
+        **dict.fromkeys(
+            (0x8100, 0x88A8, 0x9100, 0x9200, 0x9300), "a VLAN tag, which no vif may send"
+        ),
+    }
+)
+
 MIN_MTU: Final = 576  # what every IPv4 host takes (RFC 791, section 3.1)
 MIN_IPV6_MTU: Final = 1280  # RFC 8200, section 5
 MAX_MTU: Final = 9000

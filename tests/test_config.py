@@ -640,6 +640,23 @@ def test_networks_in_any_number_share_an_uplink_that_leads_nowhere() -> None:
 
 
 @pytest.mark.parametrize(
+    ("ethertype", "what"),
+    [
+        (0x0800, "IPv4, which every vif may send"),
+        (0x0806, "ARP, which every vif may send"),
+        (0x86DD, "IPv6, which every vif may send"),
+        (0x8100, "a VLAN tag, which no vif may send"),
+        (0x88A8, "a VLAN tag, which no vif may send"),
+    ],
+)
+def test_an_ethertype_that_would_make_no_difference_is_refused(ethertype: int, what: str) -> None:
+    text = '[network.lan]\nprefixes = ["10.0.1.0/24"]\n[vif.v]\nowner = "alice"\n'
+    text += f'addresses = ["10.0.1.5/24"]\nethertypes = [0x88cc, {ethertype:#06x}]\n'
+
+    assert problems_of(text) == [f"m.toml:6: vif.v.ethertypes: {ethertype:#06x} is {what}"]
+
+
+@pytest.mark.parametrize(
     ("line", "problem"),
     [
         ("to = []", "to: missing, wanted users, uids or @ and groups"),

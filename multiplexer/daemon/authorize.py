@@ -25,6 +25,7 @@ from ..model import (
     MAX_UID,
     MAX_VIFS,
     OVERFLOW_UID,
+    UNGRANTABLE_ETHERTYPES,
     Config,
     ConfigError,
     LinkLocal,
@@ -266,8 +267,12 @@ def read_trust(asked: control.TrustInfo) -> Trust:
     """Return the trust that is *asked* for.
 
     Raises:
-        ValueError: if there is no such role or link-local, or an EtherType is none.
+        ValueError: if there is no such role or link-local, or an EtherType is none or
+            makes no difference.
     """
+    for ethertype in asked.ethertypes:
+        if ethertype in UNGRANTABLE_ETHERTYPES:
+            raise ValueError(f"EtherType {ethertype:#06x} is {UNGRANTABLE_ETHERTYPES[ethertype]}")
     return Trust(
         roles=frozenset(_member(Role, "role", role) for role in asked.roles),
         ethertypes=asked.ethertypes,

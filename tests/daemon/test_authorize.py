@@ -149,6 +149,10 @@ def test_a_vif_has_the_limits_and_the_trust_that_were_asked_for() -> None:
             {"trust": TrustInfo(ethertypes=(0x05FF,))},
             "EtherType is 0x05ff, wanted 0x0600 to 0xffff",
         ),
+        (
+            {"trust": TrustInfo(ethertypes=(0x88CC, 0x0806))},
+            "EtherType 0x0806 is ARP, which every vif may send",
+        ),
         ({"trust": TrustInfo(ethertypes=(0x88CC,) * 9)}, "9 EtherTypes, wanted at most 8"),
     ],
 )

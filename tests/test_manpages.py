@@ -140,6 +140,37 @@ def test_a_page_has_every_option_and_command_and_no_others(page: str) -> None:
     assert mentioned(text).commands <= real.commands
 
 
+def synopses(page: str) -> dict[str, Interface]:
+    """Return what the synopsis of each command of *page* mentions."""
+    forms = section(page, "SYNOPSIS").split(".Nm\n")
+    return {command: mentioned(form) for form in forms for command in mentioned(form).commands}
+
+
+def parsers(
+    parser: argparse.ArgumentParser, *words: str
+) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Yield each command below *parser* and the parser of its own."""
+    groups = [each for each in parser._actions if isinstance(each, argparse._SubParsersAction)]
+    for group in groups:
+        for word, below in group.choices.items():
+            yield from parsers(below, *words, word)
+    if not groups:
+        yield " ".join(words), parser
+
+
+@pytest.mark.parametrize("page", ["multiplexerctl.8", "pfinet.1"])
+def test_the_synopsis_has_every_command_and_its_options(page: str) -> None:
+    found = synopses((MAN / page).read_text())
+    real = dict(parsers(PROGRAMS[page]()))
+
+    assert found.keys() == real.keys()
+    for command, parser in real.items():
+        # vif set has too many for a summary; it says "change ...".
+        if command != "vif set":
+            options = interface_of(parser).options - {"h", "help", "json", "control"}
+            assert options <= found[command].options, command
+
+
 def test_every_drop_reason_has_its_line_in_the_order_of_trying() -> None:
     reasons = section((MAN / "multiplexerctl.8").read_text(), "DROP REASONS")
 

@@ -99,6 +99,8 @@ class Prober:
             await self._send(live, asked, self._asking, to_wire=True)
             for _ in range(LOOKS):
                 await trio.sleep(LOOK_S)
+                # The port may be another vif's by now.
+                live.check_wanted()
                 for found in (await self._engine.read_counters(live.port, 1)).conflicts:
                     if found.address is not None:
                         holder = Holder(ip_address(found.address), found.mac)

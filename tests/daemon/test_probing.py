@@ -14,6 +14,7 @@ from pfinet_proto.control import (
     ControlError,
     ErrorCode,
     OwnLimitsInfo,
+    Reload,
     VifBorrow,
     VifCreate,
     VifList,
@@ -94,6 +95,24 @@ async def test_more_addresses_than_can_be_asked_for_are_refused_without_force(
         )
         assert daemon.engine.all(channel.SetVif) == []
         await daemon.ask(attrs.evolve(wide, force=True))
+
+
+async def test_what_the_next_vif_at_its_port_hears_is_no_answer(place: Place) -> None:
+    async with running(place) as daemon:
+
+        async def create() -> None:
+            error = await refusal(daemon, ONE)
+            assert str(error) == "the configuration has just changed, try again"
+
+        daemon.engine.withheld.add(channel.Inject)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(create)
+            asked = await daemon.engine.wait_heard(channel.Inject)
+            daemon.broker.file = place.config(GRANT)
+            await daemon.ask(Reload(), CAROL)
+            found = channel.Conflict(asked.port, STATION_MAC, "10.77.0.99", 1)
+            daemon.engine.conflicts = (found,)
+            await daemon.engine.release()
 
 
 @pytest.mark.parametrize("address", ["10.77.0.40", "fd77::40"])

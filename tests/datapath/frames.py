@@ -209,17 +209,32 @@ def arp(
     )
 
 
-def dhcp(client_mac: bytes, *, op: int = 1, relay: str = "0.0.0.0") -> bytes:
-    """Return a DHCP message with no option but its type, discover (RFC 2131, section 2)."""
+def dhcp(
+    client_mac: bytes,
+    *,
+    op: int = 1,
+    relay: str = "0.0.0.0",
+    client: str = "0.0.0.0",
+    options: bytes = bytes((53, 1, 1, 255)),
+) -> bytes:
+    """Return a DHCP message; its only option is the type, discover (RFC 2131, section 2)."""
     return (
         bytes((op, 1, 6, 0))
         + bytes.fromhex("12345678")
-        + bytes(16)
+        + bytes(4)
+        + IPv4Address(client).packed
+        + bytes(8)
         + IPv4Address(relay).packed
         + client_mac.ljust(16, b"\0")
         + bytes(64 + 128)
-        + bytes.fromhex("63825363 350101 ff")
+        + bytes.fromhex("63825363")
+        + options
     )
+
+
+def option(code: int, value: bytes) -> bytes:
+    """Return an option of DHCP (RFC 2132, section 2)."""
+    return bytes((code, len(value))) + value
 
 
 def options_header(kind: int = DESTINATION_OPTIONS, options: bytes = PAD_6) -> Upper:

@@ -211,9 +211,7 @@ UNHEARD: Final = {
     "to another group's MAC": dad(MINE, to=frames.multicast_mac(OTHER_GROUP)),
     "to all, by broadcast": dad(MINE, to=frames.BROADCAST),
     "to one MAC": dad(MINE, to=PEER.mac),
-    "behind hop-by-hop options": dad(
-        MINE, extensions=(frames.options_header(frames.HOP_BY_HOP),)
-    ),
+    "behind hop-by-hop options": dad(MINE, extensions=(frames.options_header(frames.HOP_BY_HOP),)),
     "behind an option that a receiver must not skip": dad(
         MINE, extensions=(frames.options_header(options=bytes((0xC0, 4, 0, 0, 0, 0))),)
     ),

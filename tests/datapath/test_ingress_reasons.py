@@ -1,5 +1,6 @@
 """Every reason of ingress validation by example, each beside its nearest frame that passes."""
 
+from ipaddress import IPv4Address
 from typing import Final
 
 import pytest
@@ -788,6 +789,24 @@ ROLE_EXAMPLES: Final = (
             (
                 "for a MAC of another length",
                 dhcp4(frames.with_byte(frames.dhcp(USER.mac), 2, 8)),
+            ),
+            (
+                "that renews or gives back a neighbour's address",
+                dhcp4(frames.dhcp(USER.mac, client=PEER.ipv4)),
+            ),
+            *(
+                (why, dhcp4(frames.dhcp(USER.mac, options=options + b"\xff")))
+                for why, options in (
+                    ("by a neighbour's identifier", frames.option(61, b"\1" + PEER.mac)),
+                    ("by an identifier cut in two", frames.option(61, b"\1") * 2),
+                    (
+                        "that declines a neighbour's address",
+                        frames.option(53, b"\4")
+                        + frames.option(50, IPv4Address(PEER.ipv4).packed),
+                    ),
+                    ("with options in other fields", frames.option(52, b"\1")),
+                    ("with an option cut short", b"\x0c\x09name"),
+                )
             ),
             (
                 "for a neighbour's MAC, from a port that servers answer as well",

@@ -1,5 +1,4 @@
-"""An engine whose kernel does not refuse what clients send: descriptors never become its own.
-"""
+"""An engine whose kernel does not refuse what clients send: descriptors never become its own."""
 
 import errno
 import os
@@ -69,9 +68,7 @@ def test_a_stream_with_a_descriptor_ends_and_the_descriptor_is_nobodys(
     assert bench.received(B) == b""
 
 
-def test_a_descriptor_is_seen_behind_frames_that_have_none(
-    bench: Bench, tracer: Tracer
-) -> None:
+def test_a_descriptor_is_seen_behind_frames_that_have_none(bench: Bench, tracer: Tracer) -> None:
     bench.clients[A].send(record(FRAME))
     bench.clients[A].send(record(FRAME)[:10])
     tracer.send(bench.clients[A], record(FRAME)[10:])

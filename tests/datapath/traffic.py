@@ -5,7 +5,7 @@ and sometimes a neighbour's, and perhaps damaged afterwards.  Purely random byte
 would hardly ever get past the first checks.
 """
 
-from ipaddress import IPv6Address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Final, TypeVar
 
 from attrs import evolve, frozen
@@ -178,13 +178,38 @@ def udp_ports(*pairs: tuple[int, int]) -> SearchStrategy[tuple[int, int]]:
 
 
 @st.composite
+def dhcp_options(draw: DrawFn, scene: Scene) -> bytes:
+    of_client = st.sampled_from(
+        [
+            frames.option(53, bytes((1,))),
+            frames.option(53, bytes((4,))),
+            frames.option(53, b""),
+            frames.option(50, IPv4Address(scene.me.ipv4).packed),
+            frames.option(50, IPv4Address(scene.other.ipv4).packed),
+            frames.option(50, bytes(3)),
+            frames.option(61, b"\1" + scene.me.mac),
+            frames.option(61, b"\1" + scene.other.mac),
+            frames.option(61, b"\xffname"),
+            frames.option(61, b"\1"),
+            frames.option(61, b""),
+            frames.option(52, bytes((3,))),
+            frames.option(12, b"host"),
+            bytes(3),
+        ]
+    )
+    return b"".join(draw(st.lists(of_client, max_size=4))) + draw(mostly(b"\xff", b"", b"\x3d"))
+
+
+@st.composite
 def dhcps(draw: DrawFn, scene: Scene) -> Upper:
     message = frames.dhcp(
         draw(st.sampled_from([scene.me.mac, scene.other.mac])),
         op=draw(mostly(1, 2)),
         relay=draw(mostly("0.0.0.0", "10.0.1.200")),
+        client=draw(st.sampled_from(["0.0.0.0", scene.me.ipv4, scene.other.ipv4])),
+        options=draw(dhcp_options(scene)),
     )
-    kept = draw(mostly(len(message), 43, 44))
+    kept = draw(mostly(len(message), 43, 44, 239, 240, len(message) - 1))
     sport, dport = draw(
         udp_ports((68, 67), (68, 67), (68, 67), (67, 68), (67, 67), (69, 67), (67, 69))
     )

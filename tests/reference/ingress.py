@@ -270,9 +270,7 @@ def spoofs_neighbours(case: Case) -> bool:
         return packet.fragment and case.vif.router
     if kind not in (ROUTER_SOLICITATION, NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT):
         return False
-    return packet.fragment or not is_honest_neighbour_message(
-        case.vif, case.frame, packet, icmp
-    )
+    return packet.fragment or not is_honest_neighbour_message(case.vif, case.frame, packet, icmp)
 
 
 def is_honest_neighbour_message(vif: Vif, frame: Frame, packet: Packet, icmp: bytes) -> bool:
@@ -330,11 +328,7 @@ def newly_claimed(vif: Vif, frame: Frame) -> IPv6Address | None:
 def looks_random(address: IPv6Address) -> bool:
     """Return whether it is link-local, and neither made of a MAC nor typed by hand."""
     identifier = address.packed[8:]
-    return (
-        address in LINK_LOCAL
-        and identifier[3:5] != b"\xff\xfe"
-        and identifier[:4] != bytes(4)
-    )
+    return address in LINK_LOCAL and identifier[3:5] != b"\xff\xfe" and identifier[:4] != bytes(4)
 
 
 def parse_neighbour_options(data: bytes) -> list[tuple[int, bytes]]:
@@ -382,9 +376,9 @@ def speaks_as_router(case: Case) -> bool:
 
 def plays_dhcp_server(case: Case) -> bool:
     udp, udp6 = (transport_of(case.frame, version, wire.UDP) for version in (4, 6))
-    serves = (
-        udp is not None and (udp_ports(udp)[1] == 68 or udp_ports(udp) == (67, 67))
-    ) or (udp6 is not None and is_dhcpv6_of_server(udp6))
+    serves = (udp is not None and (udp_ports(udp)[1] == 68 or udp_ports(udp) == (67, 67))) or (
+        udp6 is not None and is_dhcpv6_of_server(udp6)
+    )
     return serves and not case.vif.dhcp_server
 
 
@@ -406,7 +400,43 @@ def is_foreign_dhcp_client(case: Case) -> bool:
         return True
     is_request_over_ethernet = message[0:3] == bytes((1, 1, 6))
     relay, client_mac = message[24:28], message[28:34]
-    return not (is_request_over_ethernet and relay == bytes(4) and client_mac == case.vif.mac)
+    if not (is_request_over_ethernet and relay == bytes(4) and client_mac == case.vif.mac):
+        return True
+    renewed = IPv4Address(message[12:16])
+    if int(renewed) and not case.vif.has(renewed):
+        return True
+    if message[236:240] != bytes.fromhex("63825363"):
+        return False
+    options = dhcp_options_of(message[240:])
+    return options is None or is_foreign_dhcp_identity(case.vif, options)
+
+
+def dhcp_options_of(data: bytes) -> list[tuple[int, bytes]] | None:
+    """Return the options of a message up to their end (RFC 2132, section 2); None: cut short."""
+    options = []
+    while data and data[0] != 255:
+        if data[0] == 0:
+            data = data[1:]
+            continue
+        if len(data) < 2 or len(data) < 2 + data[1]:
+            return None
+        options.append((data[0], data[2 : 2 + data[1]]))
+        data = data[2 + data[1] :]
+    return options
+
+
+def is_foreign_dhcp_identity(vif: Vif, options: list[tuple[int, bytes]]) -> bool:
+    codes = [code for code, _ in options]
+    if 52 in codes or any(codes.count(code) > 1 for code in (50, 53, 61)):
+        return True
+    found = dict(options)
+    if len(found.get(53, b"?")) != 1 or len(found.get(50, b"four")) != 4:
+        return True
+    identifier = found.get(61, b"")
+    if identifier[:1] == bytes((1,)) and identifier[1:] != vif.mac:
+        return True
+    declines = found.get(53) == bytes((4,)) and 50 in found
+    return declines and not vif.has(IPv4Address(found[50]))
 
 
 def is_foreign_icmp_error(case: Case) -> bool:

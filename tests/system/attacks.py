@@ -719,6 +719,17 @@ several(
                 chaddr=raw_mac(you),
             )
         ),
+        "release of a neighbour's address": lambda me, you, mark: (
+            ether(me)
+            / dhcp(
+                IP(src=me.ipv4, dst="10.77.0.1"),
+                (68, 67),
+                mark,
+                "release",
+                ciaddr=you.ipv4,
+                chaddr=raw_mac(me),
+            )
+        ),
         "relayed": lambda me, you, mark: (
             ether(me)
             / dhcp(

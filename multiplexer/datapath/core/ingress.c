@@ -14,6 +14,16 @@
 #define DHCPV6_RELAY_REPL 13
 /* A BOOTP message up to the end of chaddr (RFC 2131, section 2). */
 #define DHCP_CHADDR_END 44
+/* The options, behind their magic cookie (RFC 2131, section 3), and some of them (RFC 2132). */
+#define DHCP_COOKIE 236
+#define DHCP_OPTIONS 240
+#define DHCP_OPT_PAD 0
+#define DHCP_OPT_REQUESTED 50
+#define DHCP_OPT_OVERLOAD 52
+#define DHCP_OPT_TYPE 53
+#define DHCP_OPT_CLIENT_ID 61
+#define DHCP_OPT_END 255
+#define DHCP_DECLINE 4
 
 /* ICMP types (RFC 792, RFC 1256). */
 #define ICMP_UNREACHABLE 3
@@ -97,6 +107,57 @@ static enum dp_verdict check_arp(const struct dp_binding *bind, const struct dp_
 	return DP_DROP_ARP_SENDER;
 }
 
+/*
+ * Whether a client's options speak of itself: servers know a client by its identifier
+ * (option 61), which is its MAC if it says so, and take back an address that is declined.
+ * What could be read in two ways is refused: options elsewhere, and one twice (RFC 3396).
+ */
+static bool dhcp_options_are_own(const struct dp_binding *bind, const uint8_t *options, size_t len)
+{
+	const uint8_t *requested = NULL;
+	bool decline = false, identified = false, typed = false;
+	size_t at = 0;
+
+	while (at < len && options[at] != DHCP_OPT_END) {
+		const uint8_t *value = options + at + 2;
+		uint8_t code = options[at], n;
+
+		if (code == DHCP_OPT_PAD) {
+			at++;
+			continue;
+		}
+		if (len - at < 2 || options[at + 1] > len - at - 2)
+			return false;
+		n = options[at + 1];
+		switch (code) {
+		case DHCP_OPT_OVERLOAD:
+			return false;
+		case DHCP_OPT_TYPE:
+			if (typed || n != 1)
+				return false;
+			typed = true;
+			decline = value[0] == DHCP_DECLINE;
+			break;
+		case DHCP_OPT_REQUESTED:
+			if (requested || n != 4)
+				return false;
+			requested = value;
+			break;
+		case DHCP_OPT_CLIENT_ID:
+			if (identified || (n >= 1 && value[0] == 1 &&
+					   (n != 1 + DP_MAC_LEN ||
+					    memcmp(value + 1, bind->mac, DP_MAC_LEN) != 0)))
+				return false;
+			identified = true;
+			break;
+		default:
+			break;
+		}
+		at += 2u + n;
+	}
+	return !decline || !requested || dp_binding_has_ipv4(bind, requested);
+}
+
 static enum dp_verdict check_dhcp(const struct dp_binding *bind, const struct dp_frame *frame)
 {
 	const uint8_t *udp = frame->data + frame->l4_off;
@@ -107,12 +168,19 @@ static enum dp_verdict check_dhcp(const struct dp_binding *bind, const struct dp
 		return bind->flags & DP_VIF_DHCP_SERVER ? DP_PASS : DP_DROP_DHCP_SERVER;
 	if (to == DHCP_SERVER_PORT) {
 		const uint8_t *dhcp = udp + 8;
+		size_t len = frame->l3_end - frame->l4_off - 8;
 
 		/* A later fragment could lie over what is read here. */
 		if (frame->fragment || frame->l3_end - frame->l4_off < 8 + DHCP_CHADDR_END)
 			return DP_DROP_DHCP_CLIENT;
 		if (dhcp[0] != 1 || dhcp[1] != 1 || dhcp[2] != DP_MAC_LEN ||
 		    dp_get32(dhcp + 24) != 0 || memcmp(dhcp + 28, bind->mac, DP_MAC_LEN) != 0)
+			return DP_DROP_DHCP_CLIENT;
+		/* What is released or renewed is ciaddr. */
+		if (dp_get32(dhcp + 12) != 0 && !dp_binding_has_ipv4(bind, dhcp + 12))
+			return DP_DROP_DHCP_CLIENT;
+		if (len > DHCP_OPTIONS && dp_get32(dhcp + DHCP_COOKIE) == 0x63825363 &&
+		    !dhcp_options_are_own(bind, dhcp + DHCP_OPTIONS, len - DHCP_OPTIONS))
 			return DP_DROP_DHCP_CLIENT;
 	}
 	return DP_PASS;

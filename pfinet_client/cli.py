@@ -225,11 +225,15 @@ def _exec(arguments: argparse.Namespace) -> int:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    own = [vif for vif in _ask(arguments, VifList()).vifs if vif.owner_uid == os.getuid()]
+    result = _ask(arguments, VifList())
+    own = [vif for vif in result.vifs if vif.owner_uid == os.getuid()]
     if arguments.json:
         _print_json([to_json(vif) for vif in own])
     elif own:
         print(vif_table(own))
+    for vif in result.aside:
+        if vif.owner_uid == os.getuid():
+            say(f"vif {vif.name} is set aside: the configuration file leaves no room for it")
     return 0
 
 

@@ -163,11 +163,15 @@ def _status(status: control.StatusInfo) -> Iterable[Section]:
             ("clients' descriptors", refused),
             ("networks", str(status.networks)),
             ("uplinks", str(status.uplinks)),
-            ("vifs", f"{status.vifs}, {status.attached} attached"),
+            ("vifs", f"{status.vifs}, {status.attached} attached{_aside_count(status)}"),
             ("restarts", f"{status.control_restarts} of control, {status.engine_restarts} of all"),
             ("the host reaches", _reached(status)),
         )
     )
+
+
+def _aside_count(status: control.StatusInfo) -> str:
+    return f"; {status.set_aside} set aside" if status.set_aside else ""
 
 
 def _networks(result: control.Networks) -> Iterable[Section]:
@@ -282,6 +286,23 @@ def _vifs(result: control.Vifs) -> Iterable[Section]:
         for vif in result.vifs
     )
     yield Table(columns, rows, "no vifs")
+    if result.aside:
+        yield _asides(result.aside)
+
+
+def _asides(asides: Iterable[control.AsideInfo]) -> Section:
+    columns = tuple(map(Column, ("SET ASIDE", "OWNER", "NETWORK", "BOUND", "WHY")))
+    rows = tuple(
+        (
+            str(vif.name),
+            vif.owner_name or str(vif.owner_uid),
+            vif.network,
+            _words((*vif.addresses, *vif.prefixes)),
+            vif.why or NOTHING,
+        )
+        for vif in asides
+    )
+    return Table(columns, rows, "")
 
 
 def _vif(vif: control.VifInfo) -> Iterable[Section]:

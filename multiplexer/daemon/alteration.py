@@ -76,7 +76,7 @@ class Alteration:
             check_dynamic(self.config, live.vif)
             return live
         if aside is not None:
-            why = f'vif "{name}" of an earlier run is set aside, since {aside.why}'
+            why = f'vif "{name}" is set aside, since {aside.why}'
             raise ControlError(ErrorCode.CONFLICT, why)
         raise ControlError(ErrorCode.NOT_FOUND, f'there is no vif "{name}"')
 

@@ -157,10 +157,10 @@ class Creation:
         if aside is None:
             return
         if authorize.may_administer(self.config, client.caller):
-            message = f'vif "{name}" of an earlier run is set aside, since {aside.why}'
+            message = f'vif "{name}" is set aside, since {aside.why}'
         elif authorize.may_use(aside.vif, client.caller):
             # Why that is may name another's vif.
-            message = f'vif "{name}" of an earlier run is set aside'
+            message = f'vif "{name}" is set aside'
         else:
             raise authorize.Refused("conflict", f'there is a vif "{name}" already')
         raise authorize.Refused("conflict", f"{message}: delete it first")

@@ -180,4 +180,4 @@ class Reload:
 
 def why_aside(vif: Vif, refusal: Refused) -> str:
     """Return the line that says what becomes of a vif that may not be any more."""
-    return f"vif {vif.name} of an earlier run is set aside: {refusal.message}"
+    return f"vif {vif.name} is set aside: {refusal.message}"

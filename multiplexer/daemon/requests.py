@@ -31,7 +31,7 @@ from multiplexer.daemon.grants import why_not_delete
 from multiplexer.daemon.host import Client
 from multiplexer.daemon.hostwatch import HostWatch
 from multiplexer.daemon.in_force import InForce
-from multiplexer.daemon.live_vif import LiveVif
+from multiplexer.daemon.live_vif import Aside, LiveVif
 from multiplexer.daemon.reload import Reload
 from multiplexer.daemon.state import StateError
 from multiplexer.daemon.vifs import KINDS, Vifs
@@ -152,6 +152,7 @@ class Requests:
             control_restarts=self._about.restarts.control,
             engine_restarts=self._about.restarts.engine,
             host_networks=tuple(net.name for net in self._config.networks if net.host),
+            set_aside=len(self._vifs.aside),
         )
 
     # Networks and uplinks
@@ -267,14 +268,26 @@ class Requests:
 
     async def _vif_list(self, _: control.VifList, client: Client) -> control.Vifs:
         return control.Vifs(
-            await self._vif_infos([live for live in self._vifs if self._may_see(live.vif, client)])
+            await self._vif_infos(
+                [live for live in self._vifs if self._may_see(live.vif, client)]
+            ),
+            tuple(
+                self._aside_info(aside, client)
+                for _, aside in sorted(self._vifs.aside.items())
+                if self._may_see(aside.vif, client)
+            ),
         )
 
     async def _vif_show(self, request: control.VifShow, client: Client) -> control.VifInfo:
         live = self._vifs.get(request.name)
-        if live is None or not self._may_see(live.vif, client):
-            raise _not_found("vif", request.name)
-        return (await self._vif_infos([live]))[0]
+        if live is not None and self._may_see(live.vif, client):
+            return (await self._vif_infos([live]))[0]
+        aside = self._vifs.aside.get(request.name)
+        if aside is not None and self._may_see(aside.vif, client):
+            info = self._aside_info(aside, client)
+            since = f", since {info.why}" if info.why is not None else ""
+            raise ControlError(ErrorCode.CONFLICT, f'vif "{info.name}" is set aside{since}')
+        raise _not_found("vif", request.name)
 
     async def _vif_create(self, request: control.VifCreate, client: Client) -> control.VifInfo:
         live = await self._creation.create(request, client)
@@ -424,6 +437,19 @@ class Requests:
                 for claimed in counts.claimed
                 if claimed.port == live.port
             ),
+        )
+
+    def _aside_info(self, aside: Aside, client: Client) -> control.AsideInfo:
+        vif = aside.vif
+        told = authorize.may_administer(self._config, client.caller)
+        return control.AsideInfo(
+            vif.name,
+            vif.owner_uid,
+            vif.owner_name,
+            vif.network,
+            vif.addresses,
+            vif.prefixes,
+            aside.why if told else None,
         )
 
     async def _count(self, ports: Iterable[int]) -> _Counts:

@@ -35,6 +35,7 @@ __all__ = [
     "NO_REQUEST",
     "OPERATIONS",
     "VERSION",
+    "AsideInfo",
     "Call",
     "Conflict",
     "ControlError",
@@ -159,7 +160,8 @@ class StatusInfo(Result):
     """What runs, and what it found the kernel able to do.
 
     *control_restarts* are those that no client noticed, *engine_restarts* the others.
-    *host_networks* are those whose vifs and the host reach each other.
+    *host_networks* are those whose vifs and the host reach each other; *set_aside*
+    counts the vifs that the file leaves no room for.
     """
 
     version: str
@@ -175,6 +177,7 @@ class StatusInfo(Result):
     control_restarts: int = 0
     engine_restarts: int = 0
     host_networks: tuple[str, ...] = ()
+    set_aside: int = 0
 
 
 @attrs.frozen
@@ -353,10 +356,27 @@ class VifInfo(Result):
 
 
 @attrs.frozen
+class AsideInfo:
+    """A vif that is kept, and nobody has, since the file leaves no room for it.
+
+    *why* may name another's vif, so only administrators are told.
+    """
+
+    name: VifName
+    owner_uid: int
+    owner_name: str | None
+    network: str
+    addresses: tuple[IPInterface, ...]
+    prefixes: tuple[IPNetwork, ...]
+    why: str | None
+
+
+@attrs.frozen
 class Vifs(Result):
-    """The vifs that the caller may see, by name."""
+    """The vifs that the caller may see, by name; *aside* are those that are set aside."""
 
     vifs: tuple[VifInfo, ...]
+    aside: tuple[AsideInfo, ...] = ()
 
 
 @attrs.frozen

@@ -11,6 +11,7 @@ from multiplexer.cli.multiplexerctl import COMMANDS, Command
 from multiplexer.cli.render import as_json, as_terminal_text, as_text
 from pfinet_proto.control import (
     OPERATIONS,
+    AsideInfo,
     Conflict,
     Counters,
     Deleted,
@@ -199,6 +200,17 @@ def test_an_address_that_the_host_has_too_is_told_with_its_vif() -> None:
 
     assert "the host has    10.77.0.5\n" in as_text(torn)
     assert as_text(Vifs((torn,))).splitlines()[1].endswith("  1")
+
+
+def test_vifs_that_are_set_aside_are_listed_below_with_why() -> None:
+    aside = AsideInfo(VifName("old"), 1001, "alice", "lab", (), (), "no network is named 'lab'")
+
+    assert as_text(Vifs((), (aside,))).splitlines() == [
+        "no vifs",
+        "",
+        "SET ASIDE  OWNER  NETWORK  BOUND  WHY",
+        "old        alice  lab      -      no network is named 'lab'",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -234,7 +234,7 @@ async def test_a_vif_whose_network_goes_is_set_aside_and_comes_back_with_it(plac
                 reloaded = await reload(daemon, place.config().replace(LAB, ""))
                 goodbye, _ = await client.hear()
 
-        warning = "vif one of an earlier run is set aside: no network is named 'lab'"
+        warning = "vif one is set aside: no network is named 'lab'"
         assert reloaded == Reloaded(True, ("network.lab: removed",), (warning,))
         assert isinstance(goodbye, Goodbye)
         assert goodbye.code is GoodbyeCode.DELETED
@@ -253,7 +253,7 @@ async def test_a_vif_that_the_file_takes_the_address_of_is_set_aside(place: Plac
         reloaded = await reload(daemon, place.config(STATIC))
 
         assert list(await vifs(daemon)) == ["web"]
-        assert "vif one of an earlier run is set aside" in reloaded.warnings[0]
+        assert "vif one is set aside" in reloaded.warnings[0]
         await daemon.ask(VifDelete(ONE))
         assert (await reload(daemon, place.config(STATIC))).warnings == ()
 

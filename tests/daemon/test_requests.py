@@ -12,6 +12,7 @@ from multiplexer.daemon import channel
 from multiplexer.datapath.engine import VERDICTS
 from multiplexer.policy import decode_vif
 from pfinet_proto.control import (
+    AsideInfo,
     Conflict,
     ControlError,
     ErrorCode,
@@ -264,7 +265,8 @@ async def test_a_vif_that_may_not_be_any_more_is_set_aside_until_it_is_deleted(
 
     async with running(place, STATIC) as daemon:
         assert await names(daemon, 0) == ["web"]
-        assert any("vif old of an earlier run is set aside" in line for line in daemon.log)
+        assert any("vif old is set aside" in line for line in daemon.log)
+        assert (await daemon.ask(Status())).set_aside == 1
         error = await refusal(daemon, a_vif("old", "alice", "10.77.0.81/24"))
         assert (error.code, "delete it first" in str(error)) == (ErrorCode.CONFLICT, True)
         await daemon.ask(VifDelete(VifName.parse("old")))
@@ -274,8 +276,8 @@ async def test_a_vif_that_may_not_be_any_more_is_set_aside_until_it_is_deleted(
 @pytest.mark.parametrize(
     ("uid", "said"),
     [
-        (0, "of an earlier run is set aside, since address 10.77.0.80 is that of vif \"web\""),
-        (BOB, "of an earlier run is set aside: delete it first"),
+        (0, "is set aside, since address 10.77.0.80 is that of vif \"web\""),
+        (BOB, "is set aside: delete it first"),
         (ALICE, 'there is a vif "old" already'),
     ],
 )
@@ -290,6 +292,31 @@ async def test_why_a_vif_is_set_aside_is_for_who_may_see_whom_it_names(
         error = await refusal(daemon, VifCreate(VifName("old")), uid)
 
         assert said in str(error)
+
+
+@pytest.mark.parametrize(
+    ("uid", "why"), [(0, "address 10.77.0.80 is that of vif \"web\""), (BOB, None)]
+)
+async def test_a_vif_that_is_set_aside_is_shown_to_who_may_see_it(
+    place: Place, uid: int, why: str | None
+) -> None:
+    old = VifName("old")
+    async with running(place) as daemon:
+        await daemon.ask(a_vif("old", "bob", "10.77.0.80/24"))
+
+    async with running(place, STATIC) as daemon:
+        address = ip_interface("10.77.0.80/24")
+        assert (await daemon.ask(VifList(), uid)).aside == (
+            AsideInfo(old, BOB, "bob", "lan", (address,), (), why),
+        )
+        error = await refusal(daemon, VifShow(old), uid)
+        since = "" if why is None else f", since {why}"
+        assert (error.code, str(error)) == (
+            ErrorCode.CONFLICT,
+            f'vif "old" is set aside{since}',
+        )
+        assert (await daemon.ask(VifList(), ALICE)).aside == ()
+        assert (await refusal(daemon, VifShow(old), ALICE)).code is ErrorCode.NOT_FOUND
 
 
 async def test_a_vif_that_is_not_there_cannot_be_deleted(place: Place) -> None:

@@ -27,6 +27,9 @@ from pfinet_proto.values import MacAddress
 FROM_BROKER = 1
 FROM_CONTROL = 2
 
+#: What control, which talks to clients, may not say: it could replace the wire.
+BROKERS_ALONE = (channel.SetUplink, channel.ClearUplink, channel.SetHost, channel.NewControl)
+
 
 @attrs.frozen
 class EngineBoot:
@@ -139,6 +142,8 @@ class EngineProcess:
             self._say(sock, channel.TraceReply(message.request, traced))
             return
         try:
+            if sock is not self._broker and isinstance(message, BROKERS_ALONE):
+                raise channel.SiblingError(f"{type(message).__name__} is not control's to say")
             self._apply(message, fds)
         except OSError as error:
             answer: str | None = error.strerror

@@ -49,12 +49,17 @@ class Bench:
         self.controls: list[socket.socket] = []
         self.clients: dict[int, socket.socket] = {}
         self._requests = 0
+        #: By what a sibling broke the protocol.
+        self.breach: str | None = None
         self._thread = threading.Thread(target=self._run, args=(engine, theirs))
         self._thread.start()
 
     def _run(self, engine: Engine, sock: socket.socket) -> None:
-        with sock, suppress(channel.SiblingGone):
-            EngineProcess(engine, sock).serve()
+        try:
+            with sock, suppress(channel.SiblingGone):
+                EngineProcess(engine, sock).serve()
+        except channel.SiblingError as error:
+            self.breach = str(error)
         engine.close()
 
     def new_control(self) -> None:
@@ -188,6 +193,23 @@ def test_a_second_control_replaces_one_that_lives(bench: Bench) -> None:
 
     assert first.recv(1) == b""
     assert bench.ports()[A] == (IDS[A], A)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        channel.SetUplink(1, 0, present=False, up=False),
+        channel.ClearUplink(1, 0),
+        channel.SetHost(1, A, row_of(A), present=False),
+    ],
+)
+def test_control_cannot_speak_for_the_broker(bench: Bench, message: channel.Message) -> None:
+    """It talks to clients; the wire and the host's ports are none of its business."""
+    channel.send(bench.control, message)
+
+    assert bench.control.recv(1) == b""
+    bench.close()
+    assert bench.breach == f"{type(message).__name__} is not control's to say"
 
 
 def test_a_cleared_port_is_nobodys(bench: Bench) -> None:

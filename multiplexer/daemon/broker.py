@@ -91,7 +91,7 @@ def main(
 
     log = audit.open_log("broker")
     try:
-        start, config = load(args.config)
+        start, config = load(args.config, must_be_roots=not args.check)
         if args.check:
             _say_warnings(config)
             print("ok")
@@ -114,14 +114,17 @@ def main(
     return 1
 
 
-def load(path: str) -> tuple[channel.Start, Config]:
+def load(path: str, *, must_be_roots: bool) -> tuple[channel.Start, Config]:
     """Read and check the configuration file.
 
     Raises:
         ConfigError: if anything in it is wrong.
+        StartError: if it is not root's alone, and must be.
         OSError: if it cannot be read.
     """
     with open(path, "rb") as file:
+        if must_be_roots:
+            _check_file(path, os.fstat(file.fileno()))
         data = file.read(channel.MAX_MESSAGE_BYTES + 1)
     try:
         text = data.decode()
@@ -184,7 +187,6 @@ def _prepare(
 ) -> supervisor.Supervisor:
     """Make all that takes privileges; *undo* then knows how to unmake it."""
     kept = _check_privileges(config)
-    _check_file(start.filename)
     roles = _find_roles(config.daemon, control, engine)
     os.umask(0o077)
     _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -225,8 +227,7 @@ def _load_again(path: str, roles: supervisor.Roles) -> tuple[channel.Start, Conf
         OSError: if it cannot be read.
     """
     try:
-        _check_file(path)
-        start, config = load(path)
+        start, config = load(path, must_be_roots=True)
         _find_roles(config.daemon, roles.control, roles.engine)
         _check_taps(config, f"there is no {TUN_NODE}")
     except StartError as error:
@@ -258,9 +259,8 @@ def _check_privileges(config: Config) -> int:
     return have & (needed | USEFUL)
 
 
-def _check_file(path: str) -> None:
+def _check_file(path: str, status: os.stat_result) -> None:
     """Raise `StartError` if others than root can write the file that our checks rely on."""
-    status = os.stat(path)
     if status.st_uid != 0 or status.st_mode & 0o022:
         raise StartError(
             f"{path} belongs to uid {status.st_uid}, mode {stat.S_IMODE(status.st_mode):04o}: "

@@ -3,10 +3,12 @@
 import os
 import signal
 import socket
+from pathlib import Path
+from typing import IO, Any
 
 import pytest
 
-from multiplexer.daemon import channel
+from multiplexer.daemon import broker, channel
 from multiplexer.daemon.succession import MAX_LINE, bounded
 from pfinet_proto.values import MacAddress
 from tests.daemon.test_broker import (
@@ -138,6 +140,25 @@ def test_a_file_that_others_may_write_is_not_followed(place: Place) -> None:
         prepared = prepare(puppet)
 
     assert "must be root's, and writable by nobody else" in prepared.errors[0]
+
+
+def test_the_file_that_is_judged_is_the_one_that_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who may write its directory could put another there in between."""
+    path = tmp_path / "multiplexer.toml"
+    path.write_text(PLAIN)
+    path.chmod(0o666)
+
+    def open_before_it_is_replaced(name: str, mode: str) -> IO[Any]:
+        fd = os.open(name, os.O_RDONLY)
+        path.unlink()
+        path.write_text(PLAIN)
+        return os.fdopen(fd, mode)
+
+    monkeypatch.setattr(broker, "open", open_before_it_is_replaced, raising=False)
+    with pytest.raises(broker.StartError, match="writable by nobody else"):
+        broker.load(str(path), must_be_roots=True)
 
 
 def test_a_file_with_endless_errors_is_told_with_some_and_their_number(place: Place) -> None:

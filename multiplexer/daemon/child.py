@@ -17,6 +17,10 @@ from multiplexer.model import MAX_PORTS
 MAX_OUTBOX: Final = 2 * MAX_PORTS
 
 
+#: What somebody may wait for the answer to; it can go without its descriptor.
+ANSWERED: Final = (channel.SetUplink, channel.SetHost)
+
+
 class Descriptor(Protocol):
     """A socket, or whatever else has a file descriptor: -1 once it is closed."""
 
@@ -80,7 +84,8 @@ class Child:
         while self._outbox:
             waiting = self._outbox[0]
             fds = [sock.fileno() for sock in waiting.sockets if sock.fileno() >= 0]
-            if len(fds) == len(waiting.sockets):  # else closed since: the message is out of date
+            # One that is closed by now is out of date, and so is the message.
+            if len(fds) == len(waiting.sockets) or isinstance(waiting.message, ANSWERED):
                 try:
                     channel.send(self.sock, waiting.message, fds, socket.MSG_DONTWAIT)
                 except BlockingIOError:

@@ -1,10 +1,11 @@
 """How a vif is made for somebody who asks.
 
 Administrators are judged by the rules of vifs alone, users by their grants as
-well.  Whoever passes has the vif drafted: it is set up, so that nobody else
-gets its name and addresses, but it is not stored and nobody is served on it.
-While it is a draft the wire is asked for its addresses, and nobody else waits
-for that.  Then it is kept, or all of it undone.
+well; so is an administrator whom a grant names and who leaves the addresses to
+it.  Whoever passes has the vif drafted: it is set up, so that nobody else gets
+its name and addresses, but it is not stored and nobody is served on it.  While
+it is a draft the wire is asked for its addresses, and nobody else waits for
+that.  Then it is kept, or all of it undone.
 """
 
 import contextlib
@@ -22,7 +23,7 @@ from multiplexer.daemon.authorize import HostFacts
 from multiplexer.daemon.broker_client import BrokerClient
 from multiplexer.daemon.calls import RequestFailed
 from multiplexer.daemon.clientlog import ClientLog
-from multiplexer.daemon.grants import borrowed_name, check_granted_vif
+from multiplexer.daemon.grants import borrowed_name, check_granted_vif, may_use_grant
 from multiplexer.daemon.host import Client, Host
 from multiplexer.daemon.in_force import InForce
 from multiplexer.daemon.live_vif import LiveVif
@@ -90,7 +91,10 @@ class Creation:
         Raises:
             ControlError: if it may not be, or cannot.
         """
-        if authorize.may_administer(self.config, client.caller):
+        caller = client.caller
+        if authorize.may_administer(self.config, caller) and (
+            given_claims(request) or not may_use_grant(self.config, request, caller)
+        ):
             return await self._make(self._order_of_administrator(request, client))
         vif_id = secrets.token_hex(ID_BYTES)
 

@@ -102,6 +102,11 @@ def check_granted_vif(
     raise Refused("forbidden", "; ".join(reasons))
 
 
+def may_use_grant(config: Config, request: control.VifCreate, caller: Caller) -> bool:
+    """Whether a grant names *caller*, and *request* has nothing that no grant can allow."""
+    return bool(grants_of(config, caller)) and not any(_privileges(request, caller))
+
+
 def why_not_delete(vif: Vif, caller: Caller) -> str | None:
     """Return why *caller*, who is no administrator, may not delete *vif*, which it may see."""
     if not may_use(vif, caller):

@@ -326,6 +326,19 @@ async def test_a_vif_that_is_not_there_cannot_be_deleted(place: Place) -> None:
         assert (error.code, str(error)) == (ErrorCode.NOT_FOUND, 'there is no vif "one"')
 
 
+async def test_an_administrator_whom_a_grant_names_may_leave_the_addresses_to_it(
+    place: Place,
+) -> None:
+    async with running(place, GRANT.replace("@bob", "carol")) as daemon:
+        made = await daemon.ask(VifCreate(VifName("cc"), network="lan"), CAROL)
+        elsewhere = await daemon.ask(a_vif("dd", "alice", "10.78.0.12/24"), CAROL)
+        error = await refusal(daemon, VifCreate(VifName("ee"), "alice", network="lan"), CAROL)
+
+        assert (made.owner_uid, made.addresses) == (CAROL, (ip_interface("10.77.0.32/24"),))
+        assert (made.grant, elsewhere.grant) == ("some", None)
+        assert str(error) == 'vif "ee" has no address and no prefix'
+
+
 async def test_two_at_once_do_not_get_one_address(place: Place) -> None:
     async with running(place) as daemon:
         outcomes: list[str] = []

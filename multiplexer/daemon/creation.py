@@ -151,9 +151,15 @@ class Creation:
         facts: HostFacts,
         vif_id: str,
     ) -> Vif:
-        avoid = [*self.prober.answered()]
         return check_granted_vif(
-            self.config, existing, request, client.caller, facts, vif_id, avoid=avoid
+            self.config,
+            existing,
+            request,
+            client.caller,
+            facts,
+            vif_id,
+            avoid=[*self.prober.answered()],
+            aside=[aside.vif for aside in self.vifs.aside.values()],
         )
 
     def _check_aside(self, name: VifName, client: Client) -> None:

@@ -54,11 +54,13 @@ def check_granted_vif(
     vif_id: str,
     *,
     avoid: Collection[IPAddress] = (),
+    aside: Iterable[Vif] = (),
 ) -> Vif:
     """Return the vif that *request* makes by the first grant of *caller* that allows it.
 
     If it asks for no address it gets the first that is free, and not one to
-    *avoid*, of each family that the grant has.
+    *avoid*, of each family that the grant has.  Vifs *aside* have nothing, but
+    may come back, so they are counted.
 
     Raises:
         Refused: saying of each grant why it does not allow it, or what else is wrong.
@@ -76,10 +78,11 @@ def check_granted_vif(
         asked = read_limits(request.limits)
     except ValueError as error:
         raise Refused("invalid", str(error)) from None
+    counted = (*existing, *aside)
     reasons = []
     for grant in grants:
         network = config.network(grant.network)
-        reason = next(_why_not(grant, network, existing, request, caller, asked), None)
+        reason = next(_why_not(grant, network, counted, request, caller, asked), None)
         if reason is None and not given_claims(request):
             chosen = _choose(config, network, grant, existing, facts, avoid)
             if not chosen:

@@ -319,6 +319,19 @@ async def test_a_vif_that_is_set_aside_is_shown_to_who_may_see_it(
         assert (await refusal(daemon, VifShow(old), ALICE)).code is ErrorCode.NOT_FOUND
 
 
+async def test_a_vif_that_is_set_aside_is_still_one_of_those_of_its_grant(place: Place) -> None:
+    granted = GRANT.replace("10.77.0.32/28", "10.77.0.80/31")
+    async with running(place, granted) as daemon:
+        await daemon.ask(VifCreate(VifName("old")), BOB)
+
+    async with running(place, STATIC + granted) as daemon:
+        assert await names(daemon, BOB) == []
+        error = await refusal(daemon, VifCreate(VifName("new")), BOB)
+        assert str(error) == 'grant "some": you have 1 vif, which is all it gives'
+        await daemon.ask(VifDelete(VifName("old")), BOB)
+        await daemon.ask(VifCreate(VifName("new")), BOB)
+
+
 async def test_a_vif_that_is_not_there_cannot_be_deleted(place: Place) -> None:
     async with running(place) as daemon:
         error = await refusal(daemon, VifDelete(ONE.name))

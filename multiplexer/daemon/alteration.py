@@ -55,7 +55,9 @@ class Alteration:
         name = request.name
         if not authorize.may_administer(self.config, client.caller):
             why = f"uid {client.peer.uid} is no administrator (root, or of daemon.admins)"
-            self.client_log.audit("refused", client.peer, request="vif.set", name=name)
+            self.client_log.audit(
+                "refused", client.peer, request="vif.set", name=name, why=why
+            )
             raise ControlError(ErrorCode.FORBIDDEN, why)
         async with self.vifs.changing:
             live = self._find(name)

@@ -83,7 +83,7 @@ class Reload:
         """
         if not authorize.may_administer(self.in_force.config, client.caller):
             why = f"uid {client.peer.uid} is no administrator (root, or of daemon.admins)"
-            self.client_log.audit("refused", client.peer, request="reload")
+            self.client_log.audit("refused", client.peer, request="reload", why=why)
             raise ControlError(ErrorCode.FORBIDDEN, why)
         return await self._reload(str(client.peer), dry_run=request.dry_run)
 

@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
@@ -52,6 +52,9 @@ from multiplexer.observe.trace import PortName, Scene, explain
 from pfinet_proto import control
 from pfinet_proto.control import ControlError, ErrorCode
 from pfinet_proto.values import VifName
+
+#: Why somebody is told that a vif does not exist, though it does.
+NOT_SEEN: Final = "the vif is another user's"
 
 
 @attrs.frozen
@@ -287,6 +290,8 @@ class Requests:
             info = self._aside_info(aside, client)
             since = f", since {info.why}" if info.why is not None else ""
             raise ControlError(ErrorCode.CONFLICT, f'vif "{info.name}" is set aside{since}')
+        if live is not None:
+            self._note_refused("vif.show", request.name, NOT_SEEN, client)
         raise _not_found("vif", request.name)
 
     async def _vif_create(self, request: control.VifCreate, client: Client) -> control.VifInfo:
@@ -328,6 +333,8 @@ class Requests:
         else:
             own = [live for live in own if not live.vif.ephemeral]
         if not own and request.name is not None:
+            if self._vifs.get(request.name) is not None:
+                self._note_refused("vif.locate", request.name, NOT_SEEN, client)
             raise ControlError(
                 ErrorCode.NOT_FOUND, f'uid {client.peer.uid} owns no vif "{request.name}"'
             )
@@ -344,6 +351,8 @@ class Requests:
     async def _vif_trace(self, request: control.VifTrace, client: Client) -> control.Traces:
         live = self._vifs.get(request.name)
         if live is None or not self._may_see(live.vif, client):
+            if live is not None:
+                self._note_refused("vif.trace", request.name, NOT_SEEN, client)
             raise _not_found("vif", request.name)
         config, vif = self._config, live.vif
         frames = [bytes.fromhex(frame) for frame in request.frames]
@@ -383,13 +392,18 @@ class Requests:
         aside = self._vifs.aside.get(name)
         vif = live.vif if live is not None else aside.vif if aside is not None else None
         if vif is None or not self._may_see(vif, client):
+            if vif is not None:
+                self._note_refused("vif.delete", name, NOT_SEEN, client)
             raise _not_found("vif", name)
         if authorize.may_administer(self._config, client.caller):
             return
         why = why_not_delete(vif, client.caller)
         if why is not None:
-            self._client_log.audit("refused", client.peer, request="vif.delete", name=name)
+            self._note_refused("vif.delete", name, why, client)
             raise ControlError(ErrorCode.FORBIDDEN, why)
+
+    def _note_refused(self, operation: str, name: VifName, why: str, client: Client) -> None:
+        self._client_log.audit("refused", client.peer, request=operation, name=name, why=why)
 
     async def _vif_infos(self, vifs: Sequence[LiveVif]) -> tuple[control.VifInfo, ...]:
         # Both as they are now, since they fit each other: a reload may come in between.

@@ -19,6 +19,7 @@ from pfinet_proto.control import (
     Holder,
     NetworkList,
     NetworkShow,
+    Reload,
     Request,
     Status,
     UplinkList,
@@ -27,7 +28,9 @@ from pfinet_proto.control import (
     VifDelete,
     VifList,
     VifLocate,
+    VifSet,
     VifShow,
+    VifTrace,
 )
 from pfinet_proto.values import MacAddress, VifName
 from tests.daemon.siblings import (
@@ -147,7 +150,7 @@ async def test_users_make_and_delete_nothing_and_it_is_noted(
 
         assert error.code is ErrorCode.FORBIDDEN
         assert await names(daemon, 0) == ["web"]
-        assert any("request=vif." in line for line in daemon.log)
+        assert any("request=vif." in line and "why=" in line for line in daemon.log)
 
 
 async def test_who_is_in_the_group_of_a_grant_makes_and_deletes_by_it(place: Place) -> None:
@@ -163,10 +166,11 @@ async def test_who_is_in_the_group_of_a_grant_makes_and_deletes_by_it(place: Pla
         assert made.addresses == (ip_interface("10.77.0.32/24"),)
         assert (made.owner_uid, made.grant) == (BOB, "some")
         assert error.code is ErrorCode.FORBIDDEN
-        created, refused, deleted = (line for line in daemon.log if line.startswith("audit:"))
+        created, refused, hidden, deleted = (line for line in daemon.log if line.startswith("audit:"))
         assert created.startswith('audit: vif-created by="uid 20002 ')
         assert created.endswith("bound=10.77.0.32/24 frames_per_s=5 grant=some")
         assert 'request=vif.create name=one why="uid 20001 is no administrator' in refused
+        assert 'request=vif.delete name=one why="the vif is another user' in hidden
         assert deleted.startswith('audit: vif-deleted by="uid 20002 ')
         assert await names(daemon, 0) == []
 
@@ -350,6 +354,30 @@ async def test_an_administrator_whom_a_grant_names_may_leave_the_addresses_to_it
         assert (made.owner_uid, made.addresses) == (CAROL, (ip_interface("10.77.0.32/24"),))
         assert (made.grant, elsewhere.grant) == ("some", None)
         assert str(error) == 'vif "ee" has no address and no prefix'
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [VifDelete(WEB), VifShow(WEB), VifLocate(WEB), VifTrace(WEB, ())],
+    ids=["delete", "show", "locate", "trace"],
+)
+async def test_who_asks_for_what_is_anothers_is_noted_and_told_nothing(
+    place: Place, request_: Request[object]
+) -> None:
+    async with running(place, STATIC) as daemon:
+        assert (await refusal(daemon, request_, BOB)).code is ErrorCode.NOT_FOUND
+
+        (line,) = [line for line in daemon.log if "audit: refused" in line]
+        assert line.endswith('name=web why="the vif is another user\'s"')
+
+
+async def test_nobody_else_changes_or_reloads_and_the_log_says_why(place: Place) -> None:
+    async with running(place, STATIC) as daemon:
+        for request in (VifSet(WEB, add_addresses=(ip_interface("10.77.0.81/24"),)), Reload()):
+            await refusal(daemon, request, ALICE)
+
+        noted = [line for line in daemon.log if "audit: refused" in line]
+        assert ["is no administrator" in line for line in noted] == [True, True]
 
 
 async def test_two_at_once_do_not_get_one_address(place: Place) -> None:

@@ -464,7 +464,7 @@ def _conflicts(conflicts: Sequence[control.Conflict]) -> Iterable[Section]:
 
 def _reached(status: control.StatusInfo) -> str:
     if not status.host_networks:
-        return "no vif, and none reaches it (no network has host = true)"
+        return "no vif, and none reaches it (see network show)"
     return f"the vifs of {', '.join(status.host_networks)}"
 
 

@@ -154,9 +154,14 @@ class Requests:
             attached=sum(live.holder is not None for live in self._vifs),
             control_restarts=self._about.restarts.control,
             engine_restarts=self._about.restarts.engine,
-            host_networks=tuple(net.name for net in self._config.networks if net.host),
+            host_networks=tuple(net.name for net in self._config.networks if self._reached(net)),
             set_aside=len(self._vifs.aside),
         )
+
+    def _reached(self, network: Network) -> bool:
+        """Whether the host and the vifs of *network* reach each other now."""
+        state = self._broker.host(network.name) if network.host else None
+        return state is not None and state.up and bool(state.addresses) and state.error is None
 
     # Networks and uplinks
 

@@ -160,7 +160,7 @@ class StatusInfo(Result):
     """What runs, and what it found the kernel able to do.
 
     *control_restarts* are those that no client noticed, *engine_restarts* the others.
-    *host_networks* are those whose vifs and the host reach each other; *set_aside*
+    *host_networks* are those whose vifs and the host reach each other now; *set_aside*
     counts the vifs that the file leaves no room for.
     """
 

@@ -180,7 +180,7 @@ def test_what_is_wrong_with_the_hosts_port_is_told(change: dict[str, Any], told:
 
 def test_a_host_that_reaches_no_vif_is_told_so() -> None:
     assert "reaches no vif, and none reaches it (host = false)\n" in as_text(LAN)
-    assert "no vif, and none reaches it (no network has host = true)\n" in as_text(STATUS)
+    assert "no vif, and none reaches it (see network show)\n" in as_text(STATUS)
     reached = attrs.evolve(STATUS, host_networks=("lan", "lab"))
     assert "the vifs of lan, lab\n" in as_text(reached)
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import attrs
 import pytest
 import trio
+import trio.testing
 
-from multiplexer.daemon import channel
+from multiplexer.daemon import channel, channel_trio
 from multiplexer.datapath.engine import VERDICTS
 from multiplexer.policy import decode_vif
 from pfinet_proto.control import (
@@ -166,7 +167,9 @@ async def test_who_is_in_the_group_of_a_grant_makes_and_deletes_by_it(place: Pla
         assert made.addresses == (ip_interface("10.77.0.32/24"),)
         assert (made.owner_uid, made.grant) == (BOB, "some")
         assert error.code is ErrorCode.FORBIDDEN
-        created, refused, hidden, deleted = (line for line in daemon.log if line.startswith("audit:"))
+        created, refused, hidden, deleted = (
+            line for line in daemon.log if line.startswith("audit:")
+        )
         assert created.startswith('audit: vif-created by="uid 20002 ')
         assert created.endswith("bound=10.77.0.32/24 frames_per_s=5 grant=some")
         assert 'request=vif.create name=one why="uid 20001 is no administrator' in refused
@@ -378,6 +381,30 @@ async def test_nobody_else_changes_or_reloads_and_the_log_says_why(place: Place)
 
         noted = [line for line in daemon.log if "audit: refused" in line]
         assert ["is no administrator" in line for line in noted] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("up", "addresses", "error", "reached"),
+    [
+        (True, ("10.77.0.9",), None, ("lan",)),
+        (True, (), None, ()),
+        (False, ("10.77.0.9",), None, ()),
+        (True, ("10.77.0.9",), "no route", ()),
+    ],
+)
+async def test_the_status_names_the_networks_that_the_host_reaches_now(
+    place: Place, up: bool, addresses: tuple[str, ...], error: str | None, reached: tuple[str, ...]
+) -> None:
+    hosted = place.config().replace("[network.lan]", "[network.lan]\nhost = true")
+    async with running(place) as daemon:
+        daemon.broker.file = hosted
+        await daemon.ask(Reload())
+        assert (await daemon.ask(Status())).host_networks == ()
+        state = channel.HostPort("lan", True, up, addresses, error)
+        await channel_trio.send(daemon.broker.sock, state)
+        await trio.testing.wait_all_tasks_blocked()
+
+        assert (await daemon.ask(Status())).host_networks == reached
 
 
 async def test_two_at_once_do_not_get_one_address(place: Place) -> None:

@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from ipaddress import IPv4Network
 
@@ -24,6 +25,7 @@ from tests.datapath.test_engine import (
     vnet_header,
 )
 from tests.support.gso_frames import Frame
+from tests.support.linux import fail_to_send
 
 LONGEST = 1514
 
@@ -33,6 +35,8 @@ class MessageBench(Bench):
 
     def __init__(self) -> None:
         super().__init__(vnet=(C,))
+        #: The engine's ends of the clients' sockets.
+        self.engine_fds: dict[int, int] = {}
         of_c = evolve(vif_at(C), prefixes=(IPv4Network("10.0.0.66"), IPv4Network("10.0.1.1")))
         self.engine.set_vif(C, vif_row(of_c, mtu=1500))
         for port in (A, B):
@@ -42,9 +46,11 @@ class MessageBench(Bench):
     def attach_bess(self, port: int) -> None:
         client, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         client.setblocking(False)
-        self.engine.attach(port, 2, "bess", ours.detach(), 0, False)
+        fd = ours.detach()
+        self.engine.attach(port, 2, "bess", fd, 0, False)
         self.clients[port].close()
         self.clients[port] = client
+        self.engine_fds[port] = fd
 
     def messages(self, port: int) -> list[bytes]:
         """Return the messages that wait for a client: in its socket, and then in the engine."""
@@ -180,6 +186,28 @@ def test_a_receiver_that_never_reads_loses_whole_frames_and_costs_nobody(
     assert bench.received(C) == record(frame_from(A, mac_of(C)), bytes(10))
     got = bench.messages(B)
     assert got == [frame] * (sent - bench.drops(B)["queue_full"])
+
+
+@pytest.mark.parametrize("error", [errno.ENOBUFS, errno.ENOMEM])
+def test_a_kernel_without_memory_costs_a_client_the_frame_alone(
+    bench: MessageBench, error: int
+) -> None:
+    ended = []
+
+    def turn() -> None:
+        fail_to_send(bench.engine_fds[B], error)
+        ended.extend(bench.turn())
+
+    bench.clients[A].send(frame_from(A, mac_of(B)))
+    thread = threading.Thread(target=turn)
+    thread.start()
+    thread.join()
+    assert bench.drops(B) == {"queue_full": 1}
+
+    again = frame_from(A, mac_of(B), b"again")
+    bench.clients[A].send(again)
+    assert ended + bench.turn() == []
+    assert bench.messages(B) == [again]
 
 
 def test_a_client_that_left_is_told_once(bench: MessageBench) -> None:

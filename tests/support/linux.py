@@ -2,6 +2,8 @@
 
 import ctypes
 import os
+import platform
+import struct
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +26,11 @@ PR_SET_PDEATHSIG: Final = 1
 
 #: The same on x86-64 and arm64.
 SYS_PIDFD_GETFD: Final = 438
+
+PR_SET_SECCOMP: Final = 22
+PR_SET_NO_NEW_PRIVS: Final = 38
+SECCOMP_MODE_FILTER: Final = 2
+SYS_SENDTO: Final = {"x86_64": 44, "aarch64": 206}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -75,3 +82,24 @@ def take_fd(pid: int, fd: int) -> int:
 def die_with_parent(signal_number: int) -> None:
     """Have the kernel send *signal_number* to this process when its parent dies."""
     _check(_libc.prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal_number), 0, 0, 0), "prctl")
+
+
+def fail_to_send(fd: int, error: int) -> None:
+    """Let every sendto(2) on *fd* fail with *error* in this thread, for as long as it lives."""
+    allow, fail = 0x7FFF_0000, 0x0005_0000 | error
+    load, is_equal, answer = 0x20, 0x15, 0x06  # BPF_LD+BPF_ABS, BPF_JMP+BPF_JEQ, BPF_RET
+    filter_ = b"".join(
+        struct.pack("=HBBI", *instruction)
+        for instruction in (
+            (load, 0, 0, 0),  # seccomp_data.nr
+            (is_equal, 0, 3, SYS_SENDTO[platform.machine()]),
+            (load, 0, 0, 16),  # the lower half of seccomp_data.args[0]
+            (is_equal, 0, 1, fd),
+            (answer, 0, 0, fail),
+            (answer, 0, 0, allow),
+        )
+    )
+    code = ctypes.create_string_buffer(filter_, len(filter_))
+    program = struct.pack("@HP", len(filter_) // 8, ctypes.addressof(code))
+    _check(_libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
+    _check(_libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, program, 0, 0), "seccomp")

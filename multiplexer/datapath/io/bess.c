@@ -129,6 +129,7 @@ static void bess_relax(struct dp_loop *loop, struct dp_io_port *port)
 
 static int bess_flush(struct dp_loop *loop, struct dp_io_port *port)
 {
+	struct dp_counters *count = &loop->table->ports[port->id].count;
 	struct dp_queue *queue = port->state;
 
 	for (unsigned int i = 0; i < MAX_WRITTEN && !dp_queue_is_empty(queue); i++) {
@@ -139,7 +140,10 @@ static int bess_flush(struct dp_loop *loop, struct dp_io_port *port)
 		if (send(port->fd, length + LENGTH_LEN, len, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
 			if (errno == EAGAIN || errno == EINTR)
 				break;
-			return -errno;
+			/* The kernel is short of memory, which is not the peer's fault. */
+			if (errno != ENOBUFS && errno != ENOMEM)
+				return -errno;
+			count->drops[DP_DROP_QUEUE_FULL]++;
 		}
 		dp_queue_taken(queue, LENGTH_LEN + len);
 	}

@@ -114,6 +114,8 @@ def why_not_delete(vif: Vif, caller: Caller) -> str | None:
     """Return why *caller*, who is no administrator, may not delete *vif*, which it may see."""
     if not may_use(vif, caller):
         return f'vif "{vif.name}" is not yours'
+    if vif.static:
+        return f'vif "{vif.name}" is one of the configuration file, where it may be deleted'
     if vif.grant is None:
         return f'vif "{vif.name}" was made by an administrator, who alone may delete it'
     return None

@@ -342,6 +342,9 @@ def test_a_user_deletes_what_it_made_by_a_grant_and_nothing_else() -> None:
     assert why_not_delete(given, ALICE) == (
         'vif "given" was made by an administrator, who alone may delete it'
     )
+    assert why_not_delete(attrs.evolve(given, static=True), ALICE) == (
+        'vif "given" is one of the configuration file, where it may be deleted'
+    )
 
 
 def test_a_borrowed_name_is_free_and_a_name() -> None:

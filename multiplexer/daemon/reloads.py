@@ -81,7 +81,8 @@ class Reloads:
                 self._answer_commit()
             case channel.EndReload(request=request):
                 if self._succession.is_half_done:
-                    self._log.info("goes by another file")
+                    filename = self._succession.current.config.origin.filename
+                    self._log.info(f"goes by {filename} as it is now")
                     self._over()
                     self._ports.give_hosts()
                 self._succession.end()

@@ -16,6 +16,7 @@ import errno
 import json
 import os
 import sqlite3
+import stat
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_interface, ip_network
 from pathlib import Path
@@ -97,6 +98,7 @@ class State:
         if not path.exists():
             _refuse_orphaned_log(path)
             _create(path)
+        _check_access(path)
         if path.stat().st_size == 0:
             raise StateError(f"{path} is empty: damaged, and not touched")
         try:
@@ -287,6 +289,27 @@ def _refuse_orphaned_log(path: Path) -> None:
         log = path.with_name(path.name + suffix)
         if log.exists() and log.stat().st_size > 0:
             raise StateError(f"{path} is gone, but its log {log} is not: damaged, and not touched")
+
+
+def _check_access(path: Path) -> None:
+    """Say what SQLite does not: whose the database is, or its log, if we cannot use it.
+
+    Raises:
+        StateError: if one is no file, or may not be read and written.
+    """
+    for suffix in ("", "-wal", "-shm"):
+        file = path.with_name(path.name + suffix)
+        if not file.exists():
+            continue
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise StateError(f"{file} is no regular file")
+        if not os.access(file, os.R_OK | os.W_OK, effective_ids=True):
+            mode = stat.S_IMODE(status.st_mode)
+            raise StateError(
+                f"{file} is of uid {status.st_uid} with mode {mode:04o}:"
+                f" uid {os.geteuid()} cannot read and write it"
+            )
 
 
 def _create(path: Path) -> None:

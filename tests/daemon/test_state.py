@@ -1,6 +1,8 @@
 """The database: what it acknowledged is there, and what is not whole is left alone."""
 
+import os
 import sqlite3
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from ipaddress import ip_interface, ip_network
@@ -12,6 +14,9 @@ import pytest
 from multiplexer.daemon.state import SCHEMA_VERSION, State, StateError
 from multiplexer.model import LinkLocal, OwnLimits, Role, Trust, Vif
 from pfinet_proto.values import MacAddress, VifName
+from tests.support.plain import acting_as
+
+USER = 20001
 
 ALICE = Vif(
     id="a" * 32,
@@ -247,6 +252,30 @@ def test_damage_with_a_log_is_refused_and_both_are_left_as_they_are(
     assert log
     assert crashed.read_bytes() == before
     assert crashed.with_name("state.db-wal").read_bytes() == log
+
+
+@pytest.mark.parametrize("name", ["state.db", "state.db-wal"])
+def test_a_file_that_we_may_not_write_is_told_with_its_owner_and_mode(name: str) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        os.chown(directory, USER, USER)
+        path = Path(directory) / "state.db"
+        with acting_as(USER), opened(path):
+            pass
+        file = path.with_name(name)
+        file.touch()
+        os.chown(file, 0, 0)
+        file.chmod(0o600)
+
+        message = f"{name} is of uid 0 with mode 0600: uid {USER} cannot read and write it"
+        with acting_as(USER), pytest.raises(StateError, match=message):
+            State.open(path)
+
+
+def test_what_is_no_file_is_told(path: Path) -> None:
+    path.mkdir()
+
+    with pytest.raises(StateError, match=r"state\.db is no regular file"):
+        State.open(path)
 
 
 def test_a_log_without_its_database_is_refused(path: Path) -> None:

@@ -27,7 +27,7 @@ from multiplexer.daemon.descriptors import refuse_fds
 from multiplexer.daemon.doorman import Doorman
 from multiplexer.daemon.holder import VifTaken
 from multiplexer.daemon.joining import Joined, Joining
-from multiplexer.daemon.lending import descriptors_let_in, let_go, receive_tap
+from multiplexer.daemon.lending import descriptors_let_in, receive_tap
 from multiplexer.daemon.live_vif import LiveVif
 from multiplexer.daemon.peer import Peer
 from multiplexer.daemon.talk import Silent, Spoken, Talk, bounded, say_last
@@ -224,17 +224,19 @@ class AttachService:
                     client.say_last(holder.farewell)
                     return
                 async with self.joining.joined(live, holder, tap, [client.connection]) as joined:
-                    await let_go(lent)  # the engine has its own
+                    channel.close_all(lent)  # the engine has its own
                     lent.clear()
                     await self._stay_welcome(live, joined, client, welcome)
             except RequestFailed as failure:
                 client.say_last(Goodbye(GoodbyeCode.OTHER, bounded(str(failure))))
             finally:
-                await let_go(lent)
+                channel.close_all(lent)
 
     async def _receive_tap(self, client: _Client, *, vnet: bool) -> int | None:
         try:
-            return await receive_tap(client.connection, client.machine, vnet=vnet)
+            return await receive_tap(
+                client.connection, client.machine, self.doorman, vnet=vnet
+            )
         except RemoteProtocolError as error:
             client.say_last(Goodbye(GoodbyeCode.BAD_STREAM, bounded(str(error))))
             raise

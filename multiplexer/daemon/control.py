@@ -298,26 +298,27 @@ class Control:
             await self._engine.set_network(compile_network(config, network))
         every = [*static, *stored]
         settlement = await self._settle({vif.id for vif in every}, start.inherited, doorman)
-        async with trio.open_nursery() as nursery:
-            await nursery.start(vifs.run, every, settlement)
-            nursery.start_soon(host_watch.run)
-            await host.recall_named()
-            limits = ConnectionLimits(
-                *CONTROL_LIMITS,
-                lambda peer: peer.uid == 0 or vifs.has_owner(peer.uid) or host.is_named(peer),
-                TOO_MANY,
-            )
-            nursery.start_soon(doorman.run)
-            nursery.start_soon(
-                serve_listener,
-                self._boot.listener,
-                limits,
-                service.serve,
-                doorman,
-                self._client_log,
-            )
-            nursery.start_soon(reload.serve_signals)
-            await self._broker.ready()
+        with contextlib.closing(doorman):
+            async with trio.open_nursery() as nursery:
+                await nursery.start(vifs.run, every, settlement)
+                nursery.start_soon(host_watch.run)
+                await host.recall_named()
+                limits = ConnectionLimits(
+                    *CONTROL_LIMITS,
+                    lambda peer: peer.uid == 0 or vifs.has_owner(peer.uid) or host.is_named(peer),
+                    TOO_MANY,
+                )
+                nursery.start_soon(doorman.run)
+                nursery.start_soon(
+                    serve_listener,
+                    self._boot.listener,
+                    limits,
+                    service.serve,
+                    doorman,
+                    self._client_log,
+                )
+                nursery.start_soon(reload.serve_signals)
+                await self._broker.ready()
 
     async def _settle(
         self, vif_ids: Collection[str], inherited: int, doorman: Doorman

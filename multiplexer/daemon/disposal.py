@@ -33,6 +33,15 @@ class Disposal:
     def is_idle(self) -> bool:
         return not self._waiting and not self._pids
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether there are as many processes as there may be."""
+        return len(self._pids) >= MOST_PROCESSES
+
+    def adopt(self, pid: int) -> None:
+        """Reap *pid*, which may be held up as well, when it has ended."""
+        self._pids.append(pid)
+
     def take(self, sock: socket.socket) -> None:
         """Dispose of *sock*, at the next `tend`."""
         self._waiting.append(sock)
@@ -40,7 +49,7 @@ class Disposal:
     def tend(self) -> None:
         """Reap the processes that have ended, and leave all that waits to a new one."""
         self._pids = [pid for pid in self._pids if os.waitpid(pid, os.WNOHANG) == (0, 0)]
-        if self._waiting and len(self._pids) < MOST_PROCESSES:
+        if self._waiting and not self.is_busy:
             with contextlib.suppress(OSError):  # no process now: they wait on
                 self._pids.append(_leave(self._waiting))
                 self._waiting = []
@@ -64,14 +73,19 @@ def _leave(socks: Collection[socket.socket]) -> int:
 def _end_when_alone(reader: int, fds: Collection[int]) -> None:
     """Hold *fds* and nothing else until our maker has closed its own; then end."""
     try:
-        # A signal for our maker is not for us, who would pass it on to it.
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        low = 0
-        for fd in sorted((reader, *fds)):
-            os.closerange(low, fd)
-            low = fd + 1
-        os.closerange(low, most)
+        hold_only([reader, *fds])
         os.read(reader, 1)
     finally:
         os._exit(0)
+
+
+def hold_only(fds: Collection[int]) -> None:
+    """Be a new process that has *fds* and no other, and hears no signal."""
+    # A signal for our maker is not for us, who would pass it on to it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    low = 0
+    for fd in sorted(fds):
+        os.closerange(low, fd)
+        low = fd + 1
+    os.closerange(low, most)

@@ -115,6 +115,20 @@ class Doorman:
             self._disposal.take(sock)
             self._work.set()
 
+    def close(self) -> None:
+        """Leave to a process what waits yet, when nobody will let go of more."""
+        self._disposal.tend()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether no other process may be made that a client could hold up."""
+        return self._disposal.is_busy
+
+    def reap(self, pid: int) -> None:
+        """Wait for a process that may be held up by a client, in `run`."""
+        self._disposal.adopt(pid)
+        self._work.set()
+
     async def run(self) -> None:
         """Have processes dispose of what we must not close, until cancelled."""
         while True:

@@ -3,6 +3,8 @@
 import errno
 import fcntl
 import os
+import select
+import signal
 import socket
 import struct
 import tempfile
@@ -12,7 +14,7 @@ from contextlib import suppress
 import pytest
 import trio.testing
 
-from multiplexer.daemon import channel, lending
+from multiplexer.daemon import channel, inspection, lending
 from pfinet_client.tap import open_tap
 from pfinet_proto.attach import (
     Goodbye,
@@ -33,6 +35,7 @@ from tests.support.netns import NetworkNamespace
 TRUSTED = STATIC + "trusted_tap = true\n"
 WEB = VifName.parse("web")
 
+TIMEOUT_S = 20
 TUN_NODE = "/dev/net/tun"
 TUNSETIFF, TUNGETIFF, TUNSETVNETHDRSZ = 0x400454CA, 0x800454D2, 0x400454D8
 IFF_TUN, IFF_NO_PI = 0x0001, 0x1000
@@ -306,6 +309,33 @@ async def test_descriptors_get_in_only_while_the_tap_is_due(
         with pytest.raises(PermissionError):
             await client.sock.sendmsg([b"late"], channel.rights([tap]))
         os.close(tap)
+
+
+def hang(_: int, vnet: bool) -> str | None:
+    signal.pause()
+    return None
+
+
+async def test_who_lends_what_takes_for_ever_to_look_at_is_let_in_no_more(
+    place: Place, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    monkeypatch.setattr(inspection, "why_no_tap", hang)
+    reader, writer = os.pipe()
+    async with running(place, TRUSTED) as daemon:
+        async with daemon.attacher("web", ALICE) as client:
+            await greet(client)
+            await client.say(Tap(), [writer])
+            os.close(writer)
+            goodbye, _ = await client.hear()
+            await client.wait_closed()
+
+        assert isinstance(goodbye, Goodbye)
+        assert goodbye.text == "sent descriptors"
+        assert (await daemon.ask(Status())).shut_out == 1
+        assert await is_free(daemon)
+    assert select.select([reader], [], [], TIMEOUT_S)[0]
+    assert os.read(reader, 1) == b"", "somebody has it yet"
+    os.close(reader)
 
 
 async def test_a_second_descriptor_ends_the_attachment_and_shuts_the_user_out(

@@ -1,6 +1,7 @@
 """One blocking connection to the daemon's control socket."""
 
 import contextlib
+import errno
 import os
 import socket
 from collections.abc import Mapping
@@ -82,6 +83,10 @@ class ControlClient:
         return decode_reply_untrusted(bodies[0], request, self._requests)
 
     def _unreachable(self, error: OSError) -> DaemonUnreachable:
+        # The socket of a daemon that was killed is left behind.
+        if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
+            why = "no daemon listens there: is multiplexerd running?"
+            return DaemonUnreachable(f"{self._path}: {why}")
         return DaemonUnreachable(f"{self._path}: {error.strerror or error}")
 
     def __enter__(self) -> Self:

@@ -221,13 +221,19 @@ def test_a_refusal_is_told_and_is_an_exit_code(
     assert (said.out, said.err) == ("", 'multiplexerctl: there is a vif "one" already\n')
 
 
+@pytest.mark.parametrize("was_killed", [False, True])
 def test_a_daemon_that_is_not_there_is_named_by_its_path(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], was_killed: bool
 ) -> None:
-    path = str(tmp_path / "nothing")
+    path = str(tmp_path / "control")
+    if was_killed:
+        with socket.socket(socket.AF_UNIX) as left:
+            left.bind(path)
 
     assert main(["--control", path, "status"]) == 3
-    assert capsys.readouterr().err == f"multiplexerctl: {path}: No such file or directory\n"
+    assert capsys.readouterr().err == (
+        f"multiplexerctl: {path}: no daemon listens there: is multiplexerd running?\n"
+    )
 
 
 @pytest.mark.parametrize(

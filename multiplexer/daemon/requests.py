@@ -348,7 +348,8 @@ class Requests:
         if len(own) > 1:
             names = ", ".join(str(live.name) for live in own)
             raise ControlError(
-                ErrorCode.CONFLICT, f"uid {client.peer.uid} owns more than one vif: {names}"
+                ErrorCode.CONFLICT,
+                f"uid {client.peer.uid} owns more than one vif: name one by --vif, of {names}",
             )
         vif = own[0].vif
         return control.Located(vif.name, f"{self._config.daemon.run_dir}/vif/{vif.id}", KINDS)

@@ -444,7 +444,9 @@ async def test_the_owner_of_two_vifs_has_to_say_which(place: Place) -> None:
         await daemon.ask(ONE)
         error = await refusal(daemon, VifLocate(), ALICE)
 
-        assert str(error) == "uid 20001 owns more than one vif: one, web"
+        assert str(error) == (
+            "uid 20001 owns more than one vif: name one by --vif, of one, web"
+        )
 
 
 async def test_a_static_vif_keeps_its_id_over_a_restart(place: Place) -> None:

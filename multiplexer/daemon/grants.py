@@ -63,7 +63,8 @@ def check_granted_vif(
     may come back, so they are counted.
 
     Raises:
-        Refused: saying of each grant why it does not allow it, or what else is wrong.
+        Refused: saying of each grant, if one was named of that network, why it does not
+            allow it, or what else is wrong.
     """
     grants = grants_of(config, caller)
     if not grants:
@@ -79,8 +80,10 @@ def check_granted_vif(
     except ValueError as error:
         raise Refused("invalid", str(error)) from None
     counted = (*existing, *aside)
+    # What others give is of interest only if none is for the network that was named.
+    there = [grant for grant in grants if grant.network == request.network]
     reasons = []
-    for grant in grants:
+    for grant in there or grants:
         network = config.network(grant.network)
         reason = next(_why_not(grant, network, counted, request, caller, asked), None)
         if reason is None and not given_claims(request):

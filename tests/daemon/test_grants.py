@@ -253,6 +253,17 @@ def test_the_first_grant_that_allows_it_is_taken() -> None:
             'grant "students": frames_per_s is 51, wanted at most 50',
         ),
         (
+            attrs.evolve(at("10.0.2.1/24"), network="island"),
+            BOB,
+            'grant "islanders": address 10.0.2.1 is not in 192.168.0.0-192.168.0.3',
+        ),
+        (
+            request(network="ring"),
+            BOB,
+            'grant "students": it is for network "lan", not "ring";'
+            ' grant "islanders": it is for network "island", not "ring"',
+        ),
+        (
             at("10.0.2.1/24"),
             BOB,
             'grant "students": address 10.0.2.1 is not in'

@@ -19,21 +19,38 @@ from multiplexer.daemon.peer import Peer
 BURST: Final = 100
 LINES_PER_S: Final = 2.0
 
+#: All whom nobody knows have the lines of so many.
+STRANGERS: Final = 10
+
 
 @attrs.define
 class _Budget:
-    lines: float
+    """Lines that may be written: at most *burst* at once, and *per_s* more each second."""
+
+    burst: float
+    per_s: float
     at_s: float
+    lines: float = attrs.field(default=attrs.Factory(lambda self: self.burst, takes_self=True))
     missing: int = 0
+
+    def fill(self, now_s: float) -> None:
+        self.lines = min(self.burst, self.lines + (now_s - self.at_s) * self.per_s)
+        self.at_s = now_s
 
 
 class ClientLog:
-    """The log of what clients cause."""
+    """The log of what clients cause.
+
+    One user may have thousands of subordinate uids, so all of whom *is_known*
+    says that they are strangers have only so many lines together.
+    """
 
     def __init__(self, log: Log, clock: Callable[[], float] = trio.current_time) -> None:
         self._log = log
         self._clock = clock
         self._budgets: dict[int, _Budget] = {}
+        self._strangers: _Budget | None = None
+        self.is_known: Callable[[Peer], bool] = lambda peer: True
 
     def audit(self, event: str, by: Peer, **fields: object) -> None:
         """Say what *by* did, or was refused, if it has lines left."""
@@ -53,13 +70,19 @@ class ClientLog:
     def _charge(self, by: Peer, lines: int) -> _Budget | None:
         """Take *lines* from the budget of *by* and return it; None if it has them not."""
         now_s = self._clock()
-        budget = self._budgets.setdefault(by.uid, _Budget(BURST, now_s))
-        budget.lines = min(BURST, budget.lines + (now_s - budget.at_s) * LINES_PER_S)
-        budget.at_s = now_s
+        own = self._budgets.setdefault(by.uid, _Budget(BURST, LINES_PER_S, now_s))
+        charged = [own]
+        if not self.is_known(by):
+            if self._strangers is None:
+                self._strangers = _Budget(STRANGERS * BURST, STRANGERS * LINES_PER_S, now_s)
+            charged.append(self._strangers)
         # More than anybody can have takes all of it.
         wanted = min(lines, BURST)
-        if budget.lines < wanted:
-            budget.missing += lines
+        for budget in charged:
+            budget.fill(now_s)
+        if any(budget.lines < wanted for budget in charged):
+            own.missing += lines
             return None
-        budget.lines -= wanted
-        return budget
+        for budget in charged:
+            budget.lines -= wanted
+        return own

@@ -303,11 +303,10 @@ class Control:
                 await nursery.start(vifs.run, every, settlement)
                 nursery.start_soon(host_watch.run)
                 await host.recall_named()
-                limits = ConnectionLimits(
-                    *CONTROL_LIMITS,
-                    lambda peer: peer.uid == 0 or vifs.has_owner(peer.uid) or host.is_named(peer),
-                    TOO_MANY,
+                self._client_log.is_known = lambda peer: (
+                    peer.uid == 0 or vifs.has_owner(peer.uid) or host.is_named(peer)
                 )
+                limits = ConnectionLimits(*CONTROL_LIMITS, self._client_log.is_known, TOO_MANY)
                 nursery.start_soon(doorman.run)
                 nursery.start_soon(
                     serve_listener,

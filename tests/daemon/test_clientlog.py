@@ -5,7 +5,7 @@ import io
 import attrs
 
 from multiplexer.daemon.audit import Log
-from multiplexer.daemon.clientlog import BURST, LINES_PER_S, ClientLog
+from multiplexer.daemon.clientlog import BURST, LINES_PER_S, STRANGERS, ClientLog
 from multiplexer.daemon.peer import Peer
 
 ALICE = Peer(pid=1, uid=20001, gid=20001)
@@ -70,6 +70,20 @@ def test_the_tracebacks_that_one_uid_causes_are_lines_of_its_own() -> None:
     lines = text.getvalue().splitlines()
     assert len(lines) == 2 * 40 + 1000 + 1
     assert lines[-1].endswith("missing=320")
+
+
+def test_strangers_together_fill_their_part_and_whom_we_know_still_has_lines() -> None:
+    """A user has thousands of subordinate uids, each of which looks like another user."""
+    log, _, text = make()
+    log.is_known = lambda peer: peer == BOB
+    for number in range(10 * STRANGERS):
+        for _ in range(BURST):
+            log.audit("refused", Peer(pid=1, uid=100_000 + number, gid=1))
+    log.audit("refused", BOB)
+
+    lines = text.getvalue().splitlines()
+    assert len(lines) == STRANGERS * BURST + 1
+    assert "uid 20002" in lines[-1]
 
 
 def test_a_quiet_uid_gathers_no_more_than_a_burst() -> None:

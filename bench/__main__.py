@@ -81,7 +81,7 @@ def main() -> int:
         return status
     samples = []
     for sample in measure(arguments.work, arguments.runs):
-        print(f"{sample.work:18}{sample.system:20}{sample.value:12.4f} {sample.unit}", flush=True)
+        print(f"{sample.work:18}{sample.system:24}{sample.value:12.4f} {sample.unit}", flush=True)
         samples.append(sample)
     rows = report.rows_of(samples)
     print("\n".join(report.tables(rows)))

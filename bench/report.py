@@ -226,9 +226,9 @@ def tables(rows: Sequence[Row]) -> Iterator[str]:
 def _table(work: str, rows: Sequence[Row]) -> Iterator[str]:
     """Yield the rows of one work, each of ours as a multiple of every peer."""
     peers = [row for row in rows if row.system in PEERS]
-    yield f"{work:60}{'median':>10}{'min':>10}{'max':>10}  of each peer"
+    yield f"{work:64}{'median':>10}{'min':>10}{'max':>10}  of each peer"
     for row in rows:
-        line = f"  {row.system:20}{row.unit:38}{row.median:10.3f}{row.min:10.3f}{row.max:10.3f}"
+        line = f"  {row.system:24}{row.unit:38}{row.median:10.3f}{row.min:10.3f}{row.max:10.3f}"
         ratios = [
             f"{peer.system} {row.median / peer.median:.2f}"
             for peer in peers

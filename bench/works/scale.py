@@ -13,6 +13,8 @@ MANY = 1000
 FEW = 2
 SIZE = 60
 TRIES = 5
+#: For what the attaching and the questions have left to be done.
+SETTLE_SECONDS = 2.0
 IDLE_SECONDS = 10.0
 SYSTEM = "multiplexer_stream"
 
@@ -43,6 +45,7 @@ def idle(work: str) -> Iterator[Sample]:
     """Yield how much of a core the daemon takes while all are attached and nobody sends."""
     with crowd(MANY, "idle") as many:
         many.say_something()
+        time.sleep(SETTLE_SECONDS)
         before_s, start_s = many.cpu_s(), time.monotonic()
         time.sleep(IDLE_SECONDS)
         used_s, took_s = many.cpu_s() - before_s, time.monotonic() - start_s

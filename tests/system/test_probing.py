@@ -17,6 +17,7 @@ to = ["{ALICE}"]
 network = "lan"
 addresses = ["10.77.0.100-10.77.0.109", "fd77::100-fd77::109"]
 vifs = 9
+prefixes = true
 """
 
 

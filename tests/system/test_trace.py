@@ -28,7 +28,7 @@ MALLORY = OWNERS["mallory"]
 
 def trace(lan: Lan, vif: str, frames: list[bytes]) -> list[dict[str, Any]]:
     texts = [frame.hex() for frame in frames]
-    traces: list[dict[str, Any]] = lan.lab.query("trace", vif, "--hex", *texts)["traces"]
+    traces: list[dict[str, Any]] = lan.lab.ask("vif.trace", name=vif, frames=texts)["traces"]
     return traces
 
 
@@ -81,7 +81,7 @@ def test_a_vif_without_a_stack_is_said_to_drop_it(lan: Lan) -> None:
         op=2, hwsrc=me.mac, psrc=me.ipv4, hwdst=trudy.mac, pdst=trudy.ipv4
     )
 
-    (told,) = trace(lan, "mallory", [bytes(frame)])
+    (told,) = lan.lab.query("trace", "mallory", "--hex", bytes(frame).hex())["traces"]
 
     assert told["receivers"] == [{"kind": "vif", "name": "trudy", "drop": "detached"}]
 

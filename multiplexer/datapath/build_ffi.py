@@ -22,6 +22,7 @@ HEADERS = [
     "core/claim.h",
     "core/ingress.h",
     "core/forward.h",
+    "io/turn.h",
     "io/loop.h",
     "io/packet.h",
     "io/sandbox.h",

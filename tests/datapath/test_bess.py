@@ -104,10 +104,10 @@ def test_one_turn_reads_a_bounded_number_and_the_next_the_rest(bench: MessageBen
 
     for frame in frames:
         bench.clients[A].send(frame)
-    bench.turn()
+    bench.round()
     first = bench.engine.counters(A).rx_frames
     while bench.engine.counters(A).rx_frames < len(frames):
-        bench.turn()
+        bench.round()
 
     assert 0 < first < len(frames)
     assert bench.messages(B) == frames

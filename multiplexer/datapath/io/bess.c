@@ -22,7 +22,7 @@
 #include "queue.h"
 #include "wary.h"
 
-/* A turn's budget each way, so that no other port waits for long. */
+/* What a turn takes at most each way, so that no other port waits for long. */
 #define MAX_READ 64
 #define MAX_WRITTEN 256
 
@@ -137,6 +137,7 @@ static int bess_flush(struct dp_loop *loop, struct dp_io_port *port)
 		uint32_t len;
 
 		memcpy(&len, length, LENGTH_LEN);
+		loop->spent += DP_COST_CALL;
 		if (send(port->fd, length + LENGTH_LEN, len, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
 			if (errno == EAGAIN || errno == EINTR)
 				break;

@@ -14,6 +14,21 @@ static void count_drop(struct dp_port *port, enum dp_verdict reason)
 	port->count.drops[reason]++;
 }
 
+static int64_t cost_of(size_t len)
+{
+	return DP_COST_FRAME + (int64_t)len;
+}
+
+/* What it takes to write a frame to a port, which may have to be given its segments. */
+static int64_t cost_to(const struct dp_io_port *port, const struct dp_frame *frame)
+{
+	int64_t cost = cost_of(frame->len);
+
+	if (frame->meta.gso != DP_GSO_NONE && dp_offload_needs(frame) & ~port->offload)
+		cost += (int64_t)dp_offload_segments(frame) * DP_COST_FRAME;
+	return cost;
+}
+
 /* Whether the receiver took it. */
 static bool send_to(struct dp_loop *loop, uint16_t id, const struct dp_frame *frame,
 		    const struct dp_rx *rx)
@@ -31,6 +46,7 @@ static bool send_to(struct dp_loop *loop, uint16_t id, const struct dp_frame *fr
 		count_drop(row, verdict);
 		return false;
 	}
+	loop->spent += cost_to(port, frame);
 	row->count.tx_frames++;
 	row->count.tx_bytes += frame->len;
 	if (!port->dirty) {
@@ -85,6 +101,7 @@ void dp_deliver_drop(struct dp_loop *loop, struct dp_io_port *from, size_t len,
 {
 	struct dp_port *row = &loop->table->ports[from->id];
 
+	loop->spent += cost_of(len);
 	row->count.rx_frames++;
 	row->count.rx_bytes += len;
 	count_drop(row, reason);
@@ -96,6 +113,7 @@ static void deliver(struct dp_loop *loop, struct dp_io_port *from, struct dp_rx 
 	struct dp_decision decision;
 	struct dp_frame frame;
 
+	loop->spent += cost_of(rx->len);
 	row->count.rx_frames++;
 	row->count.rx_bytes += rx->len;
 	frame.meta = rx->meta;

@@ -256,6 +256,7 @@ int dp_loop_inject(struct dp_loop *loop, uint16_t id, const uint8_t *frame, size
 		return -EINVAL;
 	memcpy(loop->buffer, frame, len);
 	loop->now_ns = monotonic_ns();
+	loop->heavy = false;
 	if (to_wire)
 		dp_deliver_to_wire(loop, &loop->ports[id], &rx);
 	else
@@ -264,25 +265,72 @@ int dp_loop_inject(struct dp_loop *loop, uint16_t id, const uint8_t *frame, size
 	return 0;
 }
 
-static void serve_port(struct dp_loop *loop, const struct epoll_event *event)
+static bool is_watched(const struct epoll_event *event)
+{
+	return (uint32_t)event->data.u64 == WATCHED;
+}
+
+/* The port that an event is of, or NULL where its attachment ended earlier in this round. */
+static struct dp_io_port *port_of(struct dp_loop *loop, const struct epoll_event *event)
 {
 	struct dp_io_port *port = &loop->ports[event->data.u64 & (DP_MAX_PORTS - 1)];
+
+	return port->transport && port->generation == (uint32_t)(event->data.u64 >> 32) ? port :
+											  NULL;
+}
+
+static void serve_port(struct dp_loop *loop, struct dp_io_port *port, uint32_t events)
+{
 	int error = 0;
 
-	/* An event of an attachment that ended earlier in this turn. */
-	if (!port->transport || port->generation != (uint32_t)(event->data.u64 >> 32))
-		return;
-	if (event->events & EPOLLOUT)
+	loop->spent = DP_COST_TURN;
+	loop->heavy = port->turn.heavy;
+	if (events & EPOLLOUT)
 		error = port->transport->flush(loop, port);
-	if (!error && event->events & ~(uint32_t)EPOLLOUT)
-		error = port->transport->receive(loop, port, event->events);
+	if (!error && events & ~(uint32_t)EPOLLOUT)
+		error = port->transport->receive(loop, port, events);
 	if (error)
 		lose_port(loop, port, error);
 	/* What was queued may stand in the shared buffer, which the next port reuses. */
 	flush_dirty(loop);
+	dp_turn_pay(&port->turn, loop->spent);
 }
 
-_Static_assert((DP_MAX_PORTS & (DP_MAX_PORTS - 1)) == 0, "serve_port() masks with it");
+/*
+ * Serves whose turn it is.  Return: 0, or, where every one of them is in debt, how many
+ * rounds from now the first is not.
+ */
+static uint64_t serve_round(struct dp_loop *loop, const struct epoll_event *events, int n)
+{
+	uint64_t soonest = UINT64_MAX;
+	unsigned int n_ready = 0;
+	int64_t quantum;
+
+	for (int i = 0; i < n; i++)
+		n_ready += !is_watched(&events[i]);
+	quantum = dp_turn_quantum(n_ready);
+	for (int i = 0; i < n; i++) {
+		struct dp_io_port *port = is_watched(&events[i]) ? NULL : port_of(loop, &events[i]);
+		uint64_t rounds;
+
+		if (!port)
+			continue;
+		rounds = dp_turn_credit(&port->turn, loop->round,
+					loop->table->ports[port->id].kind == DP_PORT_UPLINK ?
+						quantum * DP_UPLINK_WEIGHT :
+						quantum);
+		if (rounds < soonest)
+			soonest = rounds;
+		/* Who owes still gets what others have sent. */
+		if (!rounds)
+			serve_port(loop, port, events[i].events);
+		else if (events[i].events & EPOLLOUT)
+			serve_port(loop, port, EPOLLOUT);
+	}
+	return soonest == UINT64_MAX ? 0 : soonest;
+}
+
+_Static_assert((DP_MAX_PORTS & (DP_MAX_PORTS - 1)) == 0, "port_of() masks with it");
 
 static void relax_ports(struct dp_loop *loop)
 {
@@ -302,6 +350,7 @@ int dp_loop_run(struct dp_loop *loop)
 	struct epoll_event events[MAX_EVENTS];
 
 	for (;;) {
+		uint64_t rounds;
 		int tag = 0;
 		int n;
 
@@ -312,12 +361,12 @@ int dp_loop_run(struct dp_loop *loop)
 		if (n < 0)
 			return errno == EINTR ? DP_RUN_SIGNAL : DP_RUN_FAILED;
 		loop->now_ns = monotonic_ns();
-		for (int i = 0; i < n; i++) {
-			if ((uint32_t)events[i].data.u64 == WATCHED)
+		loop->round++;
+		while ((rounds = serve_round(loop, events, n)))
+			loop->round += rounds;
+		for (int i = 0; i < n; i++)
+			if (is_watched(&events[i]))
 				tag = (int)(events[i].data.u64 >> 32);
-			else
-				serve_port(loop, &events[i]);
-		}
 		if (loop->n_holding)
 			relax_ports(loop);
 		if (tag)

@@ -7,9 +7,9 @@
  * again.  Commands and frames never run at the same time, so every change of the
  * table is atomic for the frames, without a lock.
  *
- * One turn: epoll names the ready ports; each reads one batch into the loop's
- * shared buffer and delivers it; then every port that was given something is
- * flushed, with one system call each.  All reading is into the one buffer, so
+ * One round: epoll names the ready ports; each whose turn it is (turn.h) reads one
+ * batch into the loop's shared buffer and delivers it; then every port that was given
+ * something is flushed, with one system call each.  All reading is into the one buffer, so
  * memory at rest does not grow with the number of attachments.
  */
 #ifndef DP_IO_LOOP_H
@@ -40,7 +40,10 @@ struct dp_ended {
 
 struct dp_loop {
 	int epoll_fd;
-	uint64_t now_ns; /* CLOCK_MONOTONIC, read once per turn */
+	uint64_t now_ns; /* CLOCK_MONOTONIC, read once per round */
+	uint64_t round;  /* of turn.h */
+	int64_t spent;   /* by the port whose turn it is */
+	bool heavy;      /* whether that port's last turn was, see queue.h */
 	struct dp_table *table;
 	uint8_t *buffer;  /* what streams and taps read into: a partial record, then DP_READ_LEN */
 	uint8_t *scratch; /* one record: where a frame is completed for its receiver */
@@ -158,6 +161,14 @@ void dp_deliver_to_wire(struct dp_loop *loop, struct dp_io_port *from, struct dp
 /** dp_deliver_drop() - Count a frame that could not even be handed to dp_deliver() */
 void dp_deliver_drop(struct dp_loop *loop, struct dp_io_port *from, size_t len,
 		     enum dp_verdict reason);
+
+#ifndef DP_CDEF /* the Python binding has no use for this */
+/** dp_loop_may_go_on() - Whether a port, whose turn it is, has credit left */
+static inline bool dp_loop_may_go_on(const struct dp_loop *loop, const struct dp_io_port *port)
+{
+	return loop->spent < port->turn.credit;
+}
+#endif
 
 /** dp_loop_want_write() - Arm or disarm EPOLLOUT for a port */
 void dp_loop_want_write(struct dp_loop *loop, struct dp_io_port *port, bool want);

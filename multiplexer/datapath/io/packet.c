@@ -23,7 +23,7 @@
 #include "loop.h"
 #include "packet.h"
 
-/* A turn's budget: so many frames fit any queue, and no other port waits for long. */
+/* What a turn reads at most: so much fits any queue. */
 #define MAX_FRAMES_PER_TURN 256
 #define MAX_BYTES_PER_TURN (512 * 1024)
 
@@ -103,7 +103,8 @@ static int packet_receive(struct dp_loop *loop, struct dp_io_port *port, uint32_
 
 		(void)!recv(port->fd, &byte, 1, MSG_DONTWAIT | MSG_TRUNC);
 	}
-	for (unsigned int i = 0; i < MAX_FRAMES_PER_TURN && bytes < MAX_BYTES_PER_TURN; i++) {
+	for (unsigned int i = 0; i < MAX_FRAMES_PER_TURN && bytes < MAX_BYTES_PER_TURN &&
+				 dp_loop_may_go_on(loop, port); i++) {
 		struct tpacket2_hdr *slot = slot_at(p, p->next);
 		uint32_t status = __atomic_load_n(&slot->tp_status, __ATOMIC_ACQUIRE);
 
@@ -118,9 +119,11 @@ static int packet_receive(struct dp_loop *loop, struct dp_io_port *port, uint32_
 }
 
 /* One frame with its virtio_net_hdr to the driver. */
-static enum dp_verdict write_frame(struct dp_io_port *port, const uint8_t *bytes, size_t len)
+static enum dp_verdict write_frame(struct dp_loop *loop, struct dp_io_port *port,
+				   const uint8_t *bytes, size_t len)
 {
 	for (unsigned int tries = 0; tries < 3; tries++) {
+		loop->spent += DP_COST_CALL;
 		if (send(port->fd, bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
 			return DP_PASS;
 		/* ENETDOWN may be left from before the link came up: the next one tells. */
@@ -145,10 +148,10 @@ static enum dp_verdict packet_send(struct dp_loop *loop, struct dp_io_port *port
 {
 	/* A record with a virtio_net_hdr is already what the socket takes. */
 	if (rx->record && rx->vnet)
-		return write_frame(port, rx->data - DP_VNET_LEN, DP_VNET_LEN + rx->len);
+		return write_frame(loop, port, rx->data - DP_VNET_LEN, DP_VNET_LEN + rx->len);
 	dp_offload_encode(loop->scratch, frame);
 	memcpy(loop->scratch + DP_VNET_LEN, frame->data, frame->len);
-	return write_frame(port, loop->scratch, DP_VNET_LEN + frame->len);
+	return write_frame(loop, port, loop->scratch, DP_VNET_LEN + frame->len);
 }
 
 static int packet_flush(struct dp_loop *loop, struct dp_io_port *port)

@@ -19,6 +19,7 @@
 #include "../core/frame.h"
 #include "../core/offload.h"
 #include "../core/table.h"
+#include "turn.h"
 
 struct dp_loop;
 struct dp_io_port;
@@ -55,7 +56,8 @@ struct dp_transport {
 	int (*open)(struct dp_loop *loop, struct dp_io_port *port);
 
 	/*
-	 * Reads one turn's worth and hands each frame to dp_deliver().
+	 * Reads what the port's credit is worth, about, and hands each frame to
+	 * dp_deliver(), which counts what that costs: dp_loop_may_go_on().
 	 * 0, or -errno that ends the attachment.
 	 */
 	int (*receive)(struct dp_loop *loop, struct dp_io_port *port, uint32_t events);
@@ -93,6 +95,7 @@ struct dp_io_port {
 	bool vnet;           /* records carry a virtio_net_hdr */
 	bool dirty;          /* stands in the loop's list of ports to flush */
 	bool want_write;     /* EPOLLOUT is armed */
+	struct dp_turn turn; /* whose turn it is */
 	void *state;         /* the transport's own */
 	struct dp_account *account; /* whom its memory is charged to; NULL: nobody */
 	size_t held;                /* bytes that it is charged */

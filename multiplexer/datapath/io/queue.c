@@ -26,24 +26,34 @@ static bool touch(struct dp_loop *loop, struct dp_io_port *port, struct dp_queue
 	return true;
 }
 
+/* Where the queue ends for who sends now. */
+static size_t end_for_sender(const struct dp_loop *loop)
+{
+	return loop->heavy ? DP_QUEUE_LEN - DP_QUEUE_RESERVE : DP_QUEUE_LEN;
+}
+
 uint8_t *dp_queue_room(struct dp_loop *loop, struct dp_io_port *port, struct dp_queue *queue,
 		       size_t len)
 {
-	if (DP_QUEUE_LEN - queue->tail < len && queue->head >= DP_QUEUE_LEN / 2) {
+	size_t end = end_for_sender(loop);
+
+	if (queue->tail + len > end && queue->head >= DP_QUEUE_LEN / 2) {
 		memmove(queue->bytes, queue->bytes + queue->head, queue->tail - queue->head);
 		queue->tail -= queue->head;
 		queue->head = 0;
 	}
-	if (DP_QUEUE_LEN - queue->tail < len || !touch(loop, port, queue, queue->tail + len))
+	if (queue->tail + len > end || !touch(loop, port, queue, queue->tail + len))
 		return NULL;
 	return queue->bytes + queue->tail;
 }
 
-size_t dp_queue_space(const struct dp_io_port *port, const struct dp_queue *queue)
+size_t dp_queue_space(const struct dp_loop *loop, const struct dp_io_port *port,
+		      const struct dp_queue *queue)
 {
 	size_t room = dp_account_room(port) / DP_QUEUE_STEP * DP_QUEUE_STEP;
+	size_t end = end_for_sender(loop);
 
-	return room < DP_QUEUE_LEN - queue->touched ? queue->touched + room : DP_QUEUE_LEN;
+	return queue->touched < end && room < end - queue->touched ? queue->touched + room : end;
 }
 
 void dp_queue_relax(struct dp_loop *loop, struct dp_io_port *port, struct dp_queue *queue)

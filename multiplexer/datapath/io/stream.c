@@ -26,15 +26,15 @@
 #include "queue.h"
 #include "wary.h"
 
-/* A turn's budget; a read below the minimum would cost more than what it reads. */
-#define FRAMES_PER_TURN 1024u
-#define MIN_READ_LEN (64u * 1024)
+/* A shorter read would cost more than what it reads. */
+#define MIN_READ_LEN (16u * 1024)
 
 struct stream {
 	struct dp_queue queue; /* first, so that it begins with a page */
 	const uint8_t *run;    /* in the loop's buffer; NULL: no run */
 	size_t run_len;
-	size_t read_len;       /* of the next turn */
+	uint64_t last_len;     /* of the records of the last turn, bytes */
+	uint64_t last_cost;    /* and what they cost */
 	size_t partial_len;
 	uint8_t partial[DP_MAX_RECORD];
 };
@@ -44,14 +44,16 @@ _Static_assert(DP_MAX_FRAME == PFINET_MAX_FRAME, "both name the longest frame");
 
 static int stream_open(struct dp_loop *loop, struct dp_io_port *port)
 {
-	void *memory = mmap(NULL, sizeof(struct stream), PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	struct stream *s = mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	(void)loop;
-	if (memory == MAP_FAILED)
+	if (s == MAP_FAILED)
 		return -errno;
-	port->state = memory;
-	((struct stream *)memory)->read_len = DP_READ_LEN;
+	/* As for the shortest frames, until it is known. */
+	s->last_len = DP_ETH_LEN;
+	s->last_cost = 2 * DP_COST_FRAME;
+	port->state = s;
 	return 0;
 }
 
@@ -77,29 +79,33 @@ static void deliver_record(struct dp_loop *loop, struct dp_io_port *port, uint8_
 }
 
 /*
- * How much to read in the next turn, after one of @n records in @len bytes.  What a
- * frame costs goes by its number more than by its length, so a flood of short ones
- * would take ten times as long for a megabyte as a neighbour's segments.
+ * How many bytes to read for what credit is left, if they cost what the last ones did.
+ * That goes by their number more than by their length, and by what becomes of them: a
+ * flood of short frames would take ten times as long for a megabyte as a neighbour's
+ * segments, and one to the wire ten times that.
  */
-static size_t next_read_len(size_t len, size_t n)
+static size_t read_len(const struct dp_loop *loop, const struct dp_io_port *port)
 {
-	size_t wanted = n ? len / n * FRAMES_PER_TURN : DP_READ_LEN;
+	const struct stream *s = port->state;
+	uint64_t credit = (uint64_t)(port->turn.credit - loop->spent);
+	uint64_t len = credit * s->last_len / s->last_cost;
 
-	return wanted < MIN_READ_LEN ? MIN_READ_LEN : wanted < DP_READ_LEN ? wanted : DP_READ_LEN;
+	return len < MIN_READ_LEN ? MIN_READ_LEN : len < DP_READ_LEN ? (size_t)len : DP_READ_LEN;
 }
 
 static int stream_receive(struct dp_loop *loop, struct dp_io_port *port, uint32_t events)
 {
 	struct stream *s = port->state;
 	size_t head = port->vnet ? DP_VNET_LEN : 0;
-	size_t at = 0, n = 0, have = s->partial_len;
+	size_t at = 0, have = s->partial_len, most = read_len(loop, port);
+	int64_t spent = loop->spent;
 	ssize_t got;
 
 	(void)events;
 	if (loop->wary)
-		got = dp_wary_recv(port->fd, DP_HEARS_BYTES, loop->buffer + have, s->read_len);
+		got = dp_wary_recv(port->fd, DP_HEARS_BYTES, loop->buffer + have, most);
 	else
-		got = recv(port->fd, loop->buffer + have, s->read_len, MSG_DONTWAIT);
+		got = recv(port->fd, loop->buffer + have, most, MSG_DONTWAIT);
 	if (got == 0)
 		return -ECONNRESET;
 	if (got < 0)
@@ -118,9 +124,11 @@ static int stream_receive(struct dp_loop *loop, struct dp_io_port *port, uint32_
 			break;
 		deliver_record(loop, port, loop->buffer + at + offset, len);
 		at += offset + len;
-		n++;
 	}
-	s->read_len = next_read_len(at, n);
+	if (at) {
+		s->last_len = at;
+		s->last_cost = (uint64_t)(loop->spent - spent);
+	}
 	s->partial_len = have - at;
 	memcpy(s->partial, loop->buffer + at, s->partial_len);
 	return 0;
@@ -136,7 +144,7 @@ static size_t run_to_keep(struct dp_loop *loop, struct dp_io_port *port, size_t 
 	struct stream *s = port->state;
 	struct dp_counters *count = &loop->table->ports[port->id].count;
 	size_t head = PFINET_LENGTH_LEN + (port->vnet ? DP_VNET_LEN : 0);
-	size_t space = dp_queue_space(port, &s->queue);
+	size_t space = dp_queue_space(loop, port, &s->queue);
 	size_t kept = 0, end;
 
 	if (s->run_len - sent <= space)

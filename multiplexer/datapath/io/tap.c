@@ -20,7 +20,7 @@
 
 #include "loop.h"
 
-/* A turn's budget, as packet.c has it: no other port waits for long. */
+/* What a turn reads at most, as packet.c has it. */
 #define MAX_FRAMES_PER_TURN 256
 #define MAX_BYTES_PER_TURN (512 * 1024)
 
@@ -74,10 +74,12 @@ static int tap_receive(struct dp_loop *loop, struct dp_io_port *port, uint32_t e
 	size_t at = 0;
 
 	(void)events;
-	for (unsigned int i = 0; i < MAX_FRAMES_PER_TURN && at < MAX_BYTES_PER_TURN; i++) {
+	for (unsigned int i = 0; i < MAX_FRAMES_PER_TURN && at < MAX_BYTES_PER_TURN &&
+				 dp_loop_may_go_on(loop, port); i++) {
 		uint8_t *bytes = loop->buffer + at + 4;
 		ssize_t got = read_nowait(port->fd, bytes, READ_LEN);
 
+		loop->spent += DP_COST_CALL;
 		if (got < 0)
 			return errno == EAGAIN || errno == EINTR ? 0 : -errno;
 		deliver_read(loop, port, bytes, (size_t)got);
@@ -87,8 +89,8 @@ static int tap_receive(struct dp_loop *loop, struct dp_io_port *port, uint32_t e
 }
 
 /* Writes one frame, behind a header where the tap has them. */
-static enum dp_verdict write_nowait(struct dp_io_port *port, const uint8_t *header,
-				    const uint8_t *frame, size_t len)
+static enum dp_verdict write_nowait(struct dp_loop *loop, struct dp_io_port *port,
+				    const uint8_t *header, const uint8_t *frame, size_t len)
 {
 	/* The kernel only reads what the vector points to. */
 	const struct iovec vector[2] = {
@@ -97,6 +99,7 @@ static enum dp_verdict write_nowait(struct dp_io_port *port, const uint8_t *head
 	};
 	const struct iovec *first = port->vnet ? vector : vector + 1;
 
+	loop->spent += DP_COST_CALL;
 	if (pwritev2(port->fd, first, port->vnet ? 2 : 1, -1, RWF_NOWAIT) >= 0)
 		return DP_PASS;
 	switch (errno) {
@@ -120,13 +123,13 @@ static enum dp_verdict tap_send(struct dp_loop *loop, struct dp_io_port *port,
 	if ((dp_offload_needs(frame) & ~port->offload) == 0) {
 		if (port->vnet)
 			dp_offload_encode(header, frame);
-		return write_nowait(port, header, frame->data, frame->len);
+		return write_nowait(loop, port, header, frame->data, frame->len);
 	}
 	/* Where the tap takes no more, the rest of a burst is not tried either. */
 	n = dp_offload_segments(frame);
 	for (size_t i = 0; i < n; i++) {
 		size_t len = dp_offload_segment(frame, i, loop->scratch);
-		enum dp_verdict verdict = write_nowait(port, header, loop->scratch, len);
+		enum dp_verdict verdict = write_nowait(loop, port, header, loop->scratch, len);
 
 		if (verdict != DP_PASS)
 			return verdict;

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Network
 
 import pytest
+from attrs import evolve
 
 from multiplexer.datapath.engine import VERDICTS, Ended, Engine
 from tests.datapath.core import network_row, vif_row
@@ -304,6 +305,21 @@ def test_a_cleared_vif_is_gone_with_its_attachment_and_its_counters(bench: Bench
     bench.clients[A].send(record(frame_from(A, mac_of(B))))
     bench.turn()
     assert bench.drops(A) == {"no_receiver": 1}
+
+
+def test_where_the_last_frame_went_is_forgotten_when_a_mac_moves(bench: Bench) -> None:
+    sent = record(frame_from(A, mac_of(B)))
+    bench.clients[A].send(sent)
+    bench.turn()
+    bench.engine.clear_vif(B)
+    bench.clients[A].send(sent)
+    bench.turn()
+    bench.engine.set_vif(C, vif_row(evolve(vif_at(C), mac=mac_of(B)), mtu=1500))
+    bench.clients[A].send(sent)
+    bench.turn()
+
+    assert bench.drops(A) == {"no_receiver": 1}
+    assert bench.received(C) == sent
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from multiplexer.datapath._dp import ffi, lib
+
 from tests.datapath.frames import BROADCAST
 from tests.datapath.test_engine import A, B, Bench, C, frame_from, mac_of, record
 

@@ -111,15 +111,15 @@ static bool is_beyond_host(const struct dp_port *host, const struct dp_frame *fr
 	}
 }
 
-static void route_from_vif(const struct dp_table *table, uint16_t port,
+static void route_from_vif(const struct dp_table *table, uint16_t port, struct dp_port *own,
 			   const struct dp_frame *frame, struct dp_decision *decision)
 {
-	uint16_t id = table->ports[port].network;
+	uint16_t id = own->network;
 	const struct dp_network *network = &table->networks[id];
 	bool host = is_host(table, port);
 	uint16_t uplink = host ? DP_NO_PORT : network->uplink;
 	enum dp_route all = host ? DP_ROUTE_MEMBERS : DP_ROUTE_FLOOD;
-	uint16_t holder = dp_table_find_mac(table, id, frame->data);
+	uint16_t holder = dp_table_find_mac_for(table, own, frame->data);
 
 	if (holder != port && is_host(table, holder) &&
 	    is_beyond_host(&table->ports[holder], frame)) {
@@ -175,7 +175,7 @@ static void judge_from_vif(const struct dp_table *table, uint16_t port, struct d
 		return;
 	}
 	decision->step = DP_STEP_FORWARD;
-	route_from_vif(table, port, frame, decision);
+	route_from_vif(table, port, charged, frame, decision);
 	verdict = charge(table, charged, frame, decision, now_ns);
 	if (verdict != DP_PASS)
 		decide(decision, verdict);

@@ -69,6 +69,7 @@ void dp_index_insert(struct dp_index *index, const struct dp_key *key)
 
 	index->keys[find_slot(index, key)] = *key;
 	index->n_keys++;
+	index->changes++;
 	if (count)
 		(*count)++;
 }
@@ -81,6 +82,7 @@ void dp_index_remove(struct dp_index *index, const struct dp_key *key)
 	if (index->keys[hole].kind == DP_KEY_NONE || index->keys[hole].port != key->port)
 		return;
 	index->n_keys--;
+	index->changes++;
 	if (count)
 		(*count)--;
 	/* Close the gap: whatever follows and would be missed moves up. */

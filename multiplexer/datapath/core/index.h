@@ -29,6 +29,7 @@ struct dp_key {
 
 struct dp_index {
 	uint64_t seed;
+	uint64_t changes; /* how often a key came or went: what was found before may be stale */
 	uint32_t n_keys;
 	/* How many keys of each prefix length there are, per family. */
 	uint32_t n_len4[33];

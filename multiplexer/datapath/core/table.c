@@ -73,6 +73,19 @@ uint16_t dp_table_find_mac(const struct dp_table *table, uint16_t network, const
 	return dp_index_find(&table->index, &key);
 }
 
+uint16_t dp_table_find_mac_for(const struct dp_table *table, struct dp_port *port,
+			       const uint8_t *mac)
+{
+	struct dp_hint *hint = &port->hint;
+
+	if (hint->changes != table->index.changes || memcmp(hint->mac, mac, DP_MAC_LEN) != 0) {
+		hint->holder = dp_table_find_mac(table, port->network, mac);
+		hint->changes = table->index.changes;
+		memcpy(hint->mac, mac, DP_MAC_LEN);
+	}
+	return hint->holder;
+}
+
 uint16_t dp_table_find_ipv4(const struct dp_table *table, uint16_t network, const uint8_t *addr)
 {
 	return dp_index_find_longest(&table->index, DP_KEY_IPV4, network, addr);

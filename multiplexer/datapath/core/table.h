@@ -85,12 +85,20 @@ struct dp_conflict {
 	uint64_t count;
 };
 
+/* Where a port's last frame went: the next one mostly goes there too. */
+struct dp_hint {
+	uint64_t changes; /* of the index when it was looked up */
+	uint8_t mac[DP_MAC_LEN];
+	uint16_t holder; /* what dp_table_find_mac() said */
+};
+
 struct dp_port {
 	uint8_t kind;     /* enum dp_port_kind */
 	bool up;          /* attached, or the link is there: frames may go to it */
 	uint16_t network; /* id; of an uplink: the bridged network, or DP_NO_PORT */
 	uint16_t next;    /* next member of the network, or DP_NO_PORT */
 	struct dp_binding bind;
+	struct dp_hint hint;
 	struct dp_bucket frames, bytes, broadcasts, copies;
 	struct dp_counters count;
 	struct dp_conflict conflict;
@@ -181,6 +189,13 @@ void dp_table_set_up(struct dp_table *table, uint16_t port, bool up);
 
 /** dp_table_find_mac() - The vif of @network that is bound to @mac, or DP_NO_PORT */
 uint16_t dp_table_find_mac(const struct dp_table *table, uint16_t network, const uint8_t *mac);
+
+/**
+ * dp_table_find_mac_for() - As dp_table_find_mac(), in the network of a port
+ * @port:	Who asks; its hint is used, and set
+ */
+uint16_t dp_table_find_mac_for(const struct dp_table *table, struct dp_port *port,
+			       const uint8_t *mac);
 
 /** dp_table_find_ipv4() - The vif of @network that is bound to 4 bytes of address, or DP_NO_PORT */
 uint16_t dp_table_find_ipv4(const struct dp_table *table, uint16_t network, const uint8_t *addr);

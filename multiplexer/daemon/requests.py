@@ -26,7 +26,7 @@ from multiplexer.daemon.calls import RequestFailed
 from multiplexer.daemon.clientlog import ClientLog
 from multiplexer.daemon.creation import Creation
 from multiplexer.daemon.doorman import Doorman
-from multiplexer.daemon.engine_client import COUNTERS_AT_ONCE, EngineClient
+from multiplexer.daemon.engine_client import EngineClient
 from multiplexer.daemon.grants import why_not_delete
 from multiplexer.daemon.host import Client
 from multiplexer.daemon.hostwatch import HostWatch
@@ -34,6 +34,7 @@ from multiplexer.daemon.in_force import InForce
 from multiplexer.daemon.live_vif import Aside, LiveVif
 from multiplexer.daemon.reload import Reload
 from multiplexer.daemon.state import StateError
+from multiplexer.daemon.tally import Tally, read_tally
 from multiplexer.daemon.vifs import KINDS, Vifs
 from multiplexer.host_port import interface_of, mac_of
 from multiplexer.model import (
@@ -47,7 +48,6 @@ from multiplexer.model import (
     port_of_host,
     port_of_uplink,
 )
-from multiplexer.observe.counters import read_row
 from multiplexer.observe.trace import PortName, Scene, explain
 from pfinet_proto import control
 from pfinet_proto.control import ControlError, ErrorCode
@@ -71,15 +71,6 @@ class About:
     restarts: channel.Restarts
     verdicts: Sequence[str]
     meanings: Mapping[str, str]
-
-
-@attrs.frozen
-class _Counts:
-    """What the engine told of some ports, by port."""
-
-    rows: Mapping[int, Sequence[int]]
-    conflicts: Sequence[channel.Conflict]
-    claimed: Sequence[channel.Claimed]
 
 
 class Requests:
@@ -170,10 +161,10 @@ class Requests:
         config = self._config
         vifs = Counter(live.vif.network for live in self._vifs)
         ports = [port_of_host(config, network.name) for network in config.networks if network.host]
-        counts = await self._count(ports)
+        tally = await self._read_tally(ports)
         return control.Networks(
             tuple(
-                self._network_info(config, network, vifs[network.name], counts)
+                self._network_info(config, network, vifs[network.name], tally)
                 for network in config.networks
             )
         )
@@ -188,10 +179,10 @@ class Requests:
             raise _not_found("network", request.name) from None
         vifs = sum(live.vif.network == network.name for live in self._vifs)
         ports = [port_of_host(config, network.name)] if network.host else []
-        return self._network_info(config, network, vifs, await self._count(ports))
+        return self._network_info(config, network, vifs, await self._read_tally(ports))
 
     def _network_info(
-        self, config: Config, network: Network, vifs: int, counts: _Counts
+        self, config: Config, network: Network, vifs: int, tally: Tally
     ) -> control.NetworkInfo:
         return control.NetworkInfo(
             name=network.name,
@@ -208,12 +199,10 @@ class Requests:
             link_local=network.link_local.value,
             limits=_limits_info(network.limits),
             vifs=vifs,
-            host=self._host_info(config, network, counts) if network.host else None,
+            host=self._host_info(config, network, tally) if network.host else None,
         )
 
-    def _host_info(
-        self, config: Config, network: Network, counts: _Counts
-    ) -> control.HostPortInfo:
+    def _host_info(self, config: Config, network: Network, tally: Tally) -> control.HostPortInfo:
         port = port_of_host(config, network.name)
         state = self._broker.host(network.name)
         return control.HostPortInfo(
@@ -223,8 +212,8 @@ class Requests:
             up=state is not None and state.up,
             addresses=tuple(map(ip_address, state.addresses)) if state is not None else (),
             error=state.error if state is not None else None,
-            counters=read_row(counts.rows[port], self._about.verdicts),
-            conflicts=_conflicts_of(port, counts),
+            counters=tally.counters(port),
+            conflicts=tally.conflicts(port),
         )
 
     async def _uplink_list(self, _: control.UplinkList, client: Client) -> control.Uplinks:
@@ -234,10 +223,10 @@ class Requests:
             for uplink in config.uplinks
             if uplink.kind is UplinkKind.NIC
         }
-        counts = await self._count(ports.values())
+        tally = await self._read_tally(ports.values())
         return control.Uplinks(
             tuple(
-                self._uplink_info(config, uplink, ports.get(uplink.name), counts)
+                self._uplink_info(config, uplink, ports.get(uplink.name), tally)
                 for uplink in config.uplinks
             )
         )
@@ -252,10 +241,10 @@ class Requests:
         raise _not_found("uplink", request.name)
 
     def _uplink_info(
-        self, config: Config, uplink: Uplink, port: int | None, counts: _Counts
+        self, config: Config, uplink: Uplink, port: int | None, tally: Tally
     ) -> control.UplinkInfo:
         state = self._broker.uplink(uplink.name)
-        counters = None if port is None else read_row(counts.rows[port], self._about.verdicts)
+        counters = None if port is None else tally.counters(port)
         return control.UplinkInfo(
             name=uplink.name,
             kind=uplink.kind.value,
@@ -415,13 +404,13 @@ class Requests:
         # Both as they are now, since they fit each other: a reload may come in between.
         config = self._config
         shown = [(live, live.vif) for live in vifs]
-        counts = await self._count(live.port for live in vifs)
+        tally = await self._read_tally(live.port for live in vifs)
         return tuple(
-            self._vif_info(live, vif, config.network(vif.network), counts) for live, vif in shown
+            self._vif_info(live, vif, config.network(vif.network), tally) for live, vif in shown
         )
 
     def _vif_info(
-        self, live: LiveVif, vif: Vif, network: Network, counts: _Counts
+        self, live: LiveVif, vif: Vif, network: Network, tally: Tally
     ) -> control.VifInfo:
         holder = live.holder
         attached = None
@@ -449,14 +438,10 @@ class Requests:
             grant=vif.grant,
             ephemeral=vif.ephemeral,
             attached=attached,
-            counters=read_row(counts.rows[live.port], self._about.verdicts),
-            conflicts=_conflicts_of(live.port, counts),
+            counters=tally.counters(live.port),
+            conflicts=tally.conflicts(live.port),
             host_conflicts=self._host_watch.conflicts(vif),
-            claimed=tuple(
-                ip_address(claimed.address)
-                for claimed in counts.claimed
-                if claimed.port == live.port
-            ),
+            claimed=tally.claimed(live.port),
         )
 
     def _aside_info(self, aside: Aside, client: Client) -> control.AsideInfo:
@@ -472,44 +457,12 @@ class Requests:
             aside.why if told else None,
         )
 
-    async def _count(self, ports: Iterable[int]) -> _Counts:
-        """Return the counters of *ports*, and of no others: the engine stops for each."""
-        rows: dict[int, Sequence[int]] = {}
-        conflicts: list[channel.Conflict] = []
-        claimed: list[channel.Claimed] = []
-        for run in _runs(ports, COUNTERS_AT_ONCE):
-            reply = await self._engine.read_counters(run.start, len(run))
-            rows.update(zip(run, reply.rows, strict=True))
-            conflicts.extend(reply.conflicts)
-            claimed.extend(reply.claimed)
-        return _Counts(rows, conflicts, claimed)
+    async def _read_tally(self, ports: Iterable[int]) -> Tally:
+        return await read_tally(self._engine, ports, self._about.verdicts)
 
 
 def _seconds_since(monotonic_ns: int) -> int:
     return (time.monotonic_ns() - monotonic_ns) // 1_000_000_000
-
-
-def _conflicts_of(port: int, counts: _Counts) -> tuple[control.Conflict, ...]:
-    return tuple(
-        control.Conflict(
-            conflict.mac,
-            ip_address(conflict.address) if conflict.address is not None else None,
-            conflict.count,
-        )
-        for conflict in counts.conflicts
-        if conflict.port == port
-    )
-
-
-def _runs(ports: Iterable[int], longest: int) -> Iterable[range]:
-    """Return *ports* as ranges without gaps, none longer than *longest*."""
-    runs: list[range] = []
-    for port in sorted(ports):
-        if runs and runs[-1].stop == port and len(runs[-1]) < longest:
-            runs[-1] = range(runs[-1].start, port + 1)
-        else:
-            runs.append(range(port, port + 1))
-    return runs
 
 
 def _limits_info(limits: Limits) -> control.LimitsInfo:

@@ -16,13 +16,10 @@ import resource
 import secrets
 import signal
 import socket
-import time
-import weakref
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import attrs
 import trio
@@ -32,65 +29,37 @@ from multiplexer.daemon import authorize, channel
 from multiplexer.daemon.alteration import Alteration
 from multiplexer.daemon.attach import AttachService
 from multiplexer.daemon.audit import Log, open_log
-from multiplexer.daemon.broker_client import BrokerClient, Inherited
+from multiplexer.daemon.broker_client import BrokerClient
 from multiplexer.daemon.calls import RequestFailed
 from multiplexer.daemon.clientlog import ClientLog
+from multiplexer.daemon.control_socket import CONTROL_LIMITS, TOO_MANY, ControlService
 from multiplexer.daemon.creation import ID_BYTES, Creation
 from multiplexer.daemon.doorman import Doorman
 from multiplexer.daemon.engine_client import EngineClient
-from multiplexer.daemon.host import THIS_SYSTEM, Client, Host, System
+from multiplexer.daemon.host import THIS_SYSTEM, Host, System
 from multiplexer.daemon.hostwatch import HostWatch
 from multiplexer.daemon.in_force import InForce, nic_names
 from multiplexer.daemon.joining import Joining
 from multiplexer.daemon.legacy import Settlement, clear_away, settle
-from multiplexer.daemon.listening import ConnectionLimits, serve_alone, serve_listener
-from multiplexer.daemon.live_vif import USUAL_PATIENCE, Aside, LiveVif, Patience
-from multiplexer.daemon.peer import Peer
+from multiplexer.daemon.listening import ConnectionLimits, serve_listener
+from multiplexer.daemon.live_vif import USUAL_PATIENCE, Aside, Patience
 from multiplexer.daemon.probing import Prober
 from multiplexer.daemon.reload import Reload, why_aside
 from multiplexer.daemon.requests import About, Requests
 from multiplexer.daemon.state import State, StateError
+from multiplexer.daemon.vif_sockets import serve_vif, why_not_owner
 from multiplexer.daemon.vifs import Vifs
 from multiplexer.datapath.engine import MEANINGS, VERDICTS
 from multiplexer.model import Config, ConfigError
 from multiplexer.numbering import Numbering
 from multiplexer.policy import compile_network
-from pfinet_proto.control import (
-    MAX_REQUEST_BYTES,
-    NO_REQUEST,
-    ControlError,
-    ErrorCode,
-    FrameDecoder,
-    Reply,
-    Request,
-    Result,
-    decode_request_untrusted,
-    encode_reply,
-)
 from pfinet_proto.values import MacAddress, VifName
 
 DATABASE: Final = "state.db"
 
-#: Connections to the control socket.
-CONTROL_LIMITS: Final = (64, 1024)
-#: What a connection above them gets.
-TOO_MANY: Final = encode_reply(
-    Reply(NO_REQUEST, ControlError(ErrorCode.UNAVAILABLE, "too many connections"))
-)
-#: Connections to the sockets of one vif: its client, and some that are being refused.
-VIF_LIMITS: Final = (8, 8)
-
-#: From the end of one request to the end of the next.
-REQUEST_TIMEOUT_S: Final = 60.0
-SEND_TIMEOUT_S: Final = 10.0
-RECEIVE_BYTES: Final = 16384
-
 #: Objects between two looks for garbage.  Nearly all that is here stays, and with a
 #: thousand vifs Python's own 700 took a fifth of all time.
 COLLECT_EACH: Final = 20_000
-
-#: Between two requests of one uid, however many connections it has.
-PACE_S: Final = 0.002
 
 
 def _installed_version() -> str:
@@ -111,80 +80,6 @@ class ControlBoot:
     broker: socket.socket
     engine: socket.socket
     listener: socket.socket
-
-
-Answer = Callable[[Request[Any], Client], Awaitable[Result]]
-
-
-class ControlService:
-    """Serves the connections of the control socket.
-
-    The requests of one uid take turns, so a user who asks much
-    makes nobody else wait.
-    """
-
-    def __init__(self, answer: Answer, host: Host, doorman: Doorman) -> None:
-        self._answer_request = answer
-        self._host = host
-        self._doorman = doorman
-        self._turns: weakref.WeakValueDictionary[int, trio.Lock] = weakref.WeakValueDictionary()
-
-    async def serve(self, connection: socket.socket, peer: Peer) -> None:
-        """Answer the requests on one connection until it ends.
-
-        Raises:
-            BadMessage: if the client sends what is no request.
-            SentDescriptors: if it sends a descriptor.
-            OSError: if it goes away, or BrokenResourceError.
-        """
-        turn = self._turns.setdefault(peer.uid, trio.Lock())
-        client: Client | None = None
-        stream = trio.SocketStream(trio.socket.from_stdlib_socket(connection))
-        decoder = FrameDecoder(MAX_REQUEST_BYTES)
-        waiting: deque[bytes] = deque()
-        receive = partial(self._doorman.receive, connection, RECEIVE_BYTES)
-        while await _receive(receive, decoder, waiting):
-            async with trio.open_nursery() as sending, turn:
-                if client is None:  # who only connects is not worth a name service's time
-                    client = Client(peer, await self._host.caller(peer))
-                started_s = time.thread_time()
-                reply = await self._answer(waiting.popleft(), client)
-                sending.start_soon(_send, stream, reply)
-                # As long as we worked, so that one uid has at most half of our time;
-                # what it waited for, such as an answer from the wire, cost nobody.
-                await trio.sleep(max(PACE_S, time.thread_time() - started_s))
-
-    async def _answer(self, body: bytes, client: Client) -> bytes:
-        call = decode_request_untrusted(body)
-        if isinstance(call.request, ControlError):
-            return encode_reply(Reply(call.id, call.request))
-        try:
-            result = await self._answer_request(call.request, client)
-        except ControlError as error:
-            return encode_reply(Reply(call.id, error))
-        return encode_reply(Reply(call.id, result))
-
-
-async def _send(stream: trio.SocketStream, reply: bytes) -> None:
-    """Send *reply*; BrokenResourceError if the client does not take it for too long."""
-    with trio.move_on_after(SEND_TIMEOUT_S) as sending:
-        await stream.send_all(reply)
-    if sending.cancelled_caught:
-        raise trio.BrokenResourceError("the client does not read")
-
-
-async def _receive(
-    receive: Callable[[], Awaitable[bytes]], decoder: FrameDecoder, waiting: deque[bytes]
-) -> bool:
-    """Read until a request is *waiting*; False if the client ends or takes too long."""
-    with trio.move_on_after(REQUEST_TIMEOUT_S):
-        while not waiting:
-            data = await receive()
-            if not data:
-                return False
-            waiting.extend(decoder.feed(data))
-        return True
-    return False
 
 
 class Control:
@@ -239,7 +134,7 @@ class Control:
             Joining(self._engine, self._broker, doorman, in_force),
             doorman,
             self._client_log,
-            partial(_why_not_owner, host),
+            partial(why_not_owner, host),
             start.features.passrights,
         )
         vifs = Vifs(
@@ -247,7 +142,7 @@ class Control:
             state,
             self._broker,
             self._engine,
-            partial(_serve_vif, attach, doorman, self._client_log),
+            partial(serve_vif, attach, doorman, self._client_log),
             self._log,
             self._patience,
         )
@@ -260,9 +155,7 @@ class Control:
             dict(zip(VERDICTS, MEANINGS, strict=True)),
         )
         host_watch = HostWatch(in_force, host, vifs, self._log)
-        reload = Reload(
-            in_force, vifs, self._broker, host, state, self._log, self._client_log
-        )
+        reload = Reload(in_force, vifs, self._broker, host, state, self._log, self._client_log)
         requests = Requests(
             in_force,
             about,
@@ -341,57 +234,6 @@ class Control:
             if known.get(name) != mac:
                 state.keep_nic_mac(name, mac)
         return {name: mac for name, mac in {**known, **seen}.items() if name in nics}
-
-
-async def _serve_vif(
-    attach: AttachService,
-    doorman: Doorman,
-    log: ClientLog,
-    live: LiveVif,
-    listeners: Mapping[str, socket.socket],
-    inherited: Inherited | None,
-) -> None:
-    services: Mapping[str, Callable[[LiveVif, socket.socket, Peer], Awaitable[None]]] = {
-        "attach": attach.serve_attach,
-        "stream": partial(attach.serve_bare, "stream"),
-        "bess": partial(attach.serve_bare, "bess"),
-    }
-    limits = ConnectionLimits(*VIF_LIMITS)
-    async with trio.open_nursery() as nursery:
-        if inherited is not None:  # and it has the vif before anybody is let in
-            await nursery.start(_resume, attach, doorman, log, live, inherited)
-        for kind, listener in listeners.items():
-            serve = partial(services[kind], live)
-            nursery.start_soon(
-                serve_listener, listener, limits, serve, doorman, log, live.vif.owner_uid
-            )
-
-
-async def _resume(
-    attach: AttachService,
-    doorman: Doorman,
-    log: ClientLog,
-    live: LiveVif,
-    inherited: Inherited,
-    *,
-    task_status: trio.TaskStatus[None],
-) -> None:
-    session = inherited.kept.session
-    peer = Peer(session.pid, session.uid, session.gid)
-    resume = partial(attach.resume, live, inherited, peer, task_status=task_status)
-    await serve_alone(resume, peer, doorman, log)
-
-
-async def _why_not_owner(host: Host, live: LiveVif, peer: Peer) -> str | None:
-    caller = await host.caller(peer)
-    if authorize.may_use(live.vif, caller):
-        return None
-    owner = _describe_user(live.vif.owner_uid, live.vif.owner_name)
-    return f"vif {live.name} is for {owner} alone, not for {_describe_user(peer.uid, caller.name)}"
-
-
-def _describe_user(uid: int, name: str | None) -> str:
-    return f"uid {uid}" if name is None else f"user {name} (uid {uid})"
 
 
 def numbered(config: Config, start: channel.Start) -> Config:

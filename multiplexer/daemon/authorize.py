@@ -132,6 +132,11 @@ def may_use(vif: Vif, caller: Caller) -> bool:
     return vif.owner_name is None or vif.owner_name == caller.name
 
 
+def may_see(config: Config, vif: Vif, caller: Caller) -> bool:
+    """Whether *vif* exists, as far as *caller* is told."""
+    return may_use(vif, caller) or may_administer(config, caller)
+
+
 def check_new_vif(
     config: Config,
     existing: Iterable[Vif],

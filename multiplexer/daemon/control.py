@@ -34,6 +34,7 @@ from multiplexer.daemon.calls import RequestFailed
 from multiplexer.daemon.clientlog import ClientLog
 from multiplexer.daemon.control_socket import CONTROL_LIMITS, TOO_MANY, ControlService
 from multiplexer.daemon.creation import ID_BYTES, Creation
+from multiplexer.daemon.deletion import Deletion
 from multiplexer.daemon.doorman import Doorman
 from multiplexer.daemon.engine_client import EngineClient
 from multiplexer.daemon.host import THIS_SYSTEM, Host, System
@@ -44,6 +45,7 @@ from multiplexer.daemon.legacy import Settlement, clear_away, settle
 from multiplexer.daemon.listening import ConnectionLimits, serve_listener
 from multiplexer.daemon.live_vif import USUAL_PATIENCE, Aside, Patience
 from multiplexer.daemon.probing import Prober
+from multiplexer.daemon.provisioning import Provisioning
 from multiplexer.daemon.reload import Reload, why_aside
 from multiplexer.daemon.requests import About, Requests
 from multiplexer.daemon.state import State, StateError
@@ -156,26 +158,21 @@ class Control:
         )
         host_watch = HostWatch(in_force, host, vifs, self._log)
         reload = Reload(in_force, vifs, self._broker, host, state, self._log, self._client_log)
+        provisioning = Provisioning(
+            in_force, vifs, self._broker, host, self._log, self._client_log
+        )
         requests = Requests(
             in_force,
             about,
             vifs,
             self._broker,
             self._engine,
-            Creation(
-                in_force,
-                vifs,
-                self._broker,
-                Prober(in_force, self._broker, self._engine),
-                host,
-                self._log,
-                self._client_log,
-            ),
-            Alteration(in_force, vifs, self._broker, host, self._log, self._client_log),
+            Creation(provisioning, Prober(in_force, self._broker, self._engine)),
+            Alteration(provisioning),
+            Deletion(provisioning),
             reload,
             doorman,
             host_watch,
-            self._log,
             self._client_log,
         )
         service = ControlService(requests.answer, host, doorman)

@@ -17,23 +17,18 @@ import attrs
 
 from multiplexer.binding import given_claims
 from multiplexer.daemon import authorize
-from multiplexer.daemon.audit import Log
 from multiplexer.daemon.audit_vif import fields_of
 from multiplexer.daemon.authorize import HostFacts
-from multiplexer.daemon.broker_client import BrokerClient
-from multiplexer.daemon.calls import RequestFailed
-from multiplexer.daemon.clientlog import ClientLog
 from multiplexer.daemon.grants import borrowed_name, check_granted_vif, may_use_grant
-from multiplexer.daemon.host import Client, Host
-from multiplexer.daemon.in_force import InForce
+from multiplexer.daemon.host import Client
 from multiplexer.daemon.live_vif import LiveVif
 from multiplexer.daemon.probing import Prober
-from multiplexer.daemon.state import StateError
-from multiplexer.daemon.vifs import Vifs
-from multiplexer.model import Config, Vif
+from multiplexer.daemon.provisioning import Provisioning
+from multiplexer.daemon.refusals import note_refused
+from multiplexer.model import Vif
 from multiplexer.probes import askable
 from pfinet_proto import control
-from pfinet_proto.control import ControlError, ErrorCode
+from pfinet_proto.control import ErrorCode
 from pfinet_proto.values import VifName
 
 ID_BYTES: Final = 16
@@ -73,17 +68,8 @@ class _Order:
 class Creation:
     """Makes vifs on request."""
 
-    in_force: InForce
-    vifs: Vifs
-    broker: BrokerClient
+    provisioning: Provisioning
     prober: Prober
-    host: Host
-    log: Log
-    client_log: ClientLog
-
-    @property
-    def config(self) -> Config:
-        return self.in_force.config
 
     async def create(self, request: control.VifCreate, client: Client) -> LiveVif:
         """Make the vif of *request*, which *client* asks for.
@@ -91,9 +77,9 @@ class Creation:
         Raises:
             ControlError: if it may not be, or cannot.
         """
-        caller = client.caller
-        if authorize.may_administer(self.config, caller) and (
-            given_claims(request) or not may_use_grant(self.config, request, caller)
+        config, caller = self.provisioning.config, client.caller
+        if authorize.may_administer(config, caller) and (
+            given_claims(request) or not may_use_grant(config, request, caller)
         ):
             return await self._make(self._order_of_administrator(request, client))
         vif_id = secrets.token_hex(ID_BYTES)
@@ -114,9 +100,10 @@ class Creation:
         vif_id = secrets.token_hex(ID_BYTES)
 
         def judge(existing: Sequence[Vif], facts: HostFacts) -> Vif:
-            if all(network.name != request.network for network in self.config.networks):
+            networks = self.provisioning.config.networks
+            if all(network.name != request.network for network in networks):
                 raise authorize.Refused("not_found", f"no network is named {request.network!r}")
-            taken = {*(vif.name for vif in existing), *self.vifs.aside}
+            taken = {*(vif.name for vif in existing), *self.provisioning.vifs.aside}
             name = borrowed_name(request.network, client.caller.uid, taken)
             wanted = control.VifCreate(name, network=request.network)
             vif = self._judge_by_grant(existing, wanted, client, facts, vif_id)
@@ -130,8 +117,8 @@ class Creation:
 
         def judge(existing: Sequence[Vif], facts: HostFacts) -> Vif:
             self._check_aside(request.name, client)
-            found = authorize.find_owner(owner, facts)
-            return authorize.check_new_vif(self.config, existing, request, found, facts, vif_id)
+            config, found = self.provisioning.config, authorize.find_owner(owner, facts)
+            return authorize.check_new_vif(config, existing, request, found, facts, vif_id)
 
         return _Order(
             client,
@@ -152,21 +139,21 @@ class Creation:
         vif_id: str,
     ) -> Vif:
         return check_granted_vif(
-            self.config,
+            self.provisioning.config,
             existing,
             request,
             client.caller,
             facts,
             vif_id,
             avoid=[*self.prober.answered()],
-            aside=[aside.vif for aside in self.vifs.aside.values()],
+            aside=[aside.vif for aside in self.provisioning.vifs.aside.values()],
         )
 
     def _check_aside(self, name: VifName, client: Client) -> None:
-        aside = self.vifs.aside.get(name)
+        aside = self.provisioning.vifs.aside.get(name)
         if aside is None:
             return
-        if authorize.may_administer(self.config, client.caller):
+        if authorize.may_administer(self.provisioning.config, client.caller):
             message = f'vif "{name}" is set aside, since {aside.why}'
         elif authorize.may_use(aside.vif, client.caller):
             # Why that is may name another's vif.
@@ -177,17 +164,14 @@ class Creation:
 
     async def _make(self, order: _Order) -> LiveVif:
         client, operation, name = order.client, order.operation, order.name
-        try:
-            live = await self._try(order)
-        except authorize.Refused as refused:
-            if refused.code == ErrorCode.FORBIDDEN or isinstance(refused, AddressInUse):
-                self.client_log.audit(
-                    "refused", client.peer, request=operation, name=name, why=refused
-                )
-            raise ControlError(ErrorCode(refused.code), refused.message) from refused
-        except (RequestFailed, StateError) as error:
-            self.log.error(f"{operation} {name or ''} for {client.peer} failed: {error}")
-            raise ControlError(ErrorCode.UNAVAILABLE, str(error)) from error
+        client_log = self.provisioning.client_log
+        with self.provisioning.answering(f"{operation} {name or ''} for {client.peer} failed"):
+            try:
+                live = await self._try(order)
+            except authorize.Refused as refused:
+                if refused.code == ErrorCode.FORBIDDEN or isinstance(refused, AddressInUse):
+                    note_refused(client_log, client, operation, refused, name)
+                raise
         self._audit(live.vif, client)
         return live
 
@@ -198,14 +182,14 @@ class Creation:
         return await self._try_once(order)
 
     async def _try_once(self, order: _Order) -> LiveVif:
-        nic_macs = self.in_force.nic_macs(self.broker.nic_macs())
+        provisioning = self.provisioning
         async with contextlib.AsyncExitStack() as undo:
-            async with self.vifs.changing:
-                facts = await self.host.facts(order.owners, nic_macs)
-                vif = order.judge(self.vifs.bound, facts)
+            async with provisioning.vifs.changing:
+                facts = await provisioning.facts(order.owners)
+                vif = order.judge(provisioning.vifs.bound, facts)
                 self._check_askable(vif, order)
-                draft = await self.vifs.draft(vif)
-                undo.push_async_callback(self.vifs.drop, draft)
+                draft = await provisioning.vifs.draft(vif)
+                undo.push_async_callback(provisioning.vifs.drop, draft)
             holder = None if order.force else await self.prober.find_holder(draft.live)
             if holder is not None:
                 raise AddressInUse(
@@ -213,13 +197,13 @@ class Creation:
                     f"address {holder.address} is in use on the wire, by {holder.mac}{order.hint}",
                 )
             await self.prober.announce(draft.live)
-            async with self.vifs.changing:
-                live = await self.vifs.keep(draft)
+            async with provisioning.vifs.changing:
+                live = await provisioning.vifs.keep(draft)
                 undo.pop_all()
         return live
 
     def _check_askable(self, vif: Vif, order: _Order) -> None:
-        if order.force or self.config.network(vif.network).uplink is None:
+        if order.force or self.provisioning.config.network(vif.network).uplink is None:
             return
         count = len(askable(vif.addresses, vif.prefixes))
         if count > MOST_ASKED:
@@ -232,6 +216,6 @@ class Creation:
     def _audit(self, vif: Vif, client: Client) -> None:
         fields = fields_of(vif)
         if vif.grant is None:
-            self.log.audit("vif-created", **fields, by=client.peer)
+            self.provisioning.log.audit("vif-created", **fields, by=client.peer)
         else:
-            self.client_log.audit("vif-created", client.peer, **fields)
+            self.provisioning.client_log.audit("vif-created", client.peer, **fields)

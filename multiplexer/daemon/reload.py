@@ -26,6 +26,7 @@ from multiplexer.daemon.creation import ID_BYTES
 from multiplexer.daemon.host import Client, Host
 from multiplexer.daemon.in_force import InForce, nic_names
 from multiplexer.daemon.live_vif import Aside
+from multiplexer.daemon.refusals import check_administrator
 from multiplexer.daemon.state import State, StateError
 from multiplexer.daemon.vifs import Vifs
 from multiplexer.difference import difference
@@ -81,10 +82,7 @@ class Reload:
         Raises:
             ControlError: if it may not, or it cannot be now.
         """
-        if not authorize.may_administer(self.in_force.config, client.caller):
-            why = f"uid {client.peer.uid} is no administrator (root, or of daemon.admins)"
-            self.client_log.audit("refused", client.peer, request="reload", why=why)
-            raise ControlError(ErrorCode.FORBIDDEN, why)
+        check_administrator(self.in_force.config, self.client_log, client, "reload")
         return await self._reload(str(client.peer), dry_run=request.dry_run)
 
     async def _reload(self, by: str, *, dry_run: bool) -> control.Reloaded:

@@ -14,26 +14,24 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from ipaddress import ip_address
-from typing import Any, Final
+from typing import Any
 
 import attrs
 
 from multiplexer.daemon import authorize, channel
-from multiplexer.daemon.alteration import Alteration, check_dynamic
-from multiplexer.daemon.audit import Log
+from multiplexer.daemon.alteration import Alteration
 from multiplexer.daemon.broker_client import BrokerClient
-from multiplexer.daemon.calls import RequestFailed
 from multiplexer.daemon.clientlog import ClientLog
 from multiplexer.daemon.creation import Creation
+from multiplexer.daemon.deletion import Deletion
 from multiplexer.daemon.doorman import Doorman
 from multiplexer.daemon.engine_client import EngineClient
-from multiplexer.daemon.grants import why_not_delete
 from multiplexer.daemon.host import Client
 from multiplexer.daemon.hostwatch import HostWatch
 from multiplexer.daemon.in_force import InForce
 from multiplexer.daemon.live_vif import Aside, LiveVif
+from multiplexer.daemon.refusals import NOT_SEEN, not_found, note_refused
 from multiplexer.daemon.reload import Reload
-from multiplexer.daemon.state import StateError
 from multiplexer.daemon.tally import Tally, read_tally
 from multiplexer.daemon.vifs import KINDS, Vifs
 from multiplexer.host_port import interface_of, mac_of
@@ -52,9 +50,6 @@ from multiplexer.observe.trace import PortName, Scene, explain
 from pfinet_proto import control
 from pfinet_proto.control import ControlError, ErrorCode
 from pfinet_proto.values import VifName
-
-#: Why somebody is told that a vif does not exist, though it does.
-NOT_SEEN: Final = "the vif is another user's"
 
 
 @attrs.frozen
@@ -85,10 +80,10 @@ class Requests:
         engine: EngineClient,
         creation: Creation,
         alteration: Alteration,
+        deletion: Deletion,
         reload: Reload,
         doorman: Doorman,
         host_watch: HostWatch,
-        log: Log,
         client_log: ClientLog,
     ) -> None:
         self._in_force = in_force
@@ -100,7 +95,6 @@ class Requests:
         self._alteration = alteration
         self._doorman = doorman
         self._host_watch = host_watch
-        self._log = log
         self._client_log = client_log
         self._answers: Mapping[type[Any], Callable[[Any, Client], Awaitable[control.Result]]] = {
             control.Status: self._status,
@@ -114,7 +108,7 @@ class Requests:
             control.VifCreate: self._vif_create,
             control.VifSet: self._vif_set,
             control.VifBorrow: self._vif_borrow,
-            control.VifDelete: self._vif_delete,
+            control.VifDelete: deletion.answer,
             control.VifLocate: self._vif_locate,
             control.VifTrace: self._vif_trace,
         }
@@ -176,7 +170,7 @@ class Requests:
         try:
             network = config.network(request.name)
         except KeyError:
-            raise _not_found("network", request.name) from None
+            raise not_found("network", request.name) from None
         vifs = sum(live.vif.network == network.name for live in self._vifs)
         ports = [port_of_host(config, network.name)] if network.host else []
         return self._network_info(config, network, vifs, await self._read_tally(ports))
@@ -238,7 +232,7 @@ class Requests:
         for uplink in listed.uplinks:
             if uplink.name == request.name:
                 return uplink
-        raise _not_found("uplink", request.name)
+        raise not_found("uplink", request.name)
 
     def _uplink_info(
         self, config: Config, uplink: Uplink, port: int | None, tally: Tally
@@ -285,8 +279,8 @@ class Requests:
             since = f", since {info.why}" if info.why is not None else ""
             raise ControlError(ErrorCode.CONFLICT, f'vif "{info.name}" is set aside{since}')
         if live is not None:
-            self._note_refused("vif.show", request.name, NOT_SEEN, client)
-        raise _not_found("vif", request.name)
+            self._note_unseen("vif.show", request.name, client)
+        raise not_found("vif", request.name)
 
     async def _vif_create(self, request: control.VifCreate, client: Client) -> control.VifInfo:
         live = await self._creation.create(request, client)
@@ -300,26 +294,6 @@ class Requests:
         live = await self._creation.borrow(request, client)
         return (await self._vif_infos([live]))[0]
 
-    async def _vif_delete(self, request: control.VifDelete, client: Client) -> control.Deleted:
-        async with self._vifs.changing:
-            live = self._vifs.get(request.name)
-            self._check_may_delete(request.name, client)
-            if live is not None:
-                check_dynamic(self._config, live.vif)
-            try:
-                if live is not None:
-                    await self._vifs.delete(live)
-                else:
-                    await self._vifs.delete_aside(request.name)
-            except (RequestFailed, StateError) as error:
-                self._log.error(f"deleting vif {request.name}: {error}")
-                raise ControlError(ErrorCode.UNAVAILABLE, str(error)) from error
-        if authorize.may_administer(self._config, client.caller):
-            self._log.audit("vif-deleted", name=request.name, by=client.peer)
-        else:
-            self._client_log.audit("vif-deleted", client.peer, name=request.name)
-        return control.Deleted()
-
     async def _vif_locate(self, request: control.VifLocate, client: Client) -> control.Located:
         own = [live for live in self._vifs if authorize.may_use(live.vif, client.caller)]
         if request.name is not None:
@@ -328,7 +302,7 @@ class Requests:
             own = [live for live in own if not live.vif.ephemeral]
         if not own and request.name is not None:
             if self._vifs.get(request.name) is not None:
-                self._note_refused("vif.locate", request.name, NOT_SEEN, client)
+                self._note_unseen("vif.locate", request.name, client)
             raise ControlError(
                 ErrorCode.NOT_FOUND, f'uid {client.peer.uid} owns no vif "{request.name}"'
             )
@@ -347,8 +321,8 @@ class Requests:
         live = self._vifs.get(request.name)
         if live is None or not self._may_see(live.vif, client):
             if live is not None:
-                self._note_refused("vif.trace", request.name, NOT_SEEN, client)
-            raise _not_found("vif", request.name)
+                self._note_unseen("vif.trace", request.name, client)
+            raise not_found("vif", request.name)
         config, vif = self._config, live.vif
         frames = [bytes.fromhex(frame) for frame in request.frames]
         traced = await self._engine.trace(live.port, frames)
@@ -378,27 +352,10 @@ class Requests:
         return PortName("vif", str(live.name) if live is not None and seen else None)
 
     def _may_see(self, vif: Vif, client: Client) -> bool:
-        return authorize.may_use(vif, client.caller) or authorize.may_administer(
-            self._config, client.caller
-        )
+        return authorize.may_see(self._config, vif, client.caller)
 
-    def _check_may_delete(self, name: VifName, client: Client) -> None:
-        live = self._vifs.get(name)
-        aside = self._vifs.aside.get(name)
-        vif = live.vif if live is not None else aside.vif if aside is not None else None
-        if vif is None or not self._may_see(vif, client):
-            if vif is not None:
-                self._note_refused("vif.delete", name, NOT_SEEN, client)
-            raise _not_found("vif", name)
-        if authorize.may_administer(self._config, client.caller):
-            return
-        why = why_not_delete(vif, client.caller)
-        if why is not None:
-            self._note_refused("vif.delete", name, why, client)
-            raise ControlError(ErrorCode.FORBIDDEN, why)
-
-    def _note_refused(self, operation: str, name: VifName, why: str, client: Client) -> None:
-        self._client_log.audit("refused", client.peer, request=operation, name=name, why=why)
+    def _note_unseen(self, operation: str, name: VifName, client: Client) -> None:
+        note_refused(self._client_log, client, operation, NOT_SEEN, name)
 
     async def _vif_infos(self, vifs: Sequence[LiveVif]) -> tuple[control.VifInfo, ...]:
         # Both as they are now, since they fit each other: a reload may come in between.
@@ -476,7 +433,3 @@ def _trust_info(trust: Trust) -> control.TrustInfo:
         link_local=trust.link_local.value if trust.link_local is not None else None,
         trusted_tap=trust.trusted_tap,
     )
-
-
-def _not_found(what: str, name: object) -> ControlError:
-    return ControlError(ErrorCode.NOT_FOUND, f'there is no {what} "{name}"')

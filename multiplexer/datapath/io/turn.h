@@ -36,7 +36,7 @@
 #define DP_COST_TURN (2 * DP_COST_CALL)
 
 /* What all ports that are ready may cause in one round, and each of them at least. */
-#define DP_ROUND_COST (2 * 1024 * 1024)
+#define DP_ROUND_COST (1024 * 1024)
 #define DP_MIN_QUANTUM (96 * 1024)
 
 /* Behind an uplink stand many; it earns as much as so many vifs. */

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pfinet_proto import control
+from pfinet_proto.control import results
 from pfinet_proto.errors import BadMessage
 from pfinet_proto.values import VifName
 from tests.proto import strategies
@@ -85,7 +86,7 @@ def plain_result(result: Any) -> Any:
         return result
     if isinstance(result, tuple):
         return [plain_result(item) for item in result]
-    if attrs.has(type(result)) and type(result).__module__ == control.__name__:
+    if attrs.has(type(result)) and type(result).__module__ == results.__name__:
         return {
             field.name: plain_result(getattr(result, field.name))
             for field in attrs.fields(type(result))

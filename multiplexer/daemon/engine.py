@@ -21,7 +21,7 @@ import attrs
 
 from multiplexer.daemon import channel
 from multiplexer.daemon.descriptors import has_passrights
-from multiplexer.datapath.engine import DETACHED, MAX_PORTS, SIGNAL, Engine
+from multiplexer.datapath.engine import DETACHED, MAX_PORTS, RING, SIGNAL, Engine
 from pfinet_proto.values import MacAddress
 
 FROM_BROKER = 1
@@ -103,6 +103,8 @@ class EngineProcess:
             why = os.strerror(ended.error) if ended.error else "closed by the client"
             if ended.error == errno.EPROTO:
                 why = "record length out of range"
+            elif ended.error == errno.EOVERFLOW:
+                why = "ring index out of range"
             elif ended.error == errno.EBADFD:
                 why = "the interface was deleted"
             if ended.error == errno.EBADMSG:
@@ -174,16 +176,7 @@ class EngineProcess:
                 self._vif_ids.pop(port, None)
                 self._hosts.pop(port, None)
             case channel.Attach():
-                engine.attach(
-                    message.port,
-                    message.generation,
-                    message.transport,
-                    fds[0],
-                    message.offload,
-                    message.vnet,
-                )
-                fds.clear()
-                engine.charge(message.port, message.account, message.account_bytes)
+                self._attach(message, fds)
             case channel.Detach(port=port, generation=generation):
                 if not engine.detach(port, generation):
                     self._tell_descriptors(port, generation)
@@ -198,6 +191,27 @@ class EngineProcess:
                 self._set_host(message, fds)
             case _:
                 raise channel.SiblingError(f"{type(message).__name__} is not for the engine")
+
+    def _attach(self, message: channel.Attach, fds: list[int]) -> None:
+        engine = self._engine
+        port, generation = message.port, message.generation
+        if message.transport == RING:
+            if len(fds) != channel.RING_FDS:
+                raise channel.SiblingError(f"a ring with {len(fds)} descriptors")
+            kick, memory = fds
+            engine.attach_ring(port, generation, kick, memory, message.offload, message.vnet)
+        else:
+            if len(fds) != 1:
+                raise channel.SiblingError(f"{message.transport} with {len(fds)} descriptors")
+            engine.attach(
+                port, generation, message.transport, fds[0], message.offload, message.vnet
+            )
+        del fds[0]
+        try:
+            engine.charge(port, message.account, message.account_bytes)
+        except OSError:
+            engine.detach(port, generation)
+            raise
 
     def _set_uplink(self, message: channel.SetUplink, fds: list[int]) -> None:
         port = message.port

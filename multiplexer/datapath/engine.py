@@ -38,6 +38,9 @@ RING_BLOCKS: int = lib.DP_RING_BLOCKS
 SIGNAL: int = lib.DP_RUN_SIGNAL
 DETACHED: int = lib.DP_RUN_DETACHED
 
+#: The transport that has two descriptors.
+RING = "ring"
+
 _ALL_OFFLOADS: int = lib.DP_OFFLOAD_ALL
 
 #: Where the source address of a network header stands, and its length.
@@ -162,6 +165,18 @@ class Engine:
             f"attach to port {port}",
         )
 
+    def attach_ring(
+        self, port: int, generation: int, kick: int, memory: int, offload: int, vnet: bool
+    ) -> None:
+        """Let frames flow between *port* and *memory*, which stays the caller's.
+
+        The loop owns *kick*, a stream, afterwards.
+        """
+        _check(
+            lib.dp_loop_attach_ring(self._loop, port, generation, kick, memory, offload, vnet),
+            f"attach to port {port}",
+        )
+
     def inject(self, port: int, frame: bytes, *, to_wire: bool = False) -> None:
         """Deliver *frame* as if the stack of the vif at *port*, attached or not, had sent it.
 
@@ -195,6 +210,11 @@ class Engine:
         """Return what *port* holds of memory that it does not need at rest."""
         held: int = self._loop.ports[port].held
         return held
+
+    def reserved_bytes(self, port: int) -> int:
+        """Return what *port* is charged beside that, for as long as it is attached."""
+        reserved: int = self._loop.ports[port].reserved
+        return reserved
 
     def add_uplink(self, port: int) -> None:
         """Make *port* an uplink, with nothing attached yet."""

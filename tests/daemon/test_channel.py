@@ -231,7 +231,7 @@ def test_descriptors_arrive_closed_on_exec_and_in_order(
     [
         (channel.Ready(), 1),
         (channel.Attach(1, 64, 1, "stream", 0, False, 0, 0), 0),
-        (channel.Attach(1, 64, 1, "stream", 0, False, 0, 0), 2),
+        (channel.Attach(1, 64, 1, "stream", 0, False, 0, 0), 3),
         (channel.SetUplink(1, 0, True, True), 2),
         (channel.Done(1), channel.MAX_FDS + 1),
     ],

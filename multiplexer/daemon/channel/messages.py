@@ -12,6 +12,9 @@ from pfinet_proto.values import MacAddress
 #: More than any message carries, so that surplus is seen and refused.
 MAX_FDS = 8
 
+#: What the data of a ring need: the stream of its kicks, and its memory.
+RING_FDS = 2
+
 
 # broker -> control
 
@@ -337,7 +340,7 @@ class Inject:
 
 @attrs.frozen
 class Attach:
-    """Join the data descriptor that rides along to *port*.
+    """Join the data descriptor that rides along to *port*; of a ring, its kick and its memory.
 
     *vnet* says that each frame is led by a virtio_net_hdr.  All attachments of one
     *account*, the owner's uid, make the engine keep at most *account_bytes*.
@@ -532,7 +535,7 @@ FD_COUNTS: Mapping[type, Collection[int]] = types.MappingProxyType(
         SetUplink: (0, 1),
         SetHost: (0, 1),
         NewControl: (1,),
-        Attach: (1,),
+        Attach: (1, RING_FDS),
         Done: range(MAX_FDS),
         Keep: range(MAX_FDS),
         Inherited: range(MAX_FDS),

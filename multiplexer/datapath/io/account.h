@@ -33,8 +33,12 @@ struct dp_account {
  * @port:	Attached, and charged to none yet; a port without an account has no bound
  * @number:	Of the account; the ports that name the same share it
  * @most:	Bytes for all of them together; the last that is said counts
+ *
+ * What the port has reserved is charged.
+ *
+ * Return: 0, or -ENOBUFS where the account has not that much
  */
-void dp_account_open(struct dp_loop *loop, struct dp_io_port *port, uint32_t number, size_t most);
+int dp_account_open(struct dp_loop *loop, struct dp_io_port *port, uint32_t number, size_t most);
 
 /** dp_account_close() - Give back all that a port holds, and take it off its account */
 void dp_account_close(struct dp_loop *loop, struct dp_io_port *port);
@@ -47,6 +51,12 @@ bool dp_account_charge(struct dp_loop *loop, struct dp_io_port *port, size_t byt
 
 /** dp_account_room() - How many bytes a port could be charged */
 size_t dp_account_room(const struct dp_io_port *port);
+
+/** dp_account_hold() - Let @bytes of what a port has reserved be held, to be given back */
+void dp_account_hold(struct dp_loop *loop, struct dp_io_port *port, size_t bytes);
+
+/** dp_account_unhold() - Let all that a port holds be reserved again: it was given back */
+void dp_account_unhold(struct dp_loop *loop, struct dp_io_port *port);
 
 /** dp_account_credit() - Give back all that a port was charged */
 void dp_account_credit(struct dp_loop *loop, struct dp_io_port *port);

@@ -29,9 +29,16 @@ static int64_t cost_to(const struct dp_io_port *port, const struct dp_frame *fra
 	return cost;
 }
 
+void dp_rx_gather(struct dp_rx *rx)
+{
+	if (rx->rest)
+		memcpy(rx->data + DP_HEAD_LEN, rx->rest, rx->len - DP_HEAD_LEN);
+	rx->rest = NULL;
+}
+
 /* Whether the receiver took it. */
 static bool send_to(struct dp_loop *loop, uint16_t id, const struct dp_frame *frame,
-		    const struct dp_rx *rx)
+		    struct dp_rx *rx)
 {
 	struct dp_io_port *port = &loop->ports[id];
 	struct dp_port *row = &loop->table->ports[id];
@@ -41,6 +48,8 @@ static bool send_to(struct dp_loop *loop, uint16_t id, const struct dp_frame *fr
 		count_drop(row, DP_DROP_DETACHED);
 		return false;
 	}
+	if (!port->transport->takes_parts || dp_offload_needs(frame) & ~port->offload)
+		dp_rx_gather(rx);
 	verdict = port->transport->send(loop, port, frame, rx);
 	if (verdict != DP_PASS) {
 		count_drop(row, verdict);
@@ -135,6 +144,9 @@ static void deliver(struct dp_loop *loop, struct dp_io_port *from, struct dp_rx 
 	}
 	if (rx->vnet)
 		dp_offload_encode(rx->data - DP_VNET_LEN, &frame);
+	/* All receivers shall get the same. */
+	if (decision.route >= DP_ROUTE_FLOOD)
+		dp_rx_gather(rx);
 	for (uint16_t id = dp_forward_next(loop->table, &decision, from->id, DP_NO_PORT);
 	     id != DP_NO_PORT; id = dp_forward_next(loop->table, &decision, from->id, id)) {
 		bool sent = send_to(loop, id, &frame, rx);

@@ -13,6 +13,10 @@
 #include <unistd.h>
 
 #define MAX_EVENTS 64
+/* Of the ports that are served again, in one round. */
+#define MAX_AGAIN 64
+/* Among the bits of their events, which epoll leaves alone (EPOLLMSG means nothing). */
+#define AGAIN 0x400u
 
 /* How long memory that is not needed is kept, at least; at most twice that. */
 #define RELAX_MS 1000
@@ -130,13 +134,18 @@ int dp_loop_unwatch(struct dp_loop *loop, int fd)
 	return epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, fd, NULL) < 0 ? -errno : 0;
 }
 
+static uint64_t event_key(const struct dp_io_port *port)
+{
+	return (uint64_t)port->generation << 32 | port->id;
+}
+
 static int control_port(struct dp_loop *loop, const struct dp_io_port *port, int op)
 {
 	struct epoll_event event = { .events = EPOLLIN | EPOLLRDHUP };
 
 	if (port->want_write)
 		event.events |= EPOLLOUT;
-	event.data.u64 = (uint64_t)port->generation << 32 | port->id;
+	event.data.u64 = event_key(port);
 	return epoll_ctl(loop->epoll_fd, op, port->fd, &event) < 0 ? -errno : 0;
 }
 
@@ -148,10 +157,9 @@ void dp_loop_want_write(struct dp_loop *loop, struct dp_io_port *port, bool want
 	control_port(loop, port, EPOLL_CTL_MOD);
 }
 
-int dp_loop_attach(struct dp_loop *loop, uint16_t id, uint32_t generation, const char *transport,
-		   int fd, uint32_t offload, bool vnet)
+static int attach(struct dp_loop *loop, uint16_t id, uint32_t generation,
+		  const struct dp_transport *found, int fd, int memory, uint32_t offload, bool vnet)
 {
-	const struct dp_transport *found = dp_transport_find(transport);
 	struct dp_io_port *port;
 	int error;
 
@@ -163,6 +171,7 @@ int dp_loop_attach(struct dp_loop *loop, uint16_t id, uint32_t generation, const
 	if (port->transport)
 		return -EBUSY;
 	port->fd = fd;
+	port->memory = memory;
 	port->generation = generation;
 	port->offload = offload;
 	port->vnet = vnet;
@@ -178,10 +187,23 @@ int dp_loop_attach(struct dp_loop *loop, uint16_t id, uint32_t generation, const
 		port->transport = NULL;
 		port->state = NULL;
 		port->fd = -1;
+		port->reserved = 0;
 		return error;
 	}
 	dp_loop_set_up(loop, id, true);
 	return 0;
+}
+
+int dp_loop_attach(struct dp_loop *loop, uint16_t id, uint32_t generation, const char *transport,
+		   int fd, uint32_t offload, bool vnet)
+{
+	return attach(loop, id, generation, dp_transport_find(transport), fd, -1, offload, vnet);
+}
+
+int dp_loop_attach_ring(struct dp_loop *loop, uint16_t id, uint32_t generation, int kick,
+			int memory, uint32_t offload, bool vnet)
+{
+	return attach(loop, id, generation, &dp_transport_ring, kick, memory, offload, vnet);
 }
 
 int dp_loop_detach(struct dp_loop *loop, uint16_t id, uint32_t generation)
@@ -205,8 +227,38 @@ int dp_loop_charge(struct dp_loop *loop, uint16_t id, uint32_t number, size_t mo
 	port = &loop->ports[id];
 	if (!port->transport || port->account)
 		return -EINVAL;
-	dp_account_open(loop, port, number, most);
-	return 0;
+	return dp_account_open(loop, port, number, most);
+}
+
+void dp_loop_again(struct dp_loop *loop, struct dp_io_port *port)
+{
+	if (port->again)
+		return;
+	port->again = true;
+	loop->again[(loop->at_again + loop->n_again++) % DP_MAX_PORTS] = port->id;
+}
+
+/* Adds to @n events those of up to @most ports that are to be served again. */
+static int add_again(struct dp_loop *loop, struct epoll_event *events, int n, int most)
+{
+	int ready = n;
+
+	for (int i = 0; i < most && loop->n_again; i++) {
+		struct dp_io_port *port = &loop->ports[loop->again[loop->at_again]];
+		int same = 0;
+
+		loop->at_again = (loop->at_again + 1) % DP_MAX_PORTS;
+		loop->n_again--;
+		port->again = false;
+		while (same < ready && events[same].data.u64 != event_key(port))
+			same++;
+		if (same == ready) {
+			events[n].events = 0;
+			events[n++].data.u64 = event_key(port);
+		}
+		events[same == ready ? n - 1 : same].events |= AGAIN;
+	}
+	return n;
 }
 
 /* Ends an attachment that failed by itself, and remembers to tell. */
@@ -326,6 +378,8 @@ static uint64_t serve_round(struct dp_loop *loop, const struct epoll_event *even
 			serve_port(loop, port, events[i].events);
 		else if (events[i].events & EPOLLOUT)
 			serve_port(loop, port, EPOLLOUT);
+		if (rounds && events[i].events & AGAIN)
+			dp_loop_again(loop, port);
 	}
 	return soonest == UINT64_MAX ? 0 : soonest;
 }
@@ -347,7 +401,7 @@ static void relax_ports(struct dp_loop *loop)
 
 int dp_loop_run(struct dp_loop *loop)
 {
-	struct epoll_event events[MAX_EVENTS];
+	struct epoll_event events[MAX_EVENTS + MAX_AGAIN];
 
 	for (;;) {
 		uint64_t rounds;
@@ -357,9 +411,10 @@ int dp_loop_run(struct dp_loop *loop)
 		if (loop->n_ended)
 			return DP_RUN_DETACHED;
 		n = epoll_wait(loop->epoll_fd, events, MAX_EVENTS,
-			       loop->n_holding ? RELAX_MS : -1);
+			       loop->n_again ? 0 : loop->n_holding ? RELAX_MS : -1);
 		if (n < 0)
 			return errno == EINTR ? DP_RUN_SIGNAL : DP_RUN_FAILED;
+		n = add_again(loop, events, n, MAX_AGAIN);
 		loop->now_ns = monotonic_ns();
 		loop->round++;
 		while ((rounds = serve_round(loop, events, n)))

@@ -35,7 +35,8 @@
 struct dp_ended {
 	uint16_t port;
 	uint32_t generation;
-	int error; /* errno that ended it; 0: the peer closed; EBADMSG: it sent a descriptor */
+	int error; /* errno that ended it; 0: the peer closed; EBADMSG: it sent a descriptor;
+		    * EPROTO, EOVERFLOW: a record's length, a ring's index has no meaning */
 };
 
 struct dp_loop {
@@ -52,6 +53,9 @@ struct dp_loop {
 	uint32_t n_ended;
 	uint32_t n_holding; /* ports that hold memory which they do not need at rest */
 	uint64_t relax_ns;  /* when they are asked next to give it back */
+	uint32_t n_again;   /* ports to serve in the next round, whatever their fd says: */
+	uint32_t at_again;  /* from here on in a circle */
+	uint16_t again[DP_MAX_PORTS];
 	struct dp_io_port ports[DP_MAX_PORTS];
 	uint16_t dirty[DP_MAX_PORTS];
 	struct dp_ended ended[DP_MAX_PORTS];
@@ -101,6 +105,18 @@ int dp_loop_unwatch(struct dp_loop *loop, int fd);
 int dp_loop_attach(struct dp_loop *loop, uint16_t port, uint32_t generation, const char *transport,
 		   int fd, uint32_t offload, bool vnet);
 
+/**
+ * dp_loop_attach_ring() - Let a port's frames flow over memory that a client shares
+ * @kick:	A stream, as @fd of dp_loop_attach()
+ * @memory:	Its descriptor; stays the caller's
+ *
+ * The other arguments are as for dp_loop_attach().
+ *
+ * Return: 0 or -errno: -EOVERFLOW where the indices that an engine before has left have no meaning
+ */
+int dp_loop_attach_ring(struct dp_loop *loop, uint16_t port, uint32_t generation, int kick,
+			int memory, uint32_t offload, bool vnet);
+
 /** dp_loop_set_up() - As dp_table_set_up(); claims that are not firm end with a network's wire */
 void dp_loop_set_up(struct dp_loop *loop, uint16_t port, bool up);
 
@@ -109,7 +125,8 @@ void dp_loop_set_up(struct dp_loop *loop, uint16_t port, bool up);
  * @number:	Of the owner's account
  * @most:	Bytes for all attachments of that account
  *
- * Return: 0, or -EINVAL if nothing is attached or an account is named already
+ * Return: 0, -EINVAL if nothing is attached or an account is named already, or -ENOBUFS
+ * where the account has not the memory that the attachment reserves
  */
 int dp_loop_charge(struct dp_loop *loop, uint16_t port, uint32_t number, size_t most);
 
@@ -169,6 +186,12 @@ static inline bool dp_loop_may_go_on(const struct dp_loop *loop, const struct dp
 	return loop->spent < port->turn.credit;
 }
 #endif
+
+/** dp_rx_gather() - Copy the rest of a frame behind its head */
+void dp_rx_gather(struct dp_rx *rx);
+
+/** dp_loop_again() - Serve a port in the next round too, as if its fd could be read */
+void dp_loop_again(struct dp_loop *loop, struct dp_io_port *port);
 
 /** dp_loop_want_write() - Arm or disarm EPOLLOUT for a port */
 void dp_loop_want_write(struct dp_loop *loop, struct dp_io_port *port, bool want);

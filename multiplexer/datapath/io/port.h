@@ -27,16 +27,24 @@ struct dp_io_port;
 /* Bytes before a frame that deliver() may use: a length word and a virtio_net_hdr. */
 #define DP_RECORD_HEAD (4 + DP_VNET_LEN)
 
+/* Of a frame that stands in two parts, the first: whatever is decided by lies in it. */
+#define DP_HEAD_LEN 256
+
 /*
  * A frame as it stands in its reader's buffer.
  *
  * Where @record is set, a record head stands directly before the frame: the
  * length word, then, if @vnet, a fresh virtio_net_hdr that deliver() wrote.
  * A stream of the same shape can send those bytes as they are.
+ *
+ * Where @rest is set, only the first DP_HEAD_LEN bytes stand at @data, with room for
+ * the others behind them; those stand where the sender can still change them.  They
+ * are copied once, to the receiver or, by dp_rx_gather(), behind the first.
  */
 struct dp_rx {
 	uint8_t *data; /* the frame, private to the engine */
 	size_t len;
+	const uint8_t *rest; /* what follows the head, not private; NULL: all is at @data */
 	struct dp_meta meta;
 	bool record;
 	bool vnet;
@@ -83,12 +91,16 @@ struct dp_transport {
 
 	/* What a client sends to the fd, see wary.h. */
 	enum dp_hears hears;
+
+	/* Whether send() takes a frame in two parts, where it needs no completion. */
+	bool takes_parts;
 };
 
 /* What the engine knows of an attachment or an uplink, beside its row of the table. */
 struct dp_io_port {
 	const struct dp_transport *transport; /* NULL: nothing is attached */
 	int fd;
+	int memory;          /* while a ring opens: its memory's descriptor, which stays the caller's */
 	uint16_t id;         /* its port in the table */
 	uint32_t generation; /* of the attachment: a stale command names an older one */
 	uint32_t offload;    /* DP_OFFLOAD_* that the peer takes, and may send */
@@ -96,15 +108,18 @@ struct dp_io_port {
 	bool dirty;          /* stands in the loop's list of ports to flush */
 	bool want_write;     /* EPOLLOUT is armed */
 	struct dp_turn turn; /* whose turn it is */
+	bool again;          /* stands in the loop's list of ports to serve in the next round */
 	void *state;         /* the transport's own */
 	struct dp_account *account; /* whom its memory is charged to; NULL: nobody */
 	size_t held;                /* bytes that it is charged */
+	size_t reserved;            /* more of them, for as long as it is attached */
 };
 
 extern const struct dp_transport dp_transport_stream;
 extern const struct dp_transport dp_transport_bess;
 extern const struct dp_transport dp_transport_packet;
 extern const struct dp_transport dp_transport_tap;
+extern const struct dp_transport dp_transport_ring;
 
 /** dp_transport_find() - A transport by name, or NULL */
 const struct dp_transport *dp_transport_find(const char *name);

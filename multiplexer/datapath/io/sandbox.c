@@ -38,6 +38,7 @@ static const int plain[] = {
 	SCMP_SYS(epoll_pwait2),
 	SCMP_SYS(epoll_wait),
 	SCMP_SYS(close),
+	SCMP_SYS(lseek), /* how long a ring's memory is */
 	SCMP_SYS(preadv2),
 	SCMP_SYS(pwritev2),
 	SCMP_SYS(read),
@@ -96,6 +97,8 @@ static int add_rules(scmp_filter_ctx filter)
 	/* abort(3) signals its own process; kill(2) and others' are refused. */
 	const struct scmp_arg_cmp own_process[] = {SCMP_A0_32(SCMP_CMP_EQ, (unsigned int)getpid())};
 	const struct scmp_arg_cmp get_flags[] = {SCMP_A1_32(SCMP_CMP_EQ, F_GETFL)};
+	/* Whether a ring's memory keeps its length. */
+	const struct scmp_arg_cmp get_seals[] = {SCMP_A1_32(SCMP_CMP_EQ, F_GET_SEALS)};
 	int error = 0;
 
 	for (size_t i = 0; !error && i < sizeof(plain) / sizeof(plain[0]); i++)
@@ -110,6 +113,8 @@ static int add_rules(scmp_filter_ctx filter)
 		error = allow(filter, SCMP_SYS(tgkill), 1, own_process);
 	if (!error)
 		error = allow(filter, SCMP_SYS(fcntl), 1, get_flags);
+	if (!error)
+		error = allow(filter, SCMP_SYS(fcntl), 1, get_seals);
 	/* What EPOLLERR was about, and what the kernel has dropped of the ring. */
 	if (!error)
 		error = allow_getsockopt(filter, SOL_SOCKET, SO_ERROR);

@@ -8,6 +8,7 @@ static const struct dp_transport *const transports[] = {
 	&dp_transport_bess,
 	&dp_transport_packet,
 	&dp_transport_tap,
+	&dp_transport_ring,
 };
 
 const struct dp_transport *dp_transport_find(const char *name)

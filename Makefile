@@ -22,7 +22,8 @@ DEMO_PACKAGES := iputils-ping curl
 TEST_PACKAGES := iperf3 tcpdump ethtool mandoc uidmap libasan8 libubsan1 procps slirp4netns socat \
 	qemu-system-x86 busybox-static cpio
 FUZZ_PACKAGES := clang libclang-rt-dev
-BENCH_PACKAGES := iperf3 vde2 libvdeplug-dev openvswitch-switch ethtool procps
+BENCH_PACKAGES := iperf3 vde2 libvdeplug-dev openvswitch-switch ethtool procps \
+	slirp4netns passt
 
 WORK ?= all
 
@@ -94,7 +95,11 @@ lint: $(VENV)/.tools
 	@for c in $(C_SOURCES); do echo "$$c"; gcc $(C_WARNINGS) -c "$$c" -o /dev/null; done
 	mandoc -T lint -W warning man/*
 
-bench: $(VENV)/.tools
+$(VENV)/.drawing: $(VENV)/.tools
+	$(UMASK) $(BIN)/pip install -q --disable-pip-version-check --no-build-isolation '.[bench]'
+	touch $@
+
+bench: $(VENV)/.drawing
 	$(call need,$(DEMO_PACKAGES) $(BENCH_PACKAGES))
 	$(BIN)/python -m bench --work $(WORK)
 

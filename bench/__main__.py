@@ -5,16 +5,23 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tests.support.seclusion import seclude
 
-from . import machine, report
+from . import chart, markdown, report, tables
 from .lineup import Lineup, lined_up
-from .works import hostile, raw, scale, stacks, survival
+from .machine import this_machine
+from .names import WORKS
+from .works import fairness, floor, hostile, raw, scale, stacks, survival
+from .works.one_core import on_one_core
 from .works.work import Round
 
-RESULTS: Final = Path(__file__).parent / "results" / "latest.json"
+HERE: Final = Path(__file__).parent
+RESULTS: Final = HERE / "results" / "latest.json"
+#: What a whole run found, kept with the source, and the page that shows it.
+FIGURES: Final = HERE / "figures" / "latest.json"
+PAGE: Final = HERE.parent / "README.md"
 
 
 def side_by_side(lineup: Lineup) -> Mapping[str, Round]:
@@ -24,15 +31,24 @@ def side_by_side(lineup: Lineup) -> Mapping[str, Round]:
         "frames_1514": partial(raw.rate, lineup, "frames_1514", 1514),
         "tcp_1": partial(stacks.tcp, lineup, "tcp_1", 1),
         "tcp_4": partial(stacks.tcp, lineup, "tcp_4", 4),
+        "cpu_per_gbit": partial(stacks.cpu_per_gbit, lineup, "cpu_per_gbit"),
         "rtt_kernel": partial(stacks.rtt, lineup, "rtt_kernel"),
+        "rtt_kernel_one_core": partial(on_one_core, stacks.rtt, lineup, "rtt_kernel_one_core"),
         "rtt_raw": partial(raw.rtt, lineup, "rtt_raw"),
+        "rtt_raw_one_core": partial(on_one_core, raw.rtt, lineup, "rtt_raw_one_core"),
+        "uplink_out": partial(raw.uplink_out, lineup, "uplink_out", 1514),
+        "uplink_in": partial(raw.uplink_in, lineup, "uplink_in", 1514),
     }
 
 
-#: Works for which ourselves are started in another shape.
+#: Works for which ourselves are started in another shape, or not at all.
 ALONE: Final[Mapping[str, Round]] = {
-    "scale_1000": partial(scale.scale, "scale_1000"),
-    "idle_1000": partial(scale.idle, "idle_1000"),
+    "memcpy_1514": partial(floor.memcpy, "memcpy_1514"),
+    "wakeup_us": partial(floor.wakeup, "wakeup_us"),
+    "scale_100": partial(scale.scale, "scale_100", 100),
+    "scale_1000": partial(scale.scale, "scale_1000", 1000),
+    "idle_1000": partial(scale.idle, "idle_1000", 1000),
+    "fairness": partial(fairness.fairness, "fairness"),
     "hostile_neighbour": partial(hostile.hostile, "hostile_neighbour"),
     "survival": partial(survival.survival, "survival"),
 }
@@ -52,16 +68,39 @@ def measure(works: Sequence[str], runs: int) -> Iterator[report.Sample]:
             yield from ALONE[work]()
 
 
+def write(results: Path, machine: Mapping[str, Any], rows: Sequence[report.Row]) -> None:
+    """Write *results*, and beside it the same as a table and as a plot."""
+    # Only here, since only `make bench` installs what draws.
+    from .plot import svg
+
+    results.parent.mkdir(parents=True, exist_ok=True)
+    results.write_text(report.document(machine, rows))
+    results.with_suffix(".md").write_text(markdown.whole(machine, rows))
+    results.with_suffix(".svg").write_text(svg(chart.panels(rows), markdown.described(machine)))
+    print(f"\nwritten to {results}, .md and .svg")
+
+
+def publish(machine: Mapping[str, Any], rows: Sequence[report.Row]) -> None:
+    """Keep what a whole run found, and show it."""
+    write(FIGURES, machine, rows)
+    plot, table = (
+        str(FIGURES.with_suffix(suffix).relative_to(PAGE.parent)) for suffix in (".svg", ".md")
+    )
+    section = markdown.section(machine, rows, plot, table)
+    PAGE.write_text(markdown.put_into(PAGE.read_text(), section))
+    print(f"shown in {PAGE}")
+
+
 def names(text: str) -> list[str]:
     """Read the works to do."""
     if text == "all":
-        return list(report.WORKS)
+        return list(WORKS)
     found = text.split(",")
-    if unknown := [name for name in found if name not in report.WORKS]:
+    if unknown := [name for name in found if name not in WORKS]:
         raise argparse.ArgumentTypeError(
-            f"{unknown[0]!r} is no work, wanted some of {', '.join(report.WORKS)}"
+            f"{unknown[0]!r} is no work, wanted some of {', '.join(WORKS)}"
         )
-    return [work for work in report.WORKS if work in found]
+    return [work for work in WORKS if work in found]
 
 
 def at_least_five(text: str) -> int:
@@ -76,7 +115,13 @@ def main() -> int:
     parser.add_argument("--work", type=names, default="all", help="default: %(default)s")
     parser.add_argument("--runs", type=at_least_five, default=report.MIN_RUNS)
     parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument(
+        "--show", type=Path, metavar="RESULTS", help="measure nothing: show that run in README.md"
+    )
     arguments = parser.parse_args()
+    if arguments.show is not None:
+        publish(*report.read_document(arguments.show.read_text()))
+        return 0
     if (status := seclude()) is not None:
         return status
     samples = []
@@ -84,10 +129,11 @@ def main() -> int:
         print(f"{sample.work:18}{sample.system:24}{sample.value:12.4f} {sample.unit}", flush=True)
         samples.append(sample)
     rows = report.rows_of(samples)
-    print("\n".join(report.tables(rows)))
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(report.document(machine.this_machine(), rows))
-    print(f"\nwritten to {arguments.output}")
+    print("\n".join(tables.tables(rows)))
+    machine = this_machine()
+    write(arguments.output, machine, rows)
+    if arguments.work == list(WORKS):
+        publish(machine, rows)
     return 0
 
 

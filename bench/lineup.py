@@ -19,6 +19,7 @@ from .systems.multiplexer import (
 )
 from .systems.ovs import ovs_userspace
 from .systems.system import System
+from .systems.translators import passt, slirp4netns
 from .systems.vde import vde_switch
 from .traffic.program import Traffic
 
@@ -30,6 +31,8 @@ STARTS: Final[tuple[Start, ...]] = (
     macvlan,
     vde_switch,
     ovs_userspace,
+    slirp4netns,
+    passt,
     multiplexer_stream,
     multiplexer_run,
     multiplexer_trusted_tap,

@@ -10,7 +10,7 @@ from tests.support.lab import Lab
 
 from ..frames import HostAddress
 from ..traffic.program import Traffic, line
-from .networks import bring_up, ip, let_bridges_switch_alone, make_host, packet_end
+from .networks import bring_up, ip, let_bridges_switch_alone, make_host, packet_end, plug_in
 from .system import RawEnd, System
 
 
@@ -22,6 +22,8 @@ def bridge_veth(lab: Lab, _traffic: Traffic) -> Iterator[System]:
         let_bridges_switch_alone(switch)
         here = switch.namespace.path.name
         ip(f"-n {here} link add br0 type bridge", f"-n {here} link set br0 up")
+        wire = plug_in(lab, switch, "nic0", until_end)
+        ip(f"-n {here} link set nic0 master br0")
         raw, stacks = [], []
         for number, address in enumerate(("10.81.0.1", "10.81.0.2")):
             host = make_host(lab, f"veth{number}", until_end)
@@ -32,7 +34,7 @@ def bridge_veth(lab: Lab, _traffic: Traffic) -> Iterator[System]:
             )
             stacks.append(bring_up(host, "eth0", address))
             raw.append(packet_end(host, "eth0", address))
-        yield System("bridge_veth", (raw[0], raw[1]), (stacks[0], stacks[1]))
+        yield System("bridge_veth", (raw[0], raw[1]), (stacks[0], stacks[1]), wire)
 
 
 @contextmanager
@@ -47,6 +49,8 @@ def bridge_tap(lab: Lab, traffic: Traffic) -> Iterator[System]:
         let_bridges_switch_alone(switch)
         here = switch.namespace.path.name
         ip(f"-n {here} link add br0 type bridge", f"-n {here} link set br0 up")
+        wire = plug_in(lab, switch, "nic0", until_end)
+        ip(f"-n {here} link set nic0 master br0")
         raw, stacks = [], []
         for number, address in enumerate(("10.82.0.1", "10.82.0.2")):
             ip(
@@ -66,4 +70,4 @@ def bridge_tap(lab: Lab, traffic: Traffic) -> Iterator[System]:
                 f"-n {here} link set inner{number} netns {host.namespace.path.name}",
             )
             stacks.append(bring_up(host, f"inner{number}", address))
-        yield System("bridge_tap", (raw[0], raw[1]), (stacks[0], stacks[1]))
+        yield System("bridge_tap", (raw[0], raw[1]), (stacks[0], stacks[1]), wire)

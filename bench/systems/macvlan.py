@@ -1,4 +1,4 @@
-"""Two macvlans in bridge mode on one interface, which switches between them."""
+"""Two macvlans in bridge mode on one interface, which switches between them and to the wire."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from tests.support.lab import Lab
 
 from ..traffic.program import Traffic
-from .networks import bring_up, ip, make_host, packet_end
+from .networks import bring_up, ip, make_host, packet_end, plug_in
 from .system import System
 
 
@@ -16,11 +16,7 @@ def macvlan(lab: Lab, _traffic: Traffic) -> Iterator[System]:
     with ExitStack() as until_end:
         host = make_host(lab, "macvlan", until_end)
         here = host.namespace.path.name
-        ip(
-            f"link add lower netns {here} type veth peer name far netns {here}",
-            f"-n {here} link set lower up",
-            f"-n {here} link set far up",
-        )
+        wire = plug_in(lab, host, "lower", until_end)
         raw, stacks = [], []
         for number, address in enumerate(("10.83.0.1", "10.83.0.2")):
             user = make_host(lab, f"macvlan{number}", until_end)
@@ -31,4 +27,4 @@ def macvlan(lab: Lab, _traffic: Traffic) -> Iterator[System]:
             )
             stacks.append(bring_up(user, f"mv{number}", address))
             raw.append(packet_end(user, f"mv{number}", address))
-        yield System("macvlan", (raw[0], raw[1]), (stacks[0], stacks[1]))
+        yield System("macvlan", (raw[0], raw[1]), (stacks[0], stacks[1]), wire)

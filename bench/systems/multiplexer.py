@@ -5,12 +5,15 @@ from contextlib import ExitStack, contextmanager
 from ipaddress import IPv4Address
 from typing import Final
 
+import attrs
+
 from pfinet_proto.values import MacAddress
-from tests.support.lab import Lab
+from tests.support.lab import LAN, Lab
 
 from ..frames import IPV4, HostAddress
 from ..traffic.program import Traffic
-from .system import RawEnd, StackEnd, System
+from .networks import wire_at
+from .system import RawEnd, StackEnd, System, Wire
 
 OWNERS: Final = {"raw0": 20001, "raw1": 20002, "run0": 20003, "run1": 20004}
 FIRST_ADDRESS: Final = 11
@@ -40,17 +43,26 @@ def checked_by(lab: Lab, *vifs: str) -> Callable[[], int]:
     """Return what returns how many frames from *vifs* the daemon has checked so far."""
 
     def read() -> int:
-        shown = [lab.query("vif", "show", vif) for vif in vifs]
+        shown = [lab.ask("vif.show", name=vif) for vif in vifs]
         return sum(int(vif["counters"]["rx_frames"]) for vif in shown)
 
     return read
+
+
+def wire(lab: Lab) -> Wire:
+    """Return the far end of the daemon's NIC, and what the daemon has checked of it."""
+
+    def read() -> int:
+        return int(lab.ask("uplink.show", name="wire")["counters"]["rx_frames"])
+
+    return attrs.evolve(wire_at(lab.outside, LAN, "10.77.0.99"), checked=read)
 
 
 def nobody_on(lab: Lab, *vifs: str) -> Callable[[], bool]:
     """Return what returns whether no client is attached to *vifs*."""
 
     def read() -> bool:
-        return all(lab.query("vif", "show", vif)["attached"] is None for vif in vifs)
+        return all(lab.ask("vif.show", name=vif)["attached"] is None for vif in vifs)
 
     return read
 
@@ -61,21 +73,28 @@ def address_of(vif: str) -> str:
 
 def stream_end(lab: Lab, vif: str) -> RawEnd:
     """Return the end that a raw client of *vif* is."""
-    what = f"stream:{lab.socket_of(vif, 'stream')}:{OWNERS[vif]}"
-    mac = MacAddress.parse(lab.query("vif", "show", vif)["mac"])
-    return RawEnd(lab.host, what, HostAddress(mac, IPv4Address(address_of(vif))))
+    shown = lab.ask("vif.show", name=vif)
+    what = f"stream:{lab.socket_of(vif, 'stream')}:{shown['owner_uid']}"
+    address = IPv4Address(shown["addresses"][0].partition("/")[0])
+    return RawEnd(lab.host, what, HostAddress(MacAddress.parse(shown["mac"]), address))
+
+
+def between(lab: Lab, first: str, second: str) -> System:
+    """Return the system whose ends are raw clients of two vifs; the lab's daemon runs."""
+    return System(
+        "multiplexer_stream",
+        raw=(stream_end(lab, first), stream_end(lab, second)),
+        wire=wire(lab),
+        ethertype=IPV4,
+        checked=checked_by(lab, first, second),
+        is_free=nobody_on(lab, first, second),
+    )
 
 
 @contextmanager
 def multiplexer_stream(lab: Lab, _traffic: Traffic) -> Iterator[System]:
     """Give the ends of two vifs; the lab's daemon runs."""
-    yield System(
-        "multiplexer_stream",
-        raw=(stream_end(lab, "raw0"), stream_end(lab, "raw1")),
-        ethertype=IPV4,
-        checked=checked_by(lab, "raw0", "raw1"),
-        is_free=nobody_on(lab, "raw0", "raw1"),
-    )
+    yield between(lab, "raw0", "raw1")
 
 
 @contextmanager

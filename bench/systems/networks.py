@@ -9,9 +9,12 @@ from tests.support.lab import Host, Lab
 from tests.support.netns import NetworkNamespace, run
 
 from ..frames import HostAddress
-from .system import RawEnd, StackEnd
+from .system import RawEnd, StackEnd, Wire
 
 MTU = 1500
+
+#: Who sends and receives on the wire: no stack's own, so that none there spends time on it.
+FAR_MAC = MacAddress.parse("02:00:00:00:00:99")
 
 
 def ip(*lines: str) -> None:
@@ -30,7 +33,7 @@ def make_host(lab: Lab, name: str, until_end: ExitStack) -> Host:
     return host
 
 
-def set_here(host: Host, key: str, value: int) -> None:
+def set_here(host: Host, key: str, value: int | str) -> None:
     """Set a key of /proc/sys that each network namespace has for itself."""
     with host.namespace.entered():
         Path("/proc/sys", key).write_text(str(value))
@@ -59,3 +62,20 @@ def packet_end(host: Host, interface: str, address: str) -> RawEnd:
     """Return the end that a packet socket on *interface* is."""
     mac = MacAddress(host.mac(interface))
     return RawEnd(host, f"packet:{interface}", HostAddress(mac, IPv4Address(address)))
+
+
+def plug_in(lab: Lab, switch: Host, nic: str, until_end: ExitStack) -> Wire:
+    """Make a NIC in *switch*: one end of a cable whose other end is in a namespace of its own."""
+    outside = make_host(lab, f"far-{switch.namespace.path.name}", until_end)
+    here, there = (host.namespace.path.name for host in (switch, outside))
+    ip(
+        f"link add {nic} netns {here} type veth peer name far netns {there}",
+        f"-n {here} link set {nic} up",
+        f"-n {there} link set far up",
+    )
+    return wire_at(outside, "far", "10.80.0.99")
+
+
+def wire_at(outside: Host, interface: str, address: str) -> Wire:
+    """Return the wire whose far end is *interface*."""
+    return Wire(RawEnd(outside, f"packet:{interface}", HostAddress(FAR_MAC, IPv4Address(address))))

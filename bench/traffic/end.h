@@ -61,6 +61,17 @@ int is_wanted(const uint8_t *bytes, size_t len, const struct frame *wanted);
 /** run_pump() - Join two taps that it makes: outer, inner; for ever */
 noreturn void run_pump(char **args);
 
+/** run_copy(), run_wake(), run_spin() - What the machine itself can do: floor.c */
+void run_copy(char **args);
+void run_wake(char **args);
+noreturn void run_spin(char **args);
+
+/** now_ns() - A clock that only goes forward */
+uint64_t now_ns(void);
+
+/** by_size() - Order of uint64_t for qsort() */
+int by_size(const void *left, const void *right);
+
 /** fail() - Say what failed, with errno, and exit */
 noreturn void fail(const char *what);
 

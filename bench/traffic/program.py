@@ -30,6 +30,14 @@ class Counted:
 
 
 @attrs.frozen
+class Answered:
+    """How long answers took."""
+
+    median_us: float
+    p99_us: float
+
+
+@attrs.frozen
 class Traffic:
     """The built program."""
 
@@ -56,22 +64,37 @@ class Traffic:
         finally:
             end(process)
 
-    def count(self, source: RawEnd, target: RawEnd, frame: bytes, seconds: float) -> Counted:
-        """Send *frame* as fast as the source can, and count what arrives in *seconds*."""
-        count = ("count", target.what, frame.hex(), str(seconds))
-        send = ("send", source.what, frame.hex(), str(seconds + MARGIN_S))
-        with self.running(target, *count) as counter, self.running(source, *send) as sender:
-            frames, took_s = line(counter).split()
-            line(sender)
-        return Counted(int(frames), float(took_s))
+    @contextmanager
+    def flood(
+        self, source: RawEnd, target: RawEnd, frames: tuple[bytes, bytes], seconds: float
+    ) -> Iterator[subprocess.Popen[str]]:
+        """Send a frame as fast as the source can, and count what arrives in *seconds*.
 
-    def rtt_us(
+        *frames* are that one, and the receiver's hello.  Gives the program that counts;
+        what it says is for counted().
+        """
+        frame, hello = (each.hex() for each in frames)
+        count = ("count", target.what, frame, hello, str(seconds))
+        with (
+            self.running(target, *count) as counter,
+            self.running(source, "send", source.what, frame, str(seconds + MARGIN_S)),
+        ):
+            yield counter
+
+    def count(
+        self, source: RawEnd, target: RawEnd, frames: tuple[bytes, bytes], seconds: float
+    ) -> Counted:
+        """Return what a flood of *seconds* brings."""
+        with self.flood(source, target, frames, seconds) as counter:
+            return counted(counter)
+
+    def rtt(
         self,
         source: tuple[RawEnd | StackEnd, str],
         target: tuple[RawEnd | StackEnd, str],
         frames: tuple[bytes, bytes],
-    ) -> float:
-        """Return the median time from one frame to its answer, in microseconds.
+    ) -> Answered:
+        """Return the time from one frame to its answer.
 
         *frames* are the question and the answer; each end comes with how to open it.
         """
@@ -82,7 +105,18 @@ class Traffic:
                 *(source[0], "ask", source[1], question, answer, str(RTT_TIMES))
             ) as asker,
         ):
-            return float(line(asker).split()[0])
+            median_us, p99_us, _ = line(asker).split()
+        return Answered(float(median_us), float(p99_us))
+
+    def alone(self, *arguments: str) -> list[float]:
+        """Return the numbers that it says when it is run for no system."""
+        return [float(number) for number in run([str(self.path), *arguments]).stdout.split()]
+
+
+def counted(counter: subprocess.Popen[str]) -> Counted:
+    """Return what a counting program says at its end."""
+    frames, took_s = line(counter).split()
+    return Counted(int(frames), float(took_s))
 
 
 def line(process: subprocess.Popen[str]) -> str:

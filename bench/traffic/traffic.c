@@ -3,13 +3,17 @@
  * traffic.c - Makes, counts and answers frames at the ends of any system
  *
  *	traffic send END FRAME SECONDS		as fast as the end takes them
- *	traffic count END FRAME SECONDS		from a moment after the first on
+ *	traffic count END FRAME HELLO SECONDS	from a moment after the first on
  *	traffic ask END FRAME REPLY TIMES	one at a time, each when the last was answered
  *	traffic answer END REPLY FRAME		until it is ended
  *	traffic pump OUTER INNER		join two taps, until it is ended
+ *	traffic copy BYTES SECONDS		from one buffer to another
+ *	traffic wake CPU CPU TIMES		two processes each other, in turn
+ *	traffic spin				until it is ended
  *
- * FRAME and REPLY are hexadecimal; END is as in end.h.  `ready` says that the end
- * is open; the result is one line of numbers.
+ * FRAME, HELLO and REPLY are hexadecimal; END is as in end.h.  `ready` says that the
+ * end is open; the result is one line of numbers.  HELLO is sent when the first frame
+ * has come: a switch that learns then knows where the receiver is.
  */
 #include "end.h"
 
@@ -26,7 +30,7 @@
 #define FIRST_WITHIN_MS 10000
 #define REPLY_WITHIN_MS 200
 
-static uint64_t now_ns(void)
+uint64_t now_ns(void)
 {
 	struct timespec now;
 
@@ -107,15 +111,16 @@ static void run_send(char **args)
 
 static void run_count(char **args)
 {
-	struct frame frame = parse_frame(args[1]);
-	struct end end = end_open(args[0], &frame);
-	uint64_t start, now, counted = 0, length = parse_ns(args[2]);
+	struct frame frame = parse_frame(args[1]), hello = parse_frame(args[2]);
+	struct end end = end_open(args[0], &hello);
+	uint64_t start, now, counted = 0, length = parse_ns(args[3]);
 
 	say_ready();
 	if (!wait_wanted(&end, &frame, FIRST_WITHIN_MS)) {
 		errno = ETIMEDOUT;
 		fail("no frame came");
 	}
+	end.send(&end, 1);
 	start = now_ns() + WARM_UP_NS;
 	while (now_ns() < start)
 		next_wanted(&end, &frame);
@@ -127,7 +132,7 @@ static void run_count(char **args)
 	printf("%llu %.9f\n", (unsigned long long)counted, (double)(now - start) / 1e9);
 }
 
-static int by_size(const void *left, const void *right)
+int by_size(const void *left, const void *right)
 {
 	uint64_t a = *(const uint64_t *)left, b = *(const uint64_t *)right;
 
@@ -155,7 +160,8 @@ static void run_ask(char **args)
 		took[i] = now_ns() - start;
 	}
 	qsort(took, times, sizeof(*took), by_size);
-	printf("%.3f %zu\n", (double)took[times / 2] / 1e3, lost);
+	printf("%.3f %.3f %zu\n", (double)took[times / 2] / 1e3,
+	       (double)took[times * 99 / 100] / 1e3, lost);
 }
 
 static void run_answer(char **args)
@@ -175,10 +181,13 @@ static const struct {
 	void (*run)(char **args);
 } commands[] = {
 	{ "send", 3, run_send },
-	{ "count", 3, run_count },
+	{ "count", 4, run_count },
 	{ "ask", 4, run_ask },
 	{ "answer", 3, run_answer },
 	{ "pump", 2, run_pump },
+	{ "copy", 2, run_copy },
+	{ "wake", 3, run_wake },
+	{ "spin", 0, run_spin },
 };
 
 int main(int argc, char **argv)
@@ -188,6 +197,6 @@ int main(int argc, char **argv)
 			commands[i].run(argv + 2);
 			return 0;
 		}
-	fprintf(stderr, "usage: traffic send|count|ask|answer|pump ...\n");
+	fprintf(stderr, "usage: traffic send|count|ask|answer|pump|copy|wake|spin ...\n");
 	return 2;
 }

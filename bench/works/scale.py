@@ -1,15 +1,15 @@
-"""A thousand vifs, defined and attached: what that takes, and what it costs the others."""
+"""Very many vifs, defined and attached: what that takes, and what it costs the others."""
 
 import statistics
 import time
 from collections.abc import Iterator
 
-from ..report import CORE, MIB, OF_TWO, RATE, SECONDS, Sample
+from ..names import CORE, MIB, OF_TWO, RATE, SECONDS
+from ..report import Sample
 from ..systems.crowd import crowd
 from ..traffic.program import Traffic
 from .raw import million_per_s
 
-MANY = 1000
 FEW = 2
 SIZE = 60
 TRIES = 5
@@ -19,9 +19,9 @@ IDLE_SECONDS = 10.0
 SYSTEM = "multiplexer_stream"
 
 
-def scale(work: str) -> Iterator[Sample]:
-    """Yield start-up time, memory, and the rate between two of many beside that of two alone."""
-    with crowd(MANY, "many") as many, crowd(FEW, "few") as few:
+def scale(work: str, size: int) -> Iterator[Sample]:
+    """Yield start-up time, memory, and the rate between two of *size* beside that of two alone."""
+    with crowd(size, "many") as many, crowd(FEW, "few") as few:
         traffic = Traffic.build(many.lab.root)
         many.say_something()
         memory_mib = many.memory_mib()
@@ -41,9 +41,9 @@ def scale(work: str) -> Iterator[Sample]:
             yield Sample(work, SYSTEM, unit, value, checked)
 
 
-def idle(work: str) -> Iterator[Sample]:
+def idle(work: str, size: int) -> Iterator[Sample]:
     """Yield how much of a core the daemon takes while all are attached and nobody sends."""
-    with crowd(MANY, "idle") as many:
+    with crowd(size, "idle") as many:
         many.say_something()
         time.sleep(SETTLE_SECONDS)
         before_s, start_s = many.cpu_s(), time.monotonic()

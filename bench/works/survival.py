@@ -18,7 +18,8 @@ from typing import Final
 from tests.support.lab import Daemon, Lab, Stack, end
 from tests.support.programs import running
 
-from ..report import KILLED, STREAMS, Sample, pause
+from ..names import KILLED, STREAMS, pause
+from ..report import Sample
 from ..systems.multiplexer import OWNERS, address_of, checked_by
 
 SYSTEM: Final = "multiplexer_run"

@@ -1,6 +1,7 @@
 """What a work is: one round of it gives samples."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 
 import attrs
 
@@ -16,23 +17,30 @@ class Unchecked(AssertionError):
 
 @attrs.frozen
 class Found:
-    """A measured value; *frames* is how many the measurement itself saw arrive."""
+    """A measured value; *frames* is how many the measurement itself saw arrive.
+
+    *others* is what else the same measurement found, by its unit.
+    """
 
     value: float
     frames: int = 0
+    others: Mapping[str, float] = attrs.field(factory=lambda: MappingProxyType({}))
 
 
-def sample(work: str, unit: str, system: System, measure: Callable[[], Found]) -> Sample:
-    """Return what *measure* finds, with what the system's counters say it checked meanwhile.
+def sample(work: str, unit: str, system: System, measure: Callable[[], Found]) -> Iterator[Sample]:
+    """Yield what *measure* finds, with what the system's counters say it checked meanwhile.
 
     Raises:
         Unchecked: if that is less than what arrived.
     """
     before = system.checked() if system.checked else None
     found = measure()
-    if system.checked is None or before is None:
-        return Sample(work, system.name, unit, found.value)
-    checked = system.checked() - before
-    if checked < max(1, found.frames):
-        raise Unchecked(f"{work}, {system.name}: {found.frames} arrived, {checked} were checked")
-    return Sample(work, system.name, unit, found.value, checked)
+    checked = None
+    if system.checked is not None and before is not None:
+        checked = system.checked() - before
+        if checked < max(1, found.frames):
+            raise Unchecked(
+                f"{work}, {system.name}: {found.frames} arrived, {checked} were checked"
+            )
+    for named, value in {unit: found.value, **found.others}.items():
+        yield Sample(work, system.name, named, value, checked)

@@ -1,6 +1,8 @@
 """Which machine the numbers are of, from what the kernel says."""
 
-from bench.machine import describe, field
+import pytest
+
+from bench.machine import describe, field, waited_s
 
 CPUINFO = """\
 processor\t: 0
@@ -24,3 +26,20 @@ def test_what_the_kernel_does_not_say_is_unknown() -> None:
     """Not every architecture has a model name."""
     assert field("processor: 0\n", "model name") == "unknown"
     assert describe("", "", "6.1.0", 2)["memory_mib"] is None
+
+
+STAT = """\
+cpu  100 0 50 700 20 0 5 30 0 0
+cpu0 50 0 25 350 10 0 2 15 0 0
+cpu1 50 0 25 350 10 0 3 15 0 0
+intr 12345
+"""
+
+
+def test_processors_wait_when_they_are_idle_wait_for_a_disk_or_are_taken_away() -> None:
+    assert waited_s(STAT, 100) == 7.5
+
+
+def test_without_a_line_of_all_processors_nothing_is_made_up() -> None:
+    with pytest.raises(LookupError, match="no line of all processors"):
+        waited_s("intr 1\n", 100)

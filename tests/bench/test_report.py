@@ -1,16 +1,13 @@
 """What may be written as a result, and what is read from it."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 
 from bench import report
-from bench.report import BadRow, Row, Sample, Target
-
-README = Path(report.__file__).parent / "README.md"
+from bench.report import BadRow, Row, Sample
 
 PEER = Row("frames_60", "bridge_veth", "Mframe/s", 5, 1.0, 0.9, 1.1, None)
 OURS = Row("frames_60", "multiplexer_stream", "Mframe/s", 5, 9.0, 8.0, 9.5, 45_000_000)
@@ -29,6 +26,11 @@ def test_a_row_of_ours_without_validated_frames_is_refused(validated: int | None
 def test_a_peer_cannot_claim_that_it_checked() -> None:
     with pytest.raises(BadRow, match="nobody else checks"):
         attrs.evolve(PEER, validated=5)
+
+
+def test_nor_can_the_machine_itself() -> None:
+    with pytest.raises(BadRow, match="nobody else checks"):
+        Row("wakeup_us", "machine", "us, one core", 5, 2.0, 1.9, 2.1, 5)
 
 
 @pytest.mark.parametrize(
@@ -79,13 +81,13 @@ def test_the_results_file_has_the_fields_that_are_promised_and_is_read_again() -
     assert list(content) == ["machine", "rows"]
     fields = ["work", "system", "unit", "n", "median", "min", "max", "validated"]
     assert [list(row) for row in content["rows"]] == [fields, fields]
-    assert report.read_rows(text) == [PEER, OURS]
+    assert report.read_document(text) == ({"cpus": 2}, [PEER, OURS])
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"rows": [{"work": "tcp_1"}]}'])
+@pytest.mark.parametrize("text", ["", "{}", '{"machine": {}, "rows": [{"work": "tcp_1"}]}'])
 def test_what_is_no_results_file_is_refused(text: str) -> None:
     with pytest.raises(BadRow, match="not a results file"):
-        report.read_rows(text)
+        report.read_document(text)
 
 
 def test_a_row_of_ours_that_lost_its_validated_in_the_file_is_refused() -> None:
@@ -93,56 +95,4 @@ def test_a_row_of_ours_that_lost_its_validated_in_the_file_is_refused() -> None:
     content["rows"][0]["validated"] = None
 
     with pytest.raises(BadRow):
-        report.read_rows(json.dumps(content))
-
-
-def test_a_target_beside_a_peer_is_the_ratio_of_medians_of_the_same_work() -> None:
-    target = Target("frames_60", "multiplexer_stream", "Mframe/s", 5, "bridge_veth")
-    other_work = attrs.evolve(PEER, work="frames_1514", median=0.95)
-
-    found = target.found([other_work, PEER, OURS])
-
-    assert found == 9.0
-    assert target.is_reached(found)
-    assert not target.is_reached(4.9)
-
-
-def test_a_target_of_its_own_is_the_median() -> None:
-    row = Row("scale_1000", "multiplexer_stream", "s", 5, 11.0, 9.0, 12.0, 1000)
-    target = Target("scale_1000", "multiplexer_stream", "s", 10, at_most=True)
-
-    found = target.found([row])
-
-    assert found == 11.0
-    assert not target.is_reached(found)
-    assert target.is_reached(9.9)
-
-
-@pytest.mark.parametrize("rows", [[], [OURS], [PEER], [OURS, attrs.evolve(PEER, median=0, min=0)]])
-def test_a_target_whose_rows_are_missing_is_not_found(rows: list[Row]) -> None:
-    target = Target("frames_60", "multiplexer_stream", "Mframe/s", 5, "bridge_veth")
-
-    assert target.found(rows) is None
-
-
-def test_the_tables_show_each_ratio_and_whether_a_target_is_reached() -> None:
-    slow = attrs.evolve(PEER, system="vde_switch", median=0.95)
-
-    text = "\n".join(report.tables([PEER, slow, OURS]))
-
-    assert "bridge_veth 9.00, vde_switch 9.47" in text
-    (first, second) = (line for line in text.splitlines() if "at least" in line)
-    assert first.split()[-2:] == ["9.00", "reached"]
-    assert second.split()[-2:] == ["9.47", "MISSED"]
-
-
-@pytest.mark.parametrize("name", [*report.WORKS, *report.SYSTEMS])
-def test_every_name_is_explained(name: str) -> None:
-    assert f"| `{name}` |" in README.read_text()
-
-
-def test_each_target_is_of_something_that_is_measured() -> None:
-    for target in report.TARGETS:
-        assert target.work in report.WORKS
-        assert target.system in report.OURS
-        assert target.peer is None or target.peer in report.PEERS
+        report.read_document(json.dumps(content))

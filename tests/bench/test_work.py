@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from bench.__main__ import at_least_five, names
-from bench.report import WORKS
+from bench.names import WORKS
 from bench.systems.system import System
 from bench.works.work import Found, Unchecked, sample
 
@@ -18,24 +18,33 @@ def counting(*readings: int) -> System:
 
 
 def test_a_sample_has_what_was_checked_while_it_was_measured() -> None:
-    found = sample("frames_60", "Mframe/s", counting(100, 1100), lambda: Found(2.5, 1000))
+    (found,) = sample("frames_60", "Mframe/s", counting(100, 1100), lambda: Found(2.5, 1000))
 
     assert (found.system, found.value, found.validated) == ("multiplexer_stream", 2.5, 1000)
 
 
 def test_frames_that_arrive_and_were_not_checked_are_no_sample() -> None:
     with pytest.raises(Unchecked, match="1000 arrived, 999 were checked"):
-        sample("frames_60", "Mframe/s", counting(0, 999), lambda: Found(2.5, 1000))
+        list(sample("frames_60", "Mframe/s", counting(0, 999), lambda: Found(2.5, 1000)))
 
 
 def test_a_measurement_in_which_nothing_was_checked_is_no_sample() -> None:
     """Also where the measurement does not count frames, as iperf3 does not."""
     with pytest.raises(Unchecked):
-        sample("tcp_1", "Gbit/s", counting(7, 7), lambda: Found(9.9))
+        list(sample("tcp_1", "Gbit/s", counting(7, 7), lambda: Found(9.9)))
+
+
+def test_what_one_measurement_found_beside_is_a_sample_of_its_own() -> None:
+    found = sample("rtt_raw", "us", counting(0, 6000), lambda: Found(9.0, others={"p99": 20.0}))
+
+    assert [(each.unit, each.value, each.validated) for each in found] == [
+        ("us", 9.0, 6000),
+        ("p99", 20.0, 6000),
+    ]
 
 
 def test_a_peer_is_not_asked_what_it_checked() -> None:
-    found = sample("tcp_1", "Gbit/s", System("macvlan"), lambda: Found(9.9))
+    (found,) = sample("tcp_1", "Gbit/s", System("macvlan"), lambda: Found(9.9))
 
     assert found.validated is None
 

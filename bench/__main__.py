@@ -69,15 +69,18 @@ def measure(works: Sequence[str], runs: int) -> Iterator[report.Sample]:
 
 
 def write(results: Path, machine: Mapping[str, Any], rows: Sequence[report.Row]) -> None:
-    """Write *results*, and beside it the same as a table and as a plot."""
+    """Write *results*, and beside it the same as a table and, if it can be one, as a plot."""
     # Only here, since only `make bench` installs what draws.
     from .plot import svg
 
     results.parent.mkdir(parents=True, exist_ok=True)
     results.write_text(report.document(machine, rows))
     results.with_suffix(".md").write_text(markdown.whole(machine, rows))
-    results.with_suffix(".svg").write_text(svg(chart.panels(rows), markdown.described(machine)))
-    print(f"\nwritten to {results}, .md and .svg")
+    plot = results.with_suffix(".svg")
+    plot.unlink(missing_ok=True)
+    if panels := chart.panels(rows):
+        plot.write_text(svg(panels, markdown.described(machine)))
+    print(f"\nwritten to {results.with_suffix('')}.*")
 
 
 def publish(machine: Mapping[str, Any], rows: Sequence[report.Row]) -> None:

@@ -50,7 +50,7 @@ INTERRUPTED = 130
 _FROM_SIGNAL = 128
 
 #: What the kernel's stack can leave to others, and take from them.
-OFFLOAD = Offload.CSUM | Offload.TSO4 | Offload.TSO6 | Offload.ECN
+OFFLOAD = Offload.of_linux(os.uname().release)
 
 SHELLS: Final = ("bash", "zsh", "tcsh")
 

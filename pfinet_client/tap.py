@@ -21,8 +21,9 @@ _TUNSETCARRIER = 0x400454E2
 _IFF_TAP = 0x0002
 _IFF_NO_PI = 0x1000
 _IFF_VNET_HDR = 0x4000
-# Offload's bits are those of TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6 and TUN_F_TSO_ECN.
+# The first bits of Offload are those of TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6 and TUN_F_TSO_ECN.
 _TUN_F = Offload.CSUM | Offload.TSO4 | Offload.TSO6 | Offload.ECN
+_TUN_F_USO = 0x60  # over IPv4, and over IPv6: the kernel has both or none
 
 
 def open_tap(name: str, offload: Offload) -> int:
@@ -54,7 +55,8 @@ def open_tap(name: str, offload: Offload) -> int:
 
 def set_offload(tap: int, offload: Offload) -> None:
     """Have the kernel leave to the other end of *tap* what it takes, and nothing else."""
-    fcntl.ioctl(tap, _TUNSETOFFLOAD, int(offload & _TUN_F))
+    uso = _TUN_F_USO if Offload.USO in offload else 0
+    fcntl.ioctl(tap, _TUNSETOFFLOAD, int(offload & _TUN_F) | uso)
 
 
 def drop_carrier(tap: int) -> None:

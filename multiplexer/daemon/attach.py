@@ -50,11 +50,14 @@ from pfinet_proto.errors import BadMessage, RemoteProtocolError
 
 HANDSHAKE_TIMEOUT_S: Final = 10.0
 
+#: From a client's end until engine and broker have let go of it, on a busy machine.
+LEAVING_S: Final = 0.5
+
 #: Asked for; the kernel gives up to net.core.wmem_max.
 DATA_BUFFER_BYTES: Final = 4 * 1024 * 1024
 
 #: What the engine can do for the frames of an attachment.
-OFFLOADS: Final = Offload.CSUM | Offload.TSO4 | Offload.TSO6 | Offload.ECN
+OFFLOADS: Final = Offload.CSUM | Offload.TSO4 | Offload.TSO6 | Offload.ECN | Offload.USO
 
 WhyNotOwner = Callable[[LiveVif, Peer], Awaitable[str | None]]
 
@@ -113,6 +116,7 @@ class AttachService:
         """
         try:
             await self._check_owner(live, peer)
+            await _let_leave(live)
             session = _session(transport, transport, peer)
             async with self._joined(live, session, connection, []) as joined:
                 connection.close()
@@ -178,6 +182,7 @@ class AttachService:
         hello = client.hello
         _agree(hello, self._choose_transport(live, hello))  # else it takes nothing over
         await self._take_over(live, client.peer, hello)
+        await _let_leave(live)
         transport = self._choose_transport(live, hello)
         offload = _agree(hello, transport)
         cookie = os.urandom(COOKIE_LEN)
@@ -339,6 +344,17 @@ class AttachService:
 
     def _audit_refusal(self, live: LiveVif, kind: str, peer: Peer, refusal: _Refusal) -> None:
         self.log.audit("refused", peer, vif=live.name, kind=kind, why=refusal)
+
+
+async def _let_leave(live: LiveVif) -> None:
+    """Wait a moment for the holder of the vif, which may just have left without being heard.
+
+    Else who starts a program right behind another would be told of one that is gone.
+    """
+    holder = live.holder
+    if holder is not None:
+        with trio.move_on_after(LEAVING_S):
+            await holder.gone.wait()
 
 
 def _session(

@@ -22,6 +22,7 @@ import attrs
 from multiplexer.daemon import channel
 from multiplexer.daemon.descriptors import has_passrights
 from multiplexer.datapath.engine import DETACHED, MAX_PORTS, RING, SIGNAL, Engine
+from pfinet_proto.attach import Offload
 from pfinet_proto.values import MacAddress
 
 FROM_BROKER = 1
@@ -39,12 +40,16 @@ class EngineBoot:
 
 
 class EngineProcess:
-    """One engine and its two masters, of which control may be away."""
+    """One engine and its two masters, of which control may be away.
 
-    def __init__(self, engine: Engine, broker: socket.socket) -> None:
+    *offload* is what the kernel takes on a NIC and on a tap of the host.
+    """
+
+    def __init__(self, engine: Engine, broker: socket.socket, offload: Offload) -> None:
         self._engine = engine
         self._broker = broker
         self._control: socket.socket | None = None
+        self._offload = offload
         #: Whose each vif's port is.
         self._vif_ids: dict[int, str] = {}
         #: The last generation given to each uplink's packet socket.
@@ -222,7 +227,7 @@ class EngineProcess:
             self._engine.detach(port, self._uplinks[port])
         if fds:
             self._uplinks[port] += 1
-            self._engine.attach_uplink(port, self._uplinks[port], fds[0])
+            self._engine.attach_uplink(port, self._uplinks[port], fds[0], self._offload)
             fds.clear()
         self._engine.set_up(port, message.present and message.up)
 
@@ -242,7 +247,7 @@ class EngineProcess:
             self._engine.detach(port, generation)
         if fds:
             self._hosts[port] = generation + 1
-            self._engine.attach_tap(port, generation + 1, fds[0])
+            self._engine.attach_tap(port, generation + 1, fds[0], self._offload)
             fds.clear()
 
     def _read_counters(self, message: channel.ReadCounters) -> channel.CountersReply:
@@ -278,10 +283,11 @@ class EngineProcess:
 def main(boot: EngineBoot) -> None:
     """Run the engine process until it is no longer wanted."""
     engine = Engine(wary=not has_passrights())
+    offload = Offload.of_linux(os.uname().release)  # the sandbox would refuse to say
     engine.watch(boot.broker.fileno(), FROM_BROKER)
     engine.enter_sandbox()
     channel.send(boot.broker, channel.Ready())
     try:
-        EngineProcess(engine, boot.broker).serve()
+        EngineProcess(engine, boot.broker, offload).serve()
     except channel.SiblingGone:
         return

@@ -41,7 +41,6 @@ DETACHED: int = lib.DP_RUN_DETACHED
 #: The transport that has two descriptors.
 RING = "ring"
 
-_ALL_OFFLOADS: int = lib.DP_OFFLOAD_ALL
 
 #: Where the source address of a network header stands, and its length.
 _SOURCES: Mapping[str, tuple[int, int]] = MappingProxyType(
@@ -225,13 +224,13 @@ class Engine:
         self._end_attachment(port)
         _check(lib.dp_table_clear_uplink(self._table, port), f"uplink at port {port}")
 
-    def attach_uplink(self, port: int, generation: int, fd: int) -> None:
+    def attach_uplink(self, port: int, generation: int, fd: int, offload: int) -> None:
         """Let frames flow between an uplink and a packet socket, which the loop then owns."""
-        self.attach(port, generation, "packet", fd, _ALL_OFFLOADS, True)
+        self.attach(port, generation, "packet", fd, offload, True)
 
-    def attach_tap(self, port: int, generation: int, fd: int) -> None:
+    def attach_tap(self, port: int, generation: int, fd: int, offload: int) -> None:
         """Let frames flow between a vif and a tap of ours, which the loop then owns."""
-        self.attach(port, generation, "tap", fd, _ALL_OFFLOADS, True)
+        self.attach(port, generation, "tap", fd, offload, True)
 
     def set_up(self, port: int, up: bool) -> None:
         """Say whether frames may go to *port*: the state of an uplink's link."""

@@ -11,6 +11,8 @@ import socket
 import struct
 from typing import Final
 
+from pfinet_proto.attach import Offload
+
 TUN_NODE: Final = "/dev/net/tun"
 
 # linux/if_tun.h
@@ -23,7 +25,8 @@ IFF_TAP: Final = 0x0002
 IFF_NO_PI: Final = 0x1000
 IFF_VNET_HDR: Final = 0x4000
 IFF_TUN_EXCL: Final = 0x8000
-TUN_F_ALL: Final = 0x0F  # checksums, and TCP to be segmented: what the engine can take
+TUN_F_TCP: Final = 0x0F  # checksums, and TCP to be segmented
+TUN_F_USO: Final = 0x60  # UDP, over both: together they are what the engine can take
 VNET_LEN: Final = 10  # struct virtio_net_hdr without num_buffers (virtio 1.2, 5.1.6)
 
 _IFREQ: Final = struct.Struct("=16sH22x")
@@ -44,7 +47,8 @@ class Tap:
             fcntl.ioctl(self._fd, TUNSETIFF, _IFREQ.pack(interface.encode(), flags))
             fcntl.ioctl(self._fd, TUNSETVNETHDRSZ, struct.pack("=i", VNET_LEN))
             fcntl.ioctl(self._fd, TUNSETVNETLE, struct.pack("=i", 1))
-            fcntl.ioctl(self._fd, TUNSETOFFLOAD, TUN_F_ALL)
+            uso = TUN_F_USO if Offload.USO in Offload.of_linux(os.uname().release) else 0
+            fcntl.ioctl(self._fd, TUNSETOFFLOAD, TUN_F_TCP | uso)
             self.index = socket.if_nametoindex(interface)
         except OSError:
             self.close()

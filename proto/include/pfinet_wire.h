@@ -34,6 +34,7 @@
 #define PFINET_OFFLOAD_TSO4 0x2u
 #define PFINET_OFFLOAD_TSO6 0x4u
 #define PFINET_OFFLOAD_ECN 0x8u
+#define PFINET_OFFLOAD_USO 0x10u
 
 /**
  * pfinet_put32() - Write a number as four big-endian bytes

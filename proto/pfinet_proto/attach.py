@@ -64,6 +64,20 @@ class Offload(enum.IntFlag, boundary=enum.FlagBoundary.CONFORM):
     TSO4 = 0x2
     TSO6 = 0x4
     ECN = 0x8
+    USO = 0x10
+
+    @classmethod
+    def of_linux(cls, release: str) -> "Offload":
+        """Return what a kernel of *release*, as uname(2) has it, does behind a tap or a NIC.
+
+        Cutting UDP is left to others since Linux 6.2 (include/uapi/linux/if_tun.h, TUN_F_USO4);
+        so a release that is no number is taken as older.
+        """
+        every = cls.CSUM | cls.TSO4 | cls.TSO6 | cls.ECN
+        found = re.match(r"(\d+)\.(\d+)", release)
+        if found is not None and (int(found[1]), int(found[2])) >= (6, 2):
+            every |= cls.USO
+        return every
 
 
 NO_OFFLOAD = Offload(0)

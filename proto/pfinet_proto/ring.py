@@ -32,7 +32,7 @@ LINE_BYTES = 128
 
 _LENGTH = struct.Struct("=I")
 _MASK = 0xFFFFFFFF
-_SEGMENTS = Offload.TSO4 | Offload.TSO6
+_SEGMENTS = Offload.TSO4 | Offload.TSO6 | Offload.USO
 
 
 class Which(enum.IntEnum):

@@ -63,6 +63,8 @@ from pfinet_proto.values import MacAddress, VifName
 
 #: struct ucred: pid, uid, gid (unix(7)).
 _UCRED = struct.Struct("=iII")
+#: What a kernel of today can do, and this daemon takes.
+EVERY_OFFLOAD = Offload(0x1F)
 
 
 def binding(number: int, **changes: Any) -> Binding:
@@ -336,7 +338,7 @@ def _peer(client: socket.socket) -> tuple[int, int]:
 @contextmanager
 def fake_daemon(
     *bindings: tuple[Binding, int],
-    offload: Offload = Offload.CSUM | Offload.TSO4 | Offload.TSO6 | Offload.ECN,
+    offload: Offload = EVERY_OFFLOAD,
 ) -> Iterator[FakeDaemon]:
     """Run a fake daemon with vifs of (binding, owner's uid)."""
     daemon = FakeDaemon(bindings, offload)

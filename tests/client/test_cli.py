@@ -48,7 +48,7 @@ def test_show_names_the_holder_and_the_drops(alice: ClientUser) -> None:
     with alice.stack("lab1", "read line") as stack:
         shown = alice.pfinet("show", "lab1").stdout
 
-    held = f"pid {stack.process.pid}, uid 20001, by stream with csum tso4 tso6 ecn, for 0 s"
+    held = f"pid {stack.process.pid}, uid 20001, by stream with csum tso4 tso6 ecn uso, for 0 s"
     assert re.search(rf"^held by +{held}$", shown, re.M)
     assert re.search(r"^dropped +ipv4_src +5\n +src_mac +7$", shown, re.M)
     assert "10.9.0.1 claimed by" in shown

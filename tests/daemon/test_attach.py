@@ -95,6 +95,19 @@ async def test_without_offload_there_is_no_header_on_frames(place: Place) -> Non
         assert (attached.offload, attached.vnet) == (0, False)
 
 
+async def test_who_comes_right_behind_a_client_that_leaves_gets_in(place: Place) -> None:
+    """The one that comes may be heard before the one that leaves."""
+    async with running(place, STATIC) as daemon, daemon.attacher("web", ALICE) as second:
+        async with daemon.attacher("web", ALICE) as first:
+            _, data = await first.attach()
+            data.close()
+            await second.say(Hello())
+        welcome, fds = await second.hear()
+        channel.close_all(fds)
+
+    assert isinstance(welcome, Welcome)
+
+
 async def test_each_session_has_a_cookie_of_its_own(place: Place) -> None:
     cookies = set()
     async with running(place, STATIC) as daemon:

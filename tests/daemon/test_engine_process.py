@@ -15,6 +15,7 @@ import pytest
 from multiplexer.daemon import channel
 from multiplexer.daemon.engine import FROM_BROKER, EngineProcess
 from multiplexer.datapath.engine import Engine
+from pfinet_proto.attach import Offload
 from tests.datapath.core import network_row, vif_row
 from tests.datapath.frames import ethernet, ipv4, udp
 from tests.reference import Network, Vif
@@ -57,7 +58,7 @@ class Bench:
     def _run(self, engine: Engine, sock: socket.socket) -> None:
         try:
             with sock, suppress(channel.SiblingGone):
-                EngineProcess(engine, sock).serve()
+                EngineProcess(engine, sock, Offload.CSUM).serve()
         except channel.SiblingError as error:
             self.breach = str(error)
         engine.close()

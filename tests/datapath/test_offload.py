@@ -57,7 +57,8 @@ class Parsed:
             "csum_offset": frame.csum_offset,
         }
         if gso_size is not None:
-            values["gso"] = lib.DP_GSO_TCPV4 if frame.version == 4 else lib.DP_GSO_TCPV6
+            tcp = lib.DP_GSO_TCPV4 if frame.version == 4 else lib.DP_GSO_TCPV6
+            values["gso"] = lib.DP_GSO_UDP if frame.protocol == UDP else tcp
             values["gso_size"] = gso_size
         return cls(frame.unfinished(), **(values | meta))
 
@@ -247,6 +248,84 @@ def test_the_largest_packet_is_segmented(version: int, gso_size: int) -> None:
     assert b"".join(segment[frame.payload_off :] for segment in segments) == payload
 
 
+def datagrams() -> st.SearchStrategy[Frame]:
+    """Draw what an application sends at once by UDP_SEGMENT, at least one byte of it."""
+    return frames(UDP).filter(lambda frame: bool(frame.payload)).map(unpadded)
+
+
+def unpadded(frame: Frame) -> Frame:
+    return evolve(frame, padding=b"")
+
+
+@given(datagrams(), gso_sizes)
+def test_datagrams_are_frames_built_afresh_from_parts_of_the_payload(
+    frame: Frame, gso_size: int
+) -> None:
+    parsed = Parsed.of(frame, gso_size)
+
+    segments = parsed.segments()
+
+    assert parsed.fits()
+    assert segments == list(frame.segments(gso_size))
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_the_largest_packet_is_cut_into_datagrams(version: int) -> None:
+    payload = bytes(at * 7 & 0xFF for at in range(65535 - 8 - (20 if version == 4 else 0)))
+    frame = Frame(version=version, protocol=UDP, payload=payload, ident=0xFFFF)
+    parsed = Parsed.of(frame, 1472)
+
+    assert parsed.fits()
+    assert parsed.segments() == list(frame.segments(1472))
+
+
+@pytest.mark.parametrize(("gso_size", "fits"), [(1, True), (2, True), (0, False)])
+def test_datagrams_may_be_thin_but_not_empty(gso_size: int, fits: bool) -> None:
+    frame = Frame(protocol=UDP, payload=bytes(128))
+
+    assert Parsed.of(frame, gso_size).fits() == fits
+
+
+def test_one_frame_becomes_a_bounded_number_of_datagrams() -> None:
+    frame = Frame(protocol=UDP, payload=bytes(lib.DP_MAX_UDP_SEGMENTS + 1))
+
+    assert not Parsed.of(frame, 1).fits()
+    assert Parsed.of(frame, 2).fits()
+
+
+@pytest.mark.parametrize("port", [67, 68, 546, 547])
+def test_dhcp_is_not_cut_since_each_message_is_looked_into(port: int) -> None:
+    frame = Frame(protocol=UDP, payload=bytes(20)).unfinished()
+    header = Frame(protocol=UDP, payload=bytes(20))
+    sent = frame[: header.l4_off + 2] + port.to_bytes(2, "big") + frame[header.l4_off + 4 :]
+    meta = {
+        "csum": lib.DP_CSUM_NEEDED,
+        "csum_start": header.l4_off,
+        "csum_offset": 6,
+        "gso": lib.DP_GSO_UDP,
+        "gso_size": 10,
+    }
+
+    assert Parsed(frame, **meta).fits()
+    assert not Parsed(sent, **meta).fits()
+
+
+@pytest.mark.parametrize("length", [0, 8, 27, 29, 0xFFFF])
+def test_a_udp_length_that_is_not_the_packets_is_refused(length: int) -> None:
+    frame = Frame(protocol=UDP, payload=bytes(20))
+    whole = frame.unfinished()
+    at = frame.l4_off + 4
+    meta = {
+        "csum": lib.DP_CSUM_NEEDED,
+        "csum_start": frame.l4_off,
+        "csum_offset": 6,
+        "gso": lib.DP_GSO_UDP,
+        "gso_size": 10,
+    }
+
+    assert not Parsed(whole[:at] + length.to_bytes(2, "big") + whole[at + 2 :], **meta).fits()
+
+
 def test_fin_and_psh_stand_in_the_last_segment_and_cwr_in_the_first() -> None:
     frame = Frame(payload=bytes(25), flags=FIN | PSH | ACK | ECE | CWR)
 
@@ -281,7 +360,26 @@ def test_a_frame_needs_of_its_receiver_what_it_leaves_to_do(version: int, ecn: i
     assert lib.dp_offload_needs(Parsed.of(frame, 100, ecn=ecn).view) == lib.DP_OFFLOAD_CSUM
 
 
+def test_datagrams_need_a_receiver_that_cuts_them() -> None:
+    frame = Frame(protocol=UDP, payload=bytes(100))
+
+    assert lib.dp_offload_needs(Parsed.of(frame, 99).view) == (
+        lib.DP_OFFLOAD_CSUM | lib.DP_OFFLOAD_USO
+    )
+    assert lib.dp_offload_needs(Parsed.of(frame, 100).view) == lib.DP_OFFLOAD_CSUM
+
+
 # Encoding and decoding
+
+
+@given(datagrams(), gso_sizes)
+def test_what_is_encoded_of_datagrams_decodes_to_the_same(frame: Frame, gso_size: int) -> None:
+    parsed = Parsed.of(frame, gso_size)
+    wanted = meta_of(parsed.view.meta)
+    if len(frame.payload) <= gso_size:
+        wanted |= {"gso": lib.DP_GSO_NONE, "gso_size": 0}
+
+    assert decode(parsed.encode(), lib.dp_offload_needs(parsed.view)) == wanted
 
 
 @given(frames(), gso_sizes, st.booleans())
@@ -344,17 +442,18 @@ def test_a_needed_checksum_wins_over_a_verified_one() -> None:
 def decodable(header: bytes, negotiated: int) -> bool:
     """Whether a header is to be taken, by the words of virtio 1.2, section 5.1.6."""
     flags, gso = header[0], header[1]
-    if flags & ~(NEEDS_CSUM | DATA_VALID) or gso not in (0, 1, 4, 0x81, 0x84):
+    if flags & ~(NEEDS_CSUM | DATA_VALID) or gso not in (0, 1, 4, 5, 0x81, 0x84):
         return False
     return not (
         (flags and not negotiated & 1)
         or (gso & 0x7F == 1 and not negotiated & 2)
         or (gso & 0x7F == 4 and not negotiated & 4)
         or (gso & GSO_ECN and not negotiated & 8)
+        or (gso == UDP_L4 and not negotiated & 16)
     )
 
 
-@pytest.mark.parametrize("negotiated", range(16))
+@pytest.mark.parametrize("negotiated", range(32))
 def test_every_flag_and_type_is_taken_or_refused_as_negotiated(negotiated: int) -> None:
     for flags in range(256):
         for gso in range(256):
@@ -369,7 +468,8 @@ def test_every_flag_and_type_is_taken_or_refused_as_negotiated(negotiated: int) 
         pytest.param(vnet(RSC_INFO), 15, id="coalescing-information"),
         pytest.param(vnet(0x80), 15, id="unknown-flag"),
         pytest.param(vnet(1, UFO, 1448, 34, 6), 15, id="udp-fragmentation"),
-        pytest.param(vnet(1, UDP_L4, 1448, 34, 6), 15, id="udp-segmentation"),
+        pytest.param(vnet(1, UDP_L4, 1448, 34, 6), 15, id="uso-not-negotiated"),
+        pytest.param(vnet(1, UDP_L4 | GSO_ECN, 1448, 34, 6), 31, id="ecn-of-udp"),
         pytest.param(vnet(1, 2, 1448, 34, 16), 15, id="unknown-type"),
         pytest.param(vnet(1, 0x20, 1448, 34, 16), 15, id="tunnel-type"),
         pytest.param(vnet(1, GSO_ECN, 0, 34, 16), 15, id="ecn-of-nothing"),
@@ -460,7 +560,7 @@ def test_a_needed_checksum_does_not_fit(make: Callable[[], Parsed]) -> None:
         pytest.param(lambda: Parsed.of(TCP4, 10, gso=4), id="tcpv6-over-ipv4"),
         pytest.param(lambda: Parsed.of(TCP6, 10, gso=1), id="tcpv4-over-ipv6"),
         # Where TCP would have its data offset, this one has a good one.
-        pytest.param(lambda: Parsed.of(evolve(UDP4, payload=b"\x50" * 99), 10), id="udp"),
+        pytest.param(lambda: Parsed.of(evolve(UDP4, payload=b"\x50" * 99), 10, gso=1), id="udp"),
         pytest.param(lambda: Parsed.of(TCP4, 10, csum=0), id="complete-checksum"),
         pytest.param(lambda: Parsed.of(TCP4, 10, csum=2), id="verified-checksum"),
         pytest.param(lambda: Parsed.of(TCP4, 0), id="segments-of-nothing"),

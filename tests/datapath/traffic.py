@@ -451,14 +451,14 @@ def metas(draw: DrawFn, data: bytes) -> Meta:
     transport = packet.transport if packet else None
     if kind == "fits" and packet and transport:
         gso = Gso.TCPV4 if packet.version == 4 else Gso.TCPV6
+        if transport.protocol != frames.TCP:
+            gso = Gso.UDP
         return Meta(
             csum=draw(mostly(Csum.NEEDED, Csum.COMPLETE)),
             csum_start=transport.offset + draw(mostly(0, 1)),
             csum_offset=16 if transport.protocol == frames.TCP else 6,
-            gso=draw(st.sampled_from([Gso.NONE, gso, gso]))
-            if transport.protocol == frames.TCP
-            else Gso.NONE,
-            gso_size=draw(mostly(500, 7, 8, 1408, 1460, 1461, 9000)),
+            gso=draw(st.sampled_from([Gso.NONE, gso, gso])),
+            gso_size=draw(mostly(500, 1, 7, 8, 1408, 1460, 1461, 9000)),
         )
     return Meta(
         csum=draw(st.sampled_from(Csum)),

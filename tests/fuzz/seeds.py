@@ -17,8 +17,9 @@ HEAD: Final = struct.Struct("<5B3H")  # of fuzz_switch.c
 VNET: Final = struct.Struct("<BBHHHH")
 LENGTH: Final = struct.Struct(">I")
 
-NEEDS_CSUM, TCPV4, TCPV6 = 1, 1, 4  # virtio 1.2, 5.1.6
+NEEDS_CSUM, TCPV4, TCPV6, UDP_L4 = 1, 1, 4, 5  # virtio 1.2, 5.1.6
 CSUM_OF_TCP: Final = 16
+CSUM_OF_UDP: Final = 6
 
 
 def mac(station: int) -> bytes:
@@ -70,6 +71,8 @@ def offload() -> Iterator[bytes]:
         yield VNET.pack(0, 0, 0, 0, 0, 0) + frame
         for gso, start in ((TCPV4, 34), (TCPV6, 54)):
             yield VNET.pack(NEEDS_CSUM, gso, 0, 1000, start, CSUM_OF_TCP) + frame
+        for start in (34, 54):
+            yield VNET.pack(NEEDS_CSUM, UDP_L4, 0, 2, start, CSUM_OF_UDP) + frame
 
 
 def stream() -> Iterator[bytes]:

@@ -144,7 +144,8 @@ class Ours:
         view.meta.csum_start = frame.l4_off
         view.meta.csum_offset = frame.csum_offset
         if gso_size is not None:
-            view.meta.gso = lib.DP_GSO_TCPV4 if frame.version == 4 else lib.DP_GSO_TCPV6
+            tcp = lib.DP_GSO_TCPV4 if frame.version == 4 else lib.DP_GSO_TCPV6
+            view.meta.gso = lib.DP_GSO_UDP if frame.protocol == UDP else tcp
             view.meta.gso_size = gso_size
             view.meta.ecn = ecn
         assert lib.dp_frame_parse(view, data, len(frame.unfinished())) == 0
@@ -317,6 +318,22 @@ def test_random_frames_become_the_kernels_segments(kernel: KernelGso) -> None:
         theirs = kernel.send(ours.header, frame.unfinished())
 
         assert ours.segments == theirs, f"seed {seed}"
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize(
+    ("length", "gso_size"),
+    [(2944, 1472), (2945, 1472), (128, 1), (129, 2), (1001, 100), (60_001, 1471), (60_000, 8920)],
+)
+@pytest.mark.parametrize("fill", [None, 0x00, 0xFF])
+def test_datagrams_are_those_of_the_kernel(
+    kernel: KernelGso, version: int, length: int, gso_size: int, fill: int | None
+) -> None:
+    data = payload(length) if fill is None else bytes([fill]) * length
+    frame = Frame(version=version, protocol=UDP, payload=data, ident=0xFFFE)
+    ours = Ours.of(frame, gso_size)
+
+    assert kernel.send(ours.header, frame.unfinished()) == ours.segments
 
 
 @pytest.mark.parametrize("version", [4, 6])

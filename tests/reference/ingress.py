@@ -27,6 +27,8 @@ LINK_LOCAL: Final = IPv6Network("fe80::/64")
 MAX_GSO_FRAME_LEN: Final = 14 + 40 + 65535
 MIN_GSO_SIZE: Final = 8
 MAX_THIN_SEGMENTS: Final = 64
+MAX_UDP_SEGMENTS: Final = 128
+DHCP_PORTS: Final = (67, 68, 546, 547)
 
 REPORT, DONE, REPORT_V2 = 131, 132, 143
 ROUTER_SOLICITATION, ROUTER_ADVERTISEMENT = 133, 134
@@ -76,32 +78,33 @@ def transport_of(frame: Frame, version: int, protocol: int) -> bytes | None:
     return packet.transport.data if packet.transport.protocol == protocol else None
 
 
-def tcp_of(frame: Frame) -> Transport | None:
-    """Return the TCP header and all behind it, over either IP version."""
+def cut_of(frame: Frame) -> Transport | None:
+    """Return what a segmentation frame says is cut, over either IP version: all of it."""
     packet = packet_of(frame)
     transport = packet and packet.transport
-    return transport if transport and transport.protocol == wire.TCP else None
+    protocol = wire.UDP if frame.meta.gso is Gso.UDP else wire.TCP
+    return transport if transport and transport.protocol == protocol else None
 
 
-def tcp_header_len(tcp: Transport) -> int:
-    """Return what TCP's data offset says, in bytes."""
-    return 4 * (tcp.data[12] >> 4)
+def header_len(transport: Transport) -> int:
+    """Return the length of a UDP header, or what TCP's data offset says, in bytes."""
+    return 8 if transport.protocol == wire.UDP else 4 * (transport.data[12] >> 4)
 
 
 def segments(frame: Frame) -> int:
     """Return how many frames a segmentation frame becomes that offload_fits()."""
-    tcp = tcp_of(frame)
-    if frame.meta.gso is Gso.NONE or tcp is None:
+    cut = cut_of(frame)
+    if frame.meta.gso is Gso.NONE or cut is None:
         return 1
-    return -((tcp_header_len(tcp) - len(tcp.data)) // frame.meta.gso_size)
+    return -((header_len(cut) - len(cut.data)) // frame.meta.gso_size)
 
 
 def bytes_sent(frame: Frame) -> int:
     """Return the bytes of all the frames that a frame becomes that offload_fits()."""
-    tcp = tcp_of(frame)
-    if frame.meta.gso is Gso.NONE or tcp is None:
+    cut = cut_of(frame)
+    if frame.meta.gso is Gso.NONE or cut is None:
         return len(frame.data)
-    return len(frame.data) + (segments(frame) - 1) * (tcp.offset + tcp_header_len(tcp))
+    return len(frame.data) + (segments(frame) - 1) * (cut.offset + header_len(cut))
 
 
 def fits_mtu(frame: Frame, mtu: int) -> bool:
@@ -110,11 +113,11 @@ def fits_mtu(frame: Frame, mtu: int) -> bool:
         return len(frame.data) <= mtu + wire.ETHERNET_LEN
     if len(frame.data) > MAX_GSO_FRAME_LEN:
         return False
-    tcp = tcp_of(frame)
-    if tcp is None:
+    cut = cut_of(frame)
+    if cut is None:
         return True
-    ip_headers_len = tcp.offset - wire.ETHERNET_LEN
-    return ip_headers_len + tcp_header_len(tcp) + frame.meta.gso_size <= mtu
+    ip_headers_len = cut.offset - wire.ETHERNET_LEN
+    return ip_headers_len + header_len(cut) + frame.meta.gso_size <= mtu
 
 
 def offload_fits(frame: Frame) -> bool:
@@ -132,17 +135,30 @@ def offload_fits(frame: Frame) -> bool:
         return False
     if meta.gso is Gso.NONE:
         return True
+    if frame.is_to_group or transport.offset + len(transport.data) != len(frame.data):
+        return False
+    if meta.gso is Gso.UDP:
+        return udp_offload_fits(frame, transport)
     return (
         transport.protocol == wire.TCP
         and packet.version == {Gso.TCPV4: 4, Gso.TCPV6: 6}[meta.gso]
-        and 20 <= tcp_header_len(transport) < len(transport.data)
+        and 20 <= header_len(transport) < len(transport.data)
         and meta.gso_size >= MIN_GSO_SIZE
-        and not frame.is_to_group
-        and transport.offset + len(transport.data) == len(frame.data)
         and (
-            meta.gso_size >= transport.offset + tcp_header_len(transport)
+            meta.gso_size >= transport.offset + header_len(transport)
             or segments(frame) <= MAX_THIN_SEGMENTS
         )
+    )
+
+
+def udp_offload_fits(frame: Frame, udp: Transport) -> bool:
+    """Return whether a frame can be cut into datagrams, none of which has to be looked into."""
+    return (
+        udp.protocol == wire.UDP
+        and int.from_bytes(udp.data[4:6], "big") == len(udp.data) > 8
+        and frame.meta.gso_size > 0
+        and segments(frame) <= MAX_UDP_SEGMENTS
+        and udp_ports(udp.data)[1] not in DHCP_PORTS
     )
 
 

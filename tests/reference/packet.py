@@ -48,6 +48,7 @@ class Gso(IntEnum):
     NONE = 0
     TCPV4 = 1
     TCPV6 = 4
+    UDP = 5
 
 
 @frozen(kw_only=True)

@@ -62,7 +62,7 @@ class OffloadClient:
 
 @pytest.fixture(scope="module")
 def client(lan: Lan) -> Iterator[OffloadClient]:
-    every = Offload.CSUM | Offload.TSO4 | Offload.TSO6 | Offload.ECN
+    every = Offload.CSUM | Offload.TSO4 | Offload.TSO6 | Offload.ECN | Offload.USO
     path = lan.lab.socket_of("trudy", "attach")
     with acting_as(OWNERS["trudy"]):
         attachment = connect_attach(str(path), Hello(offload=every), 20)

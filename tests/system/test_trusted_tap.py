@@ -50,7 +50,7 @@ def test_a_trusted_stack_talks_with_everybody_and_pumps_nothing(lab: Lab, daemon
 
         assert found is not None
         assert found["transport"] == "tap"
-        assert found["offload"] == 15
+        assert found["offload"] == 31
         assert "by tap" in lab.user(ALICE).pfinet("show", "alice").stdout
         # Whoever is not trusted has a second thread, which carries the frames.
         assert len(list(Path(f"/proc/{found['pid']}/task").iterdir())) == 1

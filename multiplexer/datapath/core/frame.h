@@ -64,6 +64,7 @@ enum dp_gso {
 	DP_GSO_NONE = 0,
 	DP_GSO_TCPV4 = 1,
 	DP_GSO_TCPV6 = 4,
+	DP_GSO_UDP = 5, /* over either: VIRTIO_NET_HDR_GSO_UDP_L4, many datagrams of one flow */
 };
 
 /* What travels with a frame beside its bytes.  Host byte order. */

@@ -51,14 +51,21 @@ static const uint8_t solicited_node[13] = { 0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 
 
 bool dp_frame_fits_mtu(const struct dp_frame *frame, uint16_t mtu)
 {
-	size_t tcp;
+	bool udp = frame->meta.gso == DP_GSO_UDP;
+	size_t header;
 
 	if (frame->meta.gso == DP_GSO_NONE)
 		return frame->len <= (size_t)mtu + DP_ETH_LEN;
-	if (!frame->has_l4 || frame->l4_proto != DP_IPPROTO_TCP)
+	if (!frame->has_l4 || frame->l4_proto != (udp ? DP_IPPROTO_UDP : DP_IPPROTO_TCP))
 		return true; /* no segmentation frame at all: dp_offload_fits() says so */
-	tcp = (size_t)(frame->data[frame->l4_off + 12] >> 4) * 4;
-	return frame->l4_off + tcp + frame->meta.gso_size <= (size_t)mtu + DP_ETH_LEN;
+	header = udp ? 8 : (size_t)(frame->data[frame->l4_off + 12] >> 4) * 4;
+	return frame->l4_off + header + frame->meta.gso_size <= (size_t)mtu + DP_ETH_LEN;
+}
+
+bool dp_ingress_is_dhcp(uint16_t port)
+{
+	return port == DHCP_SERVER_PORT || port == DHCP_CLIENT_PORT ||
+	       port == DHCPV6_CLIENT_PORT || port == DHCPV6_SERVER_PORT;
 }
 
 bool dp_frame_is_tagged(const struct dp_frame *frame)

@@ -43,6 +43,9 @@ bool dp_frame_is_tagged(const struct dp_frame *frame);
 /** dp_frame_is_reserved() - Whether it goes to 01:80:c2:00:00:00-0f (IEEE 802.1Q, 8.6.3) */
 bool dp_frame_is_reserved(const struct dp_frame *frame);
 
+/** dp_ingress_is_dhcp() - Whether what goes to a UDP port is judged by what is in it */
+bool dp_ingress_is_dhcp(uint16_t port);
+
 /**
  * dp_ingress_check() - Decide whether a vif may send this frame
  * @bind:	What the vif may claim; NULL claims nothing, so drops

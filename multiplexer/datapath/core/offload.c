@@ -32,10 +32,13 @@ enum {
 	TCP_DATA_OFFSET = 12,
 	TCP_FLAGS = 13,
 	TCP_CSUM = 16,
+	UDP_DESTINATION = 2,
+	UDP_LEN = 4,
 	UDP_CSUM = 6,
 };
 
 #define TCP_HEADER 20
+#define UDP_HEADER 8
 #define TCP_FIN 0x01
 #define TCP_PSH 0x08
 #define TCP_CWR 0x80
@@ -113,9 +116,16 @@ static bool is_segmented(const struct dp_frame *frame)
 	return frame->meta.gso != DP_GSO_NONE;
 }
 
-/* Offset of the first byte of TCP payload; the contract of dp_offload_fits() holds. */
+static bool is_udp(const struct dp_frame *frame)
+{
+	return frame->meta.gso == DP_GSO_UDP;
+}
+
+/* Offset of the first byte of payload; the contract of dp_offload_fits() holds. */
 static size_t payload_off(const struct dp_frame *frame)
 {
+	if (is_udp(frame))
+		return frame->l4_off + UDP_HEADER;
 	return frame->l4_off + (size_t)(frame->data[frame->l4_off + TCP_DATA_OFFSET] >> 4) * 4;
 }
 
@@ -134,7 +144,7 @@ static bool csum_fits(const struct dp_frame *frame)
 	return frame->meta.csum_start == frame->l4_off && frame->meta.csum_offset == offset;
 }
 
-static bool gso_fits(const struct dp_frame *frame)
+static bool tcp_gso_fits(const struct dp_frame *frame)
 {
 	uint8_t l3;
 
@@ -155,6 +165,25 @@ static bool gso_fits(const struct dp_frame *frame)
 	       dp_offload_segments(frame) <= DP_MAX_THIN_SEGMENTS;
 }
 
+static bool udp_gso_fits(const struct dp_frame *frame)
+{
+	const uint8_t *udp = frame->data + frame->l4_off;
+
+	if (frame->l4_proto != DP_IPPROTO_UDP || frame->meta.csum != DP_CSUM_NEEDED ||
+	    frame->meta.gso_size == 0 || frame->meta.ecn)
+		return false;
+	if (frame->l4_off + (size_t)dp_get16(udp + UDP_LEN) != frame->l3_end ||
+	    payload_off(frame) >= frame->l3_end || frame->l3_end != frame->len)
+		return false;
+	return dp_offload_segments(frame) <= DP_MAX_UDP_SEGMENTS &&
+	       !dp_ingress_is_dhcp(dp_get16(udp + UDP_DESTINATION));
+}
+
+static bool gso_fits(const struct dp_frame *frame)
+{
+	return is_udp(frame) ? udp_gso_fits(frame) : tcp_gso_fits(frame);
+}
+
 int dp_offload_decode(struct dp_meta *meta, const uint8_t hdr[DP_VNET_LEN], uint32_t negotiated)
 {
 	uint8_t flags = hdr[VNET_FLAGS];
@@ -170,6 +199,8 @@ int dp_offload_decode(struct dp_meta *meta, const uint8_t hdr[DP_VNET_LEN], uint
 		wanted |= DP_OFFLOAD_TSO4;
 	else if (type == DP_GSO_TCPV6)
 		wanted |= DP_OFFLOAD_TSO6;
+	else if (type == DP_GSO_UDP && !ecn)
+		wanted |= DP_OFFLOAD_USO;
 	else if (type != DP_GSO_NONE || ecn)
 		return -1;
 	if (ecn)
@@ -232,7 +263,9 @@ uint32_t dp_offload_needs(const struct dp_frame *frame)
 	if (frame->meta.csum == DP_CSUM_NEEDED)
 		needs |= DP_OFFLOAD_CSUM;
 	if (dp_offload_segments(frame) > 1) {
-		needs |= frame->meta.gso == DP_GSO_TCPV4 ? DP_OFFLOAD_TSO4 : DP_OFFLOAD_TSO6;
+		needs |= is_udp(frame)                     ? DP_OFFLOAD_USO :
+			 frame->meta.gso == DP_GSO_TCPV4 ? DP_OFFLOAD_TSO4 :
+							     DP_OFFLOAD_TSO6;
 		if (frame->meta.ecn)
 			needs |= DP_OFFLOAD_TSO_ECN;
 	}
@@ -287,8 +320,14 @@ static void fix_network(uint8_t *ip, bool ipv6, size_t packet_len, size_t index)
 	dp_put16(ip + IPV4_CSUM, (uint16_t)~sum_bytes(ip, (size_t)(ip[0] & 0x0f) * 4));
 }
 
+/* Tell the UDP header at @udp how long its datagram is now. */
+static void fix_udp(uint8_t *udp, size_t len)
+{
+	dp_put16(udp + UDP_LEN, (uint16_t)len);
+}
+
 /* Give the TCP header at @tcp the place of its segment, and what stands in the last or first only. */
-static void fix_transport(uint8_t *tcp, size_t at, bool last)
+static void fix_tcp(uint8_t *tcp, size_t at, bool last)
 {
 	dp_put32(tcp + TCP_SEQ, (uint32_t)(dp_get32(tcp + TCP_SEQ) + at));
 	if (at > 0)
@@ -297,7 +336,7 @@ static void fix_transport(uint8_t *tcp, size_t at, bool last)
 		tcp[TCP_FLAGS] &= (uint8_t) ~(TCP_FIN | TCP_PSH);
 }
 
-/* Move the pseudo-header's sum at @field from one TCP length to another (RFC 1624). */
+/* Move the pseudo-header's sum at @field from one transport length to another (RFC 1624). */
 static void fix_pseudo_sum(uint8_t *field, size_t old_len, size_t new_len)
 {
 	dp_put16(field, fold((uint64_t)dp_get16(field) + (uint16_t)~old_len + new_len));
@@ -306,6 +345,7 @@ static void fix_pseudo_sum(uint8_t *field, size_t old_len, size_t new_len)
 size_t dp_offload_segment(const struct dp_frame *frame, size_t index, uint8_t *out)
 {
 	size_t l4 = frame->l4_off;
+	size_t field = is_udp(frame) ? UDP_CSUM : TCP_CSUM;
 	size_t headers, at, rest, n, end;
 
 	if (!is_segmented(frame)) {
@@ -324,8 +364,11 @@ size_t dp_offload_segment(const struct dp_frame *frame, size_t index, uint8_t *o
 	memcpy(out, frame->data, headers);
 	memcpy(out + headers, frame->data + headers + at, n);
 	fix_network(out + DP_ETH_LEN, frame->l3 == DP_L3_IPV6, end - DP_ETH_LEN, index);
-	fix_transport(out + l4, at, n == rest);
-	fix_pseudo_sum(out + l4 + TCP_CSUM, frame->l3_end - l4, end - l4);
-	dp_offload_complete(out, end, l4, TCP_CSUM, false);
+	if (is_udp(frame))
+		fix_udp(out + l4, end - l4);
+	else
+		fix_tcp(out + l4, at, n == rest);
+	fix_pseudo_sum(out + l4 + field, frame->l3_end - l4, end - l4);
+	dp_offload_complete(out, end, l4, field, is_udp(frame));
 	return end;
 }

@@ -5,8 +5,9 @@
  * A virtio_net_hdr says what a frame still needs.  dp_offload_decode() reads one
  * without believing it; ingress compares the result with the headers that it
  * found itself; dp_offload_encode() writes a fresh one.  For a receiver that
- * did not negotiate them, checksums are completed and TCP is segmented here,
- * byte for byte as the Linux kernel's own GSO does (net/ipv4/tcp_offload.c).
+ * did not negotiate them, checksums are completed and TCP and UDP are segmented here,
+ * byte for byte as the Linux kernel's own GSO does (net/ipv4/tcp_offload.c,
+ * udp_offload.c).
  */
 #ifndef DP_OFFLOAD_H
 #define DP_OFFLOAD_H
@@ -18,13 +19,16 @@
 #define DP_OFFLOAD_TSO4 0x02
 #define DP_OFFLOAD_TSO6 0x04
 #define DP_OFFLOAD_TSO_ECN 0x08
-#define DP_OFFLOAD_ALL 0x0f
+#define DP_OFFLOAD_USO 0x10
+#define DP_OFFLOAD_ALL 0x1f
 
 /* The smallest payload that the kernel's TCP cuts into (TCP_MIN_GSO_SIZE). */
 #define DP_MIN_GSO_SIZE 8
 /* More segments than this must each be at least as much payload as headers: else one
  * frame of a vif becomes thousands, of a hundred times its bytes. */
 #define DP_MAX_THIN_SEGMENTS 64
+/* What one sendmsg() of an application becomes at most, however thin (UDP_MAX_SEGMENTS). */
+#define DP_MAX_UDP_SEGMENTS 128
 
 /**
  * dp_offload_decode() - Read a virtio_net_hdr that a stranger wrote
@@ -57,6 +61,9 @@ void dp_offload_encode(uint8_t hdr[DP_VNET_LEN], const struct dp_frame *frame);
  * the IP version its type says, a whole TCP header, at least one payload byte
  * and a gso_size of at least DP_MIN_GSO_SIZE, no padding behind the packet, and at
  * most DP_MAX_THIN_SEGMENTS segments that are more headers than payload.
+ *
+ * Or UDP, whose length is that of the packet, of at most DP_MAX_UDP_SEGMENTS datagrams
+ * and no DHCP: each of those is judged by what is in it, and only the first is seen.
  */
 bool dp_offload_fits(const struct dp_frame *frame);
 

@@ -297,9 +297,11 @@ static void draft_meta(const struct draft *draft, struct dp_meta *meta)
 	if (meta->csum == DP_CSUM_NEEDED) {
 		meta->csum_start = (uint16_t)draft->l4;
 		meta->csum_offset = tcp ? 16 : 6;
-		if (tcp && below(2)) {
-			meta->gso = draft->ipv6 ? DP_GSO_TCPV6 : DP_GSO_TCPV4;
-			meta->ecn = below(2);
+		if (below(2)) {
+			meta->gso = !tcp         ? DP_GSO_UDP :
+				    draft->ipv6 ? DP_GSO_TCPV6 :
+						  DP_GSO_TCPV4;
+			meta->ecn = tcp && below(2);
 			meta->gso_size = (uint16_t)(1 + below(1460));
 		}
 	}

@@ -18,7 +18,9 @@ static inline void check_all_segments(const struct dp_frame *frame)
 
 	REQUIRE(n >= 1 && n <= DP_MAX_FRAME / DP_MIN_GSO_SIZE);
 	REQUIRE(longest <= frame->len);
-	if (frame->meta.gso != DP_GSO_NONE)
+	if (frame->meta.gso == DP_GSO_UDP)
+		headers = frame->l4_off + 8u;
+	else if (frame->meta.gso != DP_GSO_NONE)
 		headers = frame->l4_off + (size_t)(frame->data[frame->l4_off + 12] >> 4) * 4;
 	for (size_t i = 0; i < n; i++) {
 		uint8_t *out = allocate(longest);

@@ -358,7 +358,7 @@ class Daemon:
     engine_user: str = "multiplexer-engine"
     admins: tuple[str, ...] = ()
     owner_uids: tuple[range, ...] = (range(1000, 60000),)
-    queue_mib_per_user: int = 16
+    queue_mib_per_user: int = 64
 
 
 @attrs.frozen

@@ -22,6 +22,7 @@ from pfinet_proto.attach import (
     Refused,
     RefusedCode,
     Tap,
+    Transport,
     Unrecognized,
     Update,
     Welcome,
@@ -57,6 +58,8 @@ class Attachment:
     welcome: Welcome
     _data: socket.socket | None
     _machine: AttachMachine = attrs.field(repr=False)
+    memory: int | None = None
+    """The memory of rings, as a descriptor; None if frames do not travel there."""
 
     @property
     def wants_tap(self) -> bool:
@@ -65,7 +68,10 @@ class Attachment:
 
     @property
     def data(self) -> socket.socket:
-        """Where frames travel as records (include/pfinet_wire.h), unless `wants_tap`."""
+        """Where frames travel as records (include/pfinet_wire.h), unless `wants_tap`.
+
+        With `memory`, only the kicks of its rings do (include/pfinet_ring.h).
+        """
         assert self._data is not None, "the frames travel over a tap"
         return self._data
 
@@ -99,6 +105,9 @@ class Attachment:
         """Detach; more than once is allowed."""
         if self._data is not None:
             self._data.close()
+        if self.memory is not None:
+            os.close(self.memory)
+            self.memory = None
         self.sock.close()
 
 
@@ -117,17 +126,21 @@ def connect_attach(path: str, hello: Hello, timeout_s: float) -> Attachment:
     greeting = machine.send(hello)
     sock = connect_unix(path, socket.SOCK_SEQPACKET, timeout_s)
     try:
-        welcome, data = _greet(sock, machine, greeting, path, timeout_s)
+        welcome, fds = _greet(sock, machine, greeting, path, timeout_s)
         set_timeout(sock, 0)
     except BaseException:
         sock.close()
         raise
-    return Attachment(sock, welcome, data, machine)
+    data = socket.socket(fileno=fds[0]) if fds else None
+    if data is not None:
+        data.settimeout(None)
+    memory = fds[1] if welcome.transport is Transport.RING else None
+    return Attachment(sock, welcome, data, machine, memory)
 
 
 def _greet(
     sock: socket.socket, machine: AttachMachine, greeting: bytes, path: str, timeout_s: float
-) -> tuple[Welcome, socket.socket | None]:
+) -> tuple[Welcome, list[int]]:
     try:
         # A refusal that did not wait for us can still be read.
         with contextlib.suppress(BrokenPipeError):
@@ -139,11 +152,7 @@ def _greet(
         raise VifRefused(answer.code, answer.text)
     if not isinstance(answer, Welcome):
         raise RemoteProtocolError(f"{path}: the daemon closed the connection without an answer")
-    if not fds:
-        return answer, None
-    data = socket.socket(fileno=fds[0])
-    data.settimeout(None)
-    return answer, data
+    return answer, fds
 
 
 def _receive(
@@ -176,9 +185,9 @@ def _check_descriptors(message: Message | None, fds: list[int]) -> None:
         raise RemoteProtocolError(
             f"{len(fds)} descriptors beside {type(message).__name__}, not {wanted}"
         )
-    for fd in fds:
-        if not _is_stream(fd):
-            raise RemoteProtocolError(f"descriptor beside {type(message).__name__} is no stream")
+    # What else there may be, the memory of rings, is looked at when it is mapped.
+    if fds and not _is_stream(fds[0]):
+        raise RemoteProtocolError(f"descriptor beside {type(message).__name__} is no stream")
 
 
 def _is_stream(fd: int) -> bool:

@@ -75,7 +75,9 @@ class Cable:
         if attachment.wants_tap:
             self._lend_tap()
             return
-        self._pump = Pump(self._tap, attachment.data, bool(attachment.welcome.offload))
+        self._pump = Pump(
+            self._tap, attachment.data, bool(attachment.welcome.offload), attachment.memory
+        )
         self._selector.register(self._pump.done, selectors.EVENT_READ, self._on_pump_end)
 
     def _lend_tap(self) -> None:
@@ -132,6 +134,8 @@ class Cable:
             self.patience_s = _EXPLANATION_S
         elif end is End.BAD_LENGTH:
             self._come_back(f"{end.value}, {self._pump.report.bad_length}")
+        elif end is End.BAD_RING:
+            self._come_back(end.value)
         else:
             self._cut(end.value)
 
@@ -151,7 +155,7 @@ class Cable:
         with suppress(OSError):  # the interface is gone, and the pump will tell
             set_offload(self._tap, attachment.welcome.offload)
         self._plug_in(attachment)
-        say(f"vif {self._name}: attached again")
+        say(f"vif {self._name}: attached again, by {attachment.welcome.transport.name.lower()}")
 
     def _come_back(self, why: str) -> None:
         """Attach again, however long that takes."""

@@ -189,7 +189,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     with _vif(arguments) as name:
         # The daemon takes the tap only of whom the administrator trusts.
-        transports = (Transport.TAP, Transport.STREAM)
+        transports = (Transport.TAP, Transport.RING, Transport.STREAM)
         hello = Hello(offload=OFFLOAD, transports=transports, client="pfinet run")
         status = run(Entrance(name, arguments.control, hello), _command(arguments))
     if os.WIFSIGNALED(status):

@@ -9,6 +9,7 @@ from typing import TypeVar
 import trio
 
 from pfinet_proto.errors import BadMessage
+from pfinet_proto.framing import encode_record
 from pfinet_proto.stream import StreamDecoder
 
 #: What one read takes at most; the daemon's own reads are as long.
@@ -35,15 +36,16 @@ class FrameStream:
         self._decoder = StreamDecoder(vnet=vnet)
         self._unsent = b""
 
-    async def send(self, records: Sequence[bytes]) -> None:
-        """Send *records*.
+    async def send(self, frames: Sequence[bytes]) -> None:
+        """Send *frames*, which `check_frame` has seen.
 
-        If it is cancelled, what is missing of the record that it cut goes ahead
+        If it is cancelled, what is missing of the frame that it cut goes ahead
         of the next call's.
 
         Raises:
             StreamEnded: if it has.
         """
+        records = list(map(encode_record, frames))
         head = self._unsent
         data = memoryview(b"".join([head, *records]))
         sent = 0

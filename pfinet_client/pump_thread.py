@@ -8,7 +8,9 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Callable
 from enum import Enum
+from typing import Any
 
 from attrs import fields, frozen
 
@@ -25,6 +27,7 @@ class End(Enum):
     STREAM_CLOSED = "the daemon closed the data stream"
     BAD_LENGTH = "the daemon sent a malformed length"
     TAP_GONE = "the interface was deleted"
+    BAD_RING = "the daemon broke the ring"
 
 
 _ENDS = {
@@ -32,6 +35,7 @@ _ENDS = {
     lib.PFINET_PUMP_STREAM_CLOSED: End.STREAM_CLOSED,
     lib.PFINET_PUMP_BAD_LENGTH: End.BAD_LENGTH,
     lib.PFINET_PUMP_TAP_GONE: End.TAP_GONE,
+    lib.PFINET_PUMP_BAD_RING: End.BAD_RING,
 }
 
 
@@ -60,24 +64,28 @@ _REPORT_FIELDS = tuple(field.name for field in fields(Report))
 class Pump:
     """One pump between a tap and a data stream, running from construction to `close`.
 
-    *tap* must be non-blocking.  Neither descriptor is closed here.  `done` is
+    With *memory*, that of rings, frames travel there, and *stream* is for their kicks.
+    *tap* must be non-blocking.  No descriptor is closed here.  `done` is
     readable once the pump has ended, by itself or stopped.
     """
 
-    def __init__(self, tap: int, stream: socket.socket, vnet: bool) -> None:
+    def __init__(
+        self, tap: int, stream: socket.socket, vnet: bool, memory: int | None = None
+    ) -> None:
         self._report = ffi.new("struct pfinet_pump_report *")
         self._result = lib.PFINET_PUMP_STOPPED
         self._stop = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.done = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._thread = threading.Thread(
-            target=self._run, args=(tap, stream.fileno(), VNET_LEN if vnet else 0), name="pump"
-        )
+        ends = (stream.fileno(),) if memory is None else (stream.fileno(), memory)
+        arguments = (tap, *ends, self._stop, VNET_LEN if vnet else 0, self._report)
+        carry = lib.pfinet_pump_run if memory is None else lib.pfinet_pump_run_rings
+        self._thread = threading.Thread(target=self._run, args=(carry, arguments), name="pump")
         self._thread.start()
 
-    def _run(self, tap: int, stream: int, vnet_len: int) -> None:
+    def _run(self, carry: Callable[..., int], arguments: tuple[Any, ...]) -> None:
         # Signals are the main thread's business; here they would only cut poll() short.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        self._result = lib.pfinet_pump_run(tap, stream, self._stop, vnet_len, self._report)
+        self._result = carry(*arguments)
         os.eventfd_write(self.done, 1)
 
     @property

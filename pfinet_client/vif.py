@@ -24,10 +24,11 @@ from pfinet_client.attachment import Attachment, VifRefused
 from pfinet_client.entrance import Entrance
 from pfinet_client.frames import FrameStream, StreamEnded
 from pfinet_client.locate import TIMEOUT_S
+from pfinet_client.ring import RingFrames
 from pfinet_client.tether import CLOSED_BY_DAEMON, AttachAgain, Tether, attach_in_thread
 from pfinet_proto.attach import NO_OFFLOAD, Binding, Hello, Offload, Transport
 from pfinet_proto.errors import BadMessage
-from pfinet_proto.stream import encode_frame
+from pfinet_proto.stream import check_frame
 from pfinet_proto.values import VifName
 
 __all__ = ["Vif", "VifRefused", "open_vif"]
@@ -50,21 +51,30 @@ class _Use:
 
 
 class _Line:
-    """An attachment and its data stream."""
+    """An attachment and its frames."""
 
     def __init__(self, attachment: Attachment) -> None:
+        """Take *attachment*; BadMessage or OSError if its rings are none."""
         self.attachment = attachment
         vnet = attachment.welcome.offload != NO_OFFLOAD
-        self.stream = FrameStream(attachment.data, vnet=vnet)
+        self.frames: FrameStream | RingFrames = (
+            FrameStream(attachment.data, vnet=vnet)
+            if attachment.memory is None
+            else RingFrames(attachment.data, attachment.memory, vnet=vnet)
+        )
 
 
 class Vif(trio.abc.AsyncResource):
     """A vif that this program is attached to; `open_vif` makes one."""
 
     def __init__(self, attachment: Attachment, attach_again: AttachAgain | None = None) -> None:
-        """Take over *attachment*; *attach_again* is as in `Tether`."""
-        self._tether = Tether(attachment, attach_again, self._save_received)
+        """Take over *attachment*; *attach_again* is as in `Tether`.
+
+        Raises:
+            BadMessage, OSError: if it has rings that are none.
+        """
         self._line = _Line(attachment)
+        self._tether = Tether(attachment, attach_again, self._save_received)
         self._binding = attachment.welcome.binding
         self._vnet = attachment.welcome.offload != NO_OFFLOAD
         self._received: deque[bytes] = deque()
@@ -87,6 +97,11 @@ class Vif(trio.abc.AsyncResource):
         """
         return self._tether.welcome.offload
 
+    @property
+    def transport(self) -> Transport:
+        """How frames travel: by a ring, or by a stream where the daemon has none for us."""
+        return self._tether.welcome.transport
+
     async def send_frames(self, frames: Iterable[bytes]) -> None:
         """Send *frames* in their order; lose them if the daemon is away.
 
@@ -99,15 +114,21 @@ class Vif(trio.abc.AsyncResource):
         with self._sending:
             await trio.lowlevel.checkpoint()
             line = self._line_nowait()
-            records = [encode_frame(frame, vnet=self._vnet) for frame in frames]
+            checked = list(frames)
+            for frame in checked:
+                check_frame(frame, vnet=self._vnet)
             if line is None:
                 return
             try:
-                await line.stream.send(records)
+                await line.frames.send(checked)
             except StreamEnded:
                 self._tether.lose(line.attachment, CLOSED_BY_DAEMON)
-                if self._closed or not self._tether.comes_back:
-                    await self._wait_line()
+            except BadMessage as error:
+                self._lose_broken(line, error)
+            else:
+                return
+            if self._closed or not self._tether.comes_back:
+                await self._wait_line()
 
     async def receive_frames(self, max_frames: int = 64) -> list[bytes]:
         """Wait until there is a frame; return those that are there, at most *max_frames*.
@@ -129,17 +150,20 @@ class Vif(trio.abc.AsyncResource):
     async def _receive_more(self) -> None:
         line = await self._wait_line()
         try:
-            self._received.extend(await line.stream.receive())
+            self._received.extend(await line.frames.receive())
         except StreamEnded:
             self._tether.lose(line.attachment, CLOSED_BY_DAEMON)
         except BadMessage as error:
-            why = f"the daemon broke the data stream: {error}"
-            self._tether.lose(line.attachment, why, tell=False)
+            self._lose_broken(line, error)
+
+    def _lose_broken(self, line: _Line, error: BadMessage) -> None:
+        why = f"the daemon broke the data stream: {error}"
+        self._tether.lose(line.attachment, why, tell=False)
 
     def _save_received(self, attachment: Attachment) -> None:
         """Keep the frames that came before the end of *attachment*, at most its buffer full."""
         if attachment is self._line.attachment and not self._received:
-            self._received.extend(self._line.stream.drain_nowait())
+            self._received.extend(self._line.frames.drain_nowait())
 
     async def wait_update(self) -> Binding:
         """Wait until the binding is another than `binding`; return it, and let it be that.
@@ -174,7 +198,12 @@ class Vif(trio.abc.AsyncResource):
         if attachment is None:
             return None
         if attachment is not self._line.attachment:
-            self._line = _Line(attachment)
+            try:
+                self._line = _Line(attachment)
+            except (BadMessage, OSError) as error:
+                why = f"the daemon gave rings that cannot be used: {error}"
+                self._tether.lose(attachment, why, tell=False)
+                return None
         return self._line
 
     def _check_usable(self) -> None:
@@ -211,8 +240,14 @@ async def open_vif(
         BadMessage, RemoteProtocolError: if it does not speak the protocol.
     """
     vif_name = None if name is None else VifName.parse(name)
-    hello = Hello(offload=offload, transports=(Transport.STREAM,), client="pfinet_client")
+    transports = (Transport.RING, Transport.STREAM)
+    hello = Hello(offload=offload, transports=transports, client="pfinet_client")
     entrance = Entrance(vif_name, control, hello, timeout_s)
     attachment: Attachment = await attach_in_thread(entrance.attach)
-    async with Vif(attachment, entrance.attach_again if reattach else None) as vif:
+    try:
+        attached = Vif(attachment, entrance.attach_again if reattach else None)
+    except BaseException:
+        attachment.close()
+        raise
+    async with attached as vif:
         yield vif

@@ -28,10 +28,11 @@ MAX_ROUTES: Final = MAX_VIFS * sum(MAX_BOUND.values())
 
 _HANDSHAKE: Final = (socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
-#: The sockets that are kept of an attachment, by the way in and its transport.
+#: The sockets that are kept of an attachment beside a ring's, by the way in and transport.
 KEPT_SOCKETS: Final[Mapping[tuple[str, str], tuple[tuple[int, int], ...]]] = MappingProxyType(
     {
         ("attach", "stream"): (_HANDSHAKE,),
+        ("attach", "ring"): (_HANDSHAKE,),
         ("attach", "tap"): (_HANDSHAKE,),
         ("stream", "stream"): (),
         ("bess", "bess"): (),

@@ -30,6 +30,7 @@ from multiplexer.daemon.joining import Joined, Joining
 from multiplexer.daemon.lending import descriptors_let_in, receive_tap
 from multiplexer.daemon.live_vif import LiveVif
 from multiplexer.daemon.peer import Peer
+from multiplexer.daemon.rings import made_rings
 from multiplexer.daemon.talk import Silent, Spoken, Talk, bounded, say_last
 from pfinet_proto.attach import (
     COOKIE_LEN,
@@ -47,6 +48,7 @@ from pfinet_proto.attach import (
 )
 from pfinet_proto.attach_machine import AttachMachine, Role, State
 from pfinet_proto.errors import BadMessage, RemoteProtocolError
+from pfinet_proto.ring import ring_bytes
 
 HANDSHAKE_TIMEOUT_S: Final = 10.0
 
@@ -161,22 +163,46 @@ class AttachService:
             BadMessage: if the client sends what is no message.
             RemoteProtocolError: if it sends one out of turn.
         """
-        with contextlib.ExitStack() as held:
+        async with contextlib.AsyncExitStack() as held:
             for connection in inherited.sockets:
                 held.enter_context(self.doorman.holding(connection))
-            async with self.joining.resumed(live, inherited.kept) as joined:
+            try:
+                joined = await self._resumed(live, inherited, held)
+            except RequestFailed as failure:  # only of rings: their client comes back
+                self.log.audit("detached", peer, vif=live.name, why=failure)
+                return
+            finally:
                 task_status.started()
-                live.end_lending()  # control died when its tap was trusted no more
-                talk: Talk = Silent(joined.attachment)
-                for connection in inherited.sockets:
-                    machine = AttachMachine.attached(Role.DAEMON)
-                    talk = Spoken(live, joined.attachment, connection, machine, None, self.doorman)
-                why = await self.why_not_owner(live, peer)
-                if why is None:
-                    await self._stay(live, joined, peer, talk)
-                else:  # control died when it was just given to somebody else
-                    talk.say_last(Goodbye(GoodbyeCode.OWNER_CHANGED, bounded(why)))
-                    self.log.audit("detached", peer, vif=live.name, why=why)
+            live.end_lending()  # control died when its tap was trusted no more
+            talk: Talk = Silent(joined.attachment)
+            for connection in inherited.sockets:
+                machine = AttachMachine.attached(Role.DAEMON)
+                talk = Spoken(live, joined.attachment, connection, machine, None, self.doorman)
+            why = await self.why_not_owner(live, peer)
+            if why is None:
+                await self._stay(live, joined, peer, talk)
+            else:  # control died when it was just given to somebody else
+                talk.say_last(Goodbye(GoodbyeCode.OWNER_CHANGED, bounded(why)))
+                self.log.audit("detached", peer, vif=live.name, why=why)
+
+    async def _resumed(
+        self, live: LiveVif, inherited: Inherited, held: contextlib.AsyncExitStack
+    ) -> Joined:
+        """Go on with an attachment until *held* is closed; with another engine, if it must be.
+
+        Raises:
+            RequestFailed: if that refuses.
+        """
+        ring = inherited.ring
+        if ring is None:
+            return await held.enter_async_context(self.joining.resumed(live, inherited.kept))
+        held.callback(ring.memory.close)
+        held.enter_context(self.doorman.holding(ring.kicks))
+        joined = await held.enter_async_context(
+            self.joining.revived(live, inherited.kept, inherited.sockets, ring)
+        )
+        ring.close()
+        return joined
 
     async def _serve_hello(self, live: LiveVif, client: _Client) -> None:
         hello = client.hello
@@ -190,8 +216,42 @@ class AttachService:
         welcome = Welcome(VERSION, transport, offload, cookie, live.binding)
         if transport is Transport.TAP:
             await self._serve_tap(live, client, session, welcome)
-        else:
+        elif transport is Transport.STREAM:
             await self._serve_stream(live, client, session, welcome)
+        elif not await self._serve_ring(live, client, session, welcome):
+            if Transport.STREAM not in hello.transports:
+                raise _Refusal(RefusedCode.NOT_READY, "there is no memory left for rings")
+            session = attrs.evolve(session, transport=Transport.STREAM.name.lower())
+            welcome = attrs.evolve(welcome, transport=Transport.STREAM)
+            await self._serve_stream(live, client, session, welcome)
+
+    async def _serve_ring(
+        self, live: LiveVif, client: _Client, session: channel.Session, welcome: Welcome
+    ) -> bool:
+        """Give the client one end of rings, and the engine the other.
+
+        Returns False, with nothing said, if there is no memory for them.
+        """
+        async with contextlib.AsyncExitStack() as until_end:
+            try:
+                made = made_rings(ring_bytes(welcome.offload))
+                ours, theirs = until_end.enter_context(made)
+            except OSError:
+                return False
+            self.doorman.prepare(ours.kicks)
+            with _refusing_taken():
+                holder = until_end.enter_context(self.joining.taken(live, session))
+            try:
+                joined = await until_end.enter_async_context(
+                    self.joining.joined(live, holder, (), [client.connection], ours)
+                )
+            except RequestFailed:
+                return False
+            ours.kicks.close()
+            if await client.welcome(welcome, theirs.fds):
+                theirs.close()
+                await self._stay_welcome(live, joined, client, welcome)
+            return True
 
     async def _serve_stream(
         self, live: LiveVif, client: _Client, session: channel.Session, welcome: Welcome
@@ -228,7 +288,7 @@ class AttachService:
                 if holder.farewell is not None:  # trusted no more, while the tap was due
                     client.say_last(holder.farewell)
                     return
-                async with self.joining.joined(live, holder, tap, [client.connection]) as joined:
+                async with self.joining.joined(live, holder, [tap], [client.connection]) as joined:
                     channel.close_all(lent)  # the engine has its own
                     lent.clear()
                     await self._stay_welcome(live, joined, client, welcome)
@@ -239,9 +299,7 @@ class AttachService:
 
     async def _receive_tap(self, client: _Client, *, vnet: bool) -> int | None:
         try:
-            return await receive_tap(
-                client.connection, client.machine, self.doorman, vnet=vnet
-            )
+            return await receive_tap(client.connection, client.machine, self.doorman, vnet=vnet)
         except RemoteProtocolError as error:
             client.say_last(Goodbye(GoodbyeCode.BAD_STREAM, bounded(str(error))))
             raise
@@ -308,7 +366,7 @@ class AttachService:
     ) -> AsyncIterator[Joined]:
         data.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, DATA_BUFFER_BYTES)
         with self._refusing(), self.joining.taken(live, session) as holder:
-            async with self.joining.joined(live, holder, data.fileno(), kept) as joined:
+            async with self.joining.joined(live, holder, [data.fileno()], kept) as joined:
                 yield joined
 
     @staticmethod
@@ -316,9 +374,8 @@ class AttachService:
     def _refusing() -> Iterator[None]:
         """Turn what is in the way of joining into words for the client."""
         try:
-            yield
-        except VifTaken as taken:
-            raise _Refusal(RefusedCode.TAKEN, str(taken)) from taken
+            with _refusing_taken():
+                yield
         except RequestFailed as failure:
             raise _Refusal(RefusedCode.NOT_READY, str(failure)) from failure
 
@@ -340,7 +397,8 @@ class AttachService:
         is_lendable = self.takes_taps and live.vif.trust.trusted_tap
         if is_lendable and Transport.TAP in hello.transports:
             return Transport.TAP
-        return Transport.STREAM
+        by_hand = (each for each in hello.transports if each is not Transport.TAP)
+        return next(by_hand, Transport.STREAM)
 
     def _audit_refusal(self, live: LiveVif, kind: str, peer: Peer, refusal: _Refusal) -> None:
         self.log.audit("refused", peer, vif=live.name, kind=kind, why=refusal)
@@ -355,6 +413,14 @@ async def _let_leave(live: LiveVif) -> None:
     if holder is not None:
         with trio.move_on_after(LEAVING_S):
             await holder.gone.wait()
+
+
+@contextlib.contextmanager
+def _refusing_taken() -> Iterator[None]:
+    try:
+        yield
+    except VifTaken as taken:
+        raise _Refusal(RefusedCode.TAKEN, str(taken)) from taken
 
 
 def _session(
@@ -384,7 +450,7 @@ def _agree(hello: Hello, transport: Transport) -> Offload:
             f"version {VERSION} is spoken here, not {hello.version_min} to {hello.version_max}",
         )
     if transport not in hello.transports:
-        raise _Refusal(RefusedCode.NO_TRANSPORT, "only the transport stream is spoken here")
+        raise _Refusal(RefusedCode.NO_TRANSPORT, "stream and ring are spoken here")
     offload = hello.offload & OFFLOADS
     # A segment's checksum is computed by whoever cuts it (virtio 1.2, 5.1.3.1).
     return offload if Offload.CSUM in offload else NO_OFFLOAD

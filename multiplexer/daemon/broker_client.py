@@ -8,19 +8,29 @@ import trio
 
 from multiplexer.daemon import channel, channel_trio
 from multiplexer.daemon.calls import SiblingCalls
+from multiplexer.daemon.fdstore import told_apart
+from multiplexer.daemon.rings import NoRing, RingEnd
 from pfinet_proto.values import IPNetwork, MacAddress
 
 
 @attrs.frozen
 class Inherited:
-    """An attachment of an earlier control, and the connection of a client that has one."""
+    """An attachment of an earlier control, and the connection of a client that has one.
+
+    *ring* is what an earlier engine has served, if another has not yet.
+    """
 
     kept: channel.Kept
     sockets: tuple[socket.socket, ...]
+    ring: RingEnd | None = None
 
-    def close(self) -> None:
-        for sock in self.sockets:
-            sock.close()
+
+def _inherited(message: channel.Inherited, fds: Sequence[int]) -> Inherited:
+    try:
+        sockets, ring = told_apart(fds, has_ring=message.adrift)
+    except (NoRing, OSError) as error:
+        raise channel.SiblingError(f"broker sends an attachment: {error}") from None
+    return Inherited(message.kept, sockets, ring)
 
 
 class BrokerClient:
@@ -68,8 +78,7 @@ class BrokerClient:
                         self._uplink_known.set()
                         self._uplink_known = trio.Event()
                     case channel.Inherited():
-                        sockets = channel.as_sockets(fds)
-                        self._inherited.append(Inherited(message.kept, tuple(sockets)))
+                        self._inherited.append(_inherited(message, fds))
                         self._inherited_more.set()
                         self._inherited_more = trio.Event()
                     case channel.HostPort():
@@ -127,14 +136,19 @@ class BrokerClient:
         """
         await self._calls.call(lambda number: channel.CloseVifSockets(number, vif_id))
 
-    async def keep(self, kept: channel.Kept, sockets: Sequence[socket.socket]) -> None:
+    async def keep(
+        self, kept: channel.Kept, sockets: Sequence[socket.socket], ring: RingEnd | None = None
+    ) -> None:
         """Let the broker have what the next control needs to go on with an attachment.
+
+        With *ring*, so can the next engine.
 
         Raises:
             RequestFailed: if the broker refuses.
         """
+        fds = [sock.fileno() for sock in sockets]
         await self._calls.call(
-            lambda number: channel.Keep(number, kept), [sock.fileno() for sock in sockets]
+            lambda number: channel.Keep(number, kept), fds if ring is None else [*fds, *ring.fds]
         )
 
     async def forget(self, vif_id: str) -> None:

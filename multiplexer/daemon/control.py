@@ -216,7 +216,7 @@ class Control:
         ports = await self._engine.read_ports()
         settlement = settle(vif_ids, ports, await self._broker.wait_inherited(inherited))
         await clear_away(settlement, self._broker, self._engine, doorman)
-        if ports:
+        if ports or settlement.resumed:
             over = len(settlement.lost) + len(settlement.orphaned)
             self._log.info(f"took over {len(settlement.resumed)} attachments, {over} have ended")
         return settlement

@@ -123,14 +123,14 @@ class EngineClient:
     async def attach(
         self,
         port: int,
-        fd: int,
+        fds: Sequence[int],
         transport: str,
         account: Account,
         *,
         offload: int = 0,
         vnet: bool = False,
     ) -> Attachment:
-        """Join *fd*, on which *transport* is spoken, to *port*; the caller closes its own copy."""
+        """Join *fds*, by which *transport* is spoken, to *port*; the caller closes its own."""
         self._last_generation += 1
         attachment = Attachment(port, self._last_generation)
         self._attachments[port, attachment.generation] = attachment
@@ -146,7 +146,7 @@ class EngineClient:
                     account.uid,
                     account.most_bytes,
                 ),
-                [fd],
+                fds,
             )
         except BaseException:
             self._attachments.pop((port, attachment.generation), None)

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from multiplexer.daemon import channel
-from multiplexer.daemon.admission import Admission
-from multiplexer.daemon.fdstore import FdStore
+from multiplexer.daemon.admission import Admission, Refused
+from multiplexer.daemon.fdstore import FdStore, Stored, told_apart
+from multiplexer.daemon.rings import RING, NoRing
 from multiplexer.daemon.rundir import RunDirectory
 from multiplexer.uplinks.host_tap import HostTaps
 from multiplexer.uplinks.nic import NicUplink
@@ -114,9 +115,13 @@ class Errands:
 
     def _keep(self, kept: channel.Kept, fds: Sequence[int]) -> None:
         with contextlib.ExitStack() as undo:
-            sockets = channel.as_sockets(fds)
-            undo.callback(self._run_directory.close_connections, sockets)
+            try:
+                sockets, ring = told_apart(fds, has_ring=kept.session.transport == RING)
+            except NoRing as error:
+                raise Refused(str(error)) from None
+            stored = Stored(kept, sockets, ring)
+            undo.callback(lambda: self._run_directory.close_connections(stored.let_go()))
             owner = self._run_directory.owner_of(kept.vif_id)
             self._admission.check_keep(kept, sockets, owner, self._store.vif_ids)
             undo.pop_all()
-        self._store.keep(kept, sockets)
+        self._store.keep(stored)

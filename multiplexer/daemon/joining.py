@@ -29,6 +29,7 @@ from multiplexer.daemon.engine_client import Account, Attachment, EngineClient
 from multiplexer.daemon.holder import Holder
 from multiplexer.daemon.in_force import InForce
 from multiplexer.daemon.live_vif import LiveVif
+from multiplexer.daemon.rings import RingEnd
 
 MIB: Final = 1024 * 1024
 
@@ -66,9 +67,16 @@ class Joining:
 
     @contextlib.asynccontextmanager
     async def joined(
-        self, live: LiveVif, holder: Holder, data: int, kept: Sequence[socket.socket]
+        self,
+        live: LiveVif,
+        holder: Holder,
+        data: Sequence[int],
+        kept: Sequence[socket.socket],
+        ring: RingEnd | None = None,
     ) -> AsyncIterator[Joined]:
         """Have the engine serve *data*, and the broker keep *kept*, until the context ends.
+
+        With *ring* it is the engine's end of that what is served, and kept too.
 
         Raises:
             RequestFailed: if engine or broker refuse.
@@ -77,7 +85,7 @@ class Joining:
         queue_bytes = self.in_force.config.daemon.queue_mib_per_user * MIB
         attachment = await self.engine.attach(
             live.port,
-            data,
+            data if ring is None else ring.fds,
             session.transport,
             Account(live.vif.owner_uid, queue_bytes),
             offload=session.offload,
@@ -85,7 +93,7 @@ class Joining:
         )
         async with self._released(live, attachment, session.uid):
             entry = Kept(live.vif.id, live.port, attachment.generation, session)
-            await self.broker.keep(entry, kept)
+            await self.broker.keep(entry, kept, ring)
             yield Joined(holder, attachment)
 
     @contextlib.asynccontextmanager
@@ -95,6 +103,21 @@ class Joining:
             attachment = self.engine.attachment(kept.port, kept.generation)
             async with self._released(live, attachment, kept.session.uid):
                 yield Joined(holder, attachment)
+
+    @contextlib.asynccontextmanager
+    async def revived(
+        self, live: LiveVif, kept: Kept, connections: Sequence[socket.socket], ring: RingEnd
+    ) -> AsyncIterator[Joined]:
+        """Go on with rings that another engine has served, until the context ends.
+
+        Raises:
+            RequestFailed: if engine or broker refuse; then it is over.
+        """
+        with self.taken(live, kept.session) as holder:
+            # If control dies here the client sees its end, and comes back.
+            await self.broker.forget(live.vif.id)
+            async with self.joined(live, holder, (), connections, ring) as joined:
+                yield joined
 
     @contextlib.asynccontextmanager
     async def _released(

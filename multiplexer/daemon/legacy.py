@@ -4,6 +4,9 @@ The engine knows its ports, the broker what it keeps, the database the vifs.
 Where the three agree nothing is touched, and no client notices; where they do
 not, control was killed between two steps, and the steps are undone.  Each step
 of that is harmless if it is done twice, so this may be killed as well.
+
+If the engine has died as well there is nothing to agree with, and rings go on with
+another.
 """
 
 import contextlib
@@ -60,14 +63,14 @@ def settle(
         kept = each.kept
         if kept.vif_id not in vif_ids:
             orphaned.append(each)
-        elif attached.get((kept.vif_id, kept.port)) == kept.generation:
+        elif each.ring or attached.get((kept.vif_id, kept.port)) == kept.generation:
             resumed[kept.vif_id] = each
         else:
             lost.append(each)
     undone = [
         (number, generation)
         for (vif_id, number), generation in attached.items()
-        if vif_id not in resumed
+        if vif_id not in resumed or resumed[vif_id].ring is not None
     ]
     return Settlement(kept_ports, resumed, cleared, undone, lost, orphaned)
 
@@ -93,6 +96,9 @@ async def clear_away(
         await broker.forget(each.kept.vif_id)
         for sock in each.sockets:
             doorman.let_go(sock)
+        if each.ring is not None:
+            each.ring.memory.close()
+            doorman.let_go(each.ring.kicks)
 
 
 def _say(sockets: Iterable[socket.socket], farewell: Goodbye) -> None:

@@ -3,8 +3,9 @@
 Control can die alone: the engine goes on, and a new control takes over what
 the broker kept for it.  Without its engine a control is worth nothing, since
 all that it knows of attachments is that engine's; so if the engine dies, both
-start afresh.  So they do if a control that was to take over fails by itself,
-because what it found may be why.
+start afresh, and nothing outlives it but the rings that the broker keeps.  So
+they do if a control that was to take over fails by itself, because what it found
+may be why.
 """
 
 from collections import deque
@@ -32,6 +33,10 @@ class RestartBudget:
             return False
         self._times.append(now_s)
         return True
+
+    def was_spent_within(self, period_s: float, now_s: float) -> bool:
+        """Return whether the last restart was less than *period_s* ago."""
+        return bool(self._times) and now_s - self._times[-1] < period_s
 
 
 def may_take_over(control_was_ready: bool, end: str) -> bool:

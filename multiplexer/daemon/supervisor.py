@@ -47,6 +47,9 @@ FOLLOW_S: Final = 0.2
 #: How control ends if it sees the engine's end.
 FOLLOWING: Final = "exit status 0"
 
+#: How long the last restart must be past for rings to outlive their engine.
+RINGS_LAST_S: Final = 5.0
+
 #: When ports are looked at again of which the kernel could not tell.
 LOOK_AGAIN_S: Final = 5.0
 
@@ -228,7 +231,8 @@ class Supervisor:
             )
             self._ports.describe(control)
             for stored in self._store:
-                self._say(control, channel.Inherited(stored.kept), stored.sockets)
+                inherited = channel.Inherited(stored.kept, stored.adrift)
+                self._say(control, inherited, stored.bequest)
 
     def _start_engine(self) -> Child:
         ours, theirs = _pair()
@@ -323,18 +327,21 @@ class Supervisor:
         on_message(message, fds)
 
     def _forget_attachments(self) -> None:
-        for stored in self._store.take_all():
-            self._run_directory.close_connections(stored.sockets)
+        self._run_directory.close_connections(self._store.take_all())
 
     def _prepare_restart(self, failure: ChildFailed) -> bool:
         """Make ready to start what has to be; False if that has been too often."""
         # Of a file that is in force and only partly applied nobody knows what is.
+        now_s = time.monotonic()
         alone = not self._reloads.give_up() and failure.engine_goes_on
         if not alone:
             self._kill_children()
-            self._forget_attachments()
+            if self._budget.was_spent_within(RINGS_LAST_S, now_s):
+                self._forget_attachments()  # what is in one of the rings may be why
+            else:
+                self._run_directory.close_connections(self._store.cast_off())
             self._ports.reopen()
-        if not self._budget.spend(time.monotonic()):
+        if not self._budget.spend(now_s):
             self._log.error(
                 f"giving up: {self._budget.limit} restarts in {self._budget.period_s:.0f} s "
                 "were not enough"

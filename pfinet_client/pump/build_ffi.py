@@ -1,6 +1,6 @@
 """Describe the extension module `pfinet_client._pump` to cffi.
 
-It holds the pump and the few system calls of Linux that Python 3.11 has no
+It holds the pump, the rings, and the few system calls of Linux that Python 3.11 has no
 function for.  Paths are relative to the root of the source tree, as
 setuptools wants them.
 """
@@ -16,6 +16,7 @@ ffibuilder.cdef(
         PFINET_PUMP_STREAM_CLOSED,
         PFINET_PUMP_BAD_LENGTH,
         PFINET_PUMP_TAP_GONE,
+        PFINET_PUMP_BAD_RING,
         ...
     };
     struct pfinet_pump_report {
@@ -27,6 +28,22 @@ ffibuilder.cdef(
     };
     int pfinet_pump_run(int tap, int stream, int stop, size_t vnet_len,
                         struct pfinet_pump_report *report);
+    int pfinet_pump_run_rings(int tap, int kicks, int memory, int stop, size_t vnet_len,
+                              struct pfinet_pump_report *report);
+
+    struct pfinet_rings {
+        uint32_t max_payload;
+        ...;
+    };
+    int pfinet_rings_open(struct pfinet_rings *rings, int memory, int kicks, size_t vnet_len);
+    void pfinet_rings_close(struct pfinet_rings *rings);
+    int pfinet_rings_put(struct pfinet_rings *rings, const uint8_t *frame, uint32_t len);
+    void pfinet_rings_publish(struct pfinet_rings *rings);
+    int pfinet_rings_take(struct pfinet_rings *rings, uint8_t *to, size_t room, uint32_t *lens,
+                          int n);
+    bool pfinet_rings_wait_frames(struct pfinet_rings *rings);
+    bool pfinet_rings_wait_room(struct pfinet_rings *rings);
+    int pfinet_rings_take_kicks(struct pfinet_rings *rings);
 
     int unshare(int flags);
     int setns(int fd, int nstype);
@@ -45,6 +62,7 @@ ffibuilder.set_source(
     #include <sys/mount.h>
     #include <sys/prctl.h>
     #include "pump.h"
+    #include "rings.h"
     #include "setgroups.h"
 
     static int pfinet_set_parent_death_signal(int signal)
@@ -52,11 +70,18 @@ ffibuilder.set_source(
         return prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0);
     }
     """,
-    sources=["pfinet_client/pump/pump.c", "pfinet_client/pump/setgroups.c"],
+    sources=[
+        "pfinet_client/pump/pump.c",
+        "pfinet_client/pump/pump_rings.c",
+        "pfinet_client/pump/rings.c",
+        "pfinet_client/pump/setgroups.c",
+    ],
     include_dirs=["pfinet_client/pump", "proto/include"],
     depends=[
         "pfinet_client/pump/pump.h",
+        "pfinet_client/pump/rings.h",
         "pfinet_client/pump/setgroups.h",
+        "proto/include/pfinet_ring.h",
         "proto/include/pfinet_wire.h",
     ],
     define_macros=[("_GNU_SOURCE", "1")],

@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * pump.h - Frames between a tap and a data stream
+ * pump.h - Frames between a tap and a vif, by a data stream or by rings
  *
  * The tap gives and takes one frame per system call, the stream any number of
- * them, each behind its length (pfinet_wire.h).  A frame that the tap gives,
- * with its virtio_net_hdr where that was negotiated, is read to where its
- * record belongs in the next batch, so a byte is copied by nobody but the kernel.
+ * them, each behind its length (pfinet_wire.h), and rings without any
+ * (pfinet_ring.h).  A frame that the tap gives, with its virtio_net_hdr where that
+ * was negotiated, is read to where its record belongs in the next batch, or in the
+ * ring, and one for the tap is written from where it stands in the ring, so a byte
+ * is copied by nobody but the kernel.
  *
  * What must stay true:
- * - One side that does not take costs the other nothing: while the stream is
- *   full the tap is not read, so the kernel's own queue fills and drops; while
- *   the tap is full the stream is not read, so the daemon's queue does.
- * - It sleeps in poll() whenever there is nothing that it could do.
+ * - One side that does not take costs the other nothing: while the stream, or ring,
+ *   is full the tap is not read, so the kernel's own queue fills and drops; while
+ *   the tap is full nothing is read for it, so the daemon's queue, or ring, does.
+ * - It sleeps in poll() whenever there is nothing that it could do, and kicks a
+ *   daemon that does.
  * - It does not trust the daemon's lengths: a record is at least an Ethernet
  *   header and at most PFINET_MAX_FRAME, or the pump ends.
  */
@@ -26,6 +29,7 @@ enum pfinet_pump_end {
 	PFINET_PUMP_STREAM_CLOSED,	/* by the daemon */
 	PFINET_PUMP_BAD_LENGTH,		/* from the daemon; see bad_length */
 	PFINET_PUMP_TAP_GONE,		/* the interface was deleted */
+	PFINET_PUMP_BAD_RING,		/* indices or lengths of the daemon's have no meaning */
 };
 
 struct pfinet_pump_report {
@@ -34,7 +38,7 @@ struct pfinet_pump_report {
 	uint64_t out_batches;	/* reads of the tap until it was empty or the batch full */
 	uint64_t in_frames;	/* stream to tap */
 	uint64_t in_bytes;
-	uint64_t in_batches;	/* reads of the stream */
+	uint64_t in_batches;	/* reads of the stream, or visits to the ring */
 	uint64_t in_refused;	/* frames that the tap would not take: it is down, out of memory */
 	uint64_t longest_bytes;	/* either way: above MTU + 14 only with segmentation offload */
 	uint32_t bad_length;	/* the length that ended it */
@@ -55,5 +59,16 @@ struct pfinet_pump_report {
  */
 int pfinet_pump_run(int tap, int stream, int stop, size_t vnet_len,
 		    struct pfinet_pump_report *report);
+
+/**
+ * pfinet_pump_run_rings() - Carry frames both ways by rings until one end ends
+ * @kicks:	Connected SOCK_STREAM that came with the memory
+ * @memory:	Of the rings
+ *
+ * The other arguments, and what is returned, are as for pfinet_pump_run().  Maps the
+ * memory when it starts, and allocates nothing.
+ */
+int pfinet_pump_run_rings(int tap, int kicks, int memory, int stop, size_t vnet_len,
+			  struct pfinet_pump_report *report);
 
 #endif

@@ -92,7 +92,7 @@ class Transport(enum.IntEnum):
 
 
 #: How many descriptors come with a `Welcome`.
-DATA_FDS: Mapping[Transport, int] = {Transport.STREAM: 1, Transport.TAP: 0}
+DATA_FDS: Mapping[Transport, int] = {Transport.STREAM: 1, Transport.RING: 2, Transport.TAP: 0}
 #: How many come with a `Tap`.
 TAP_FDS = 1
 

@@ -12,7 +12,7 @@ from tests.support.conversation import echo_program, talk_program
 from tests.support.lab import interpreter
 
 ECHO, TALK = echo_program("10.9.0.2"), talk_program("10.9.0.2")
-AGAIN = "pfinet: vif v1: attached again"
+AGAIN = "pfinet: vif v1: attached again, by stream"
 
 
 def away(why: str) -> str:

@@ -55,7 +55,7 @@ def settle(daemon: FakeDaemon, stack: RunningStack) -> None:
     daemon.close()
     daemon.start()
     assert "attaching again" in stack.read_error_line()
-    assert stack.read_error_line() == "pfinet: vif v1: attached again"
+    assert stack.read_error_line() == "pfinet: vif v1: attached again, by stream"
 
 
 def link(stack: RunningStack) -> Any:
@@ -190,7 +190,7 @@ def test_a_binding_that_changed_while_the_daemon_was_away_is_applied(alice: Clie
         port.binding = attrs.evolve(port.binding, addresses=(ip_interface("10.9.0.7/24"),))
         alice.daemon.start()
         assert "attaching again" in stack.read_error_line()
-        assert stack.read_error_line() == "pfinet: vif v1: attached again"
+        assert stack.read_error_line() == "pfinet: vif v1: attached again, by stream"
 
         assert addresses(stack) == {"10.9.0.7/24", "fe80::5054:ff:fe00:1/64"}
 

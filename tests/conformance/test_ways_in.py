@@ -1,18 +1,21 @@
-"""The daemon's ways in, through the suite: `attach` with offload and without, `stream`, `bess`."""
+"""The daemon's ways in, through the suite: `attach` by stream and ring, `stream`, `bess`."""
 
 import socket
 import struct
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, suppress
 from ipaddress import IPv4Address
 
 import pytest
 import trio
 
-from pfinet_client.attachment import VifRefused, connect_attach
-from pfinet_proto.attach import NO_OFFLOAD, Hello, Offload
+from pfinet_client.attachment import Attachment, VifRefused, connect_attach
+from pfinet_client.frames import StreamEnded
+from pfinet_client.ring import RingFrames
+from pfinet_proto.attach import NO_OFFLOAD, Hello, Offload, Transport
 from pfinet_proto.values import MacAddress
 from tests.conformance.way_in import (
+    CHECKS,
     ETHERNET_LEN,
     MESSAGE_CHECKS,
     STREAM_CHECKS,
@@ -55,8 +58,52 @@ PROTOCOL = 253
 ATTACH_TIMEOUT_S = 10.0
 
 
+class RingEnd(End):
+    """An attachment by rings, whose memory the client's own C reads and writes."""
+
+    def __init__(self, attachment: Attachment, *, vnet: bool) -> None:
+        assert attachment.memory is not None
+        self._attachment = attachment
+        self._frames = RingFrames(attachment.data, attachment.memory, vnet=vnet)
+        self._received: list[bytes] = []
+
+    async def send(self, data: bytes) -> None:
+        raise NotImplementedError("a ring has no bytes but those of frames")
+
+    async def send_frames(self, frames: Iterable[bytes]) -> None:
+        await trio.lowlevel.checkpoint()
+        try:
+            await self._frames.send(list(frames))
+        except StreamEnded as error:
+            raise trio.BrokenResourceError from error
+
+    async def receive_frames(self, count: int = 1) -> list[bytes]:
+        await trio.lowlevel.checkpoint()
+        while len(self._received) < count:
+            self._received += await self._frames.receive()
+        frames, self._received = self._received[:count], self._received[count:]
+        return frames
+
+    async def wait_detached(self) -> None:
+        with suppress(StreamEnded):
+            while True:
+                await self._frames.receive()
+
+    async def send_descriptor(self, frame: bytes) -> None:
+        socket.send_fds(self._attachment.data, [b"k"], [self._attachment.data.fileno()])
+        await self.send_frames([frame])
+
+    async def aclose(self) -> None:
+        trio.lowlevel.notify_closing(self._attachment.data)
+        self._attachment.close()
+        await trio.lowlevel.checkpoint()
+
+
 class DaemonWay(WayIn):
-    """Two vifs of a running daemon; *offload* is what clients of `attach` can do."""
+    """Two vifs of a running daemon; *offload* is what clients of `attach` can do.
+
+    *kind* is that of the socket, or `ring`: `attach` by that.
+    """
 
     smallest_frame = ETHERNET_LEN + IPV4_LEN
 
@@ -66,7 +113,8 @@ class DaemonWay(WayIn):
         self.messages = kind == "bess"
         self._kind = kind
         self._offload = offload
-        self._paths = {side: lab.socket_of(side.value, kind) for side in Side}
+        way = "attach" if kind == "ring" else kind
+        self._paths = {side: lab.socket_of(side.value, way) for side in Side}
         shown = {side: lab.ask("vif.show", name=side.value) for side in Side}
         self._macs = {side: MacAddress.parse(shown[side]["mac"]).packed for side in Side}
         self._addresses = {
@@ -80,13 +128,15 @@ class DaemonWay(WayIn):
             return StreamEnd(connected(self._paths[side], uid))
         if self._kind == "bess":
             return MessageEnd(connected(self._paths[side], uid, socket.SOCK_SEQPACKET))
+        transport = Transport.RING if self._kind == "ring" else Transport.STREAM
+        hello = Hello(offload=self._offload, transports=(transport,))
         try:
             with acting_as(uid):
-                attachment = connect_attach(
-                    str(self._paths[side]), Hello(offload=self._offload), ATTACH_TIMEOUT_S
-                )
+                attachment = connect_attach(str(self._paths[side]), hello, ATTACH_TIMEOUT_S)
         except VifRefused as refused:
             raise Refused(str(refused)) from refused
+        if transport is Transport.RING:
+            return RingEnd(attachment, vnet=self.vnet)
         return StreamEnd(attachment.data, attachment.sock, vnet=self.vnet)
 
     def ethernet(self, source: Side, size: int, number: int) -> bytes:
@@ -123,6 +173,8 @@ WAYS = {
     "attach": ("attach", NO_OFFLOAD, STREAM_CHECKS),
     "attach-with-offload": ("attach", Offload.CSUM | Offload.TSO4, STREAM_CHECKS),
     "bess": ("bess", NO_OFFLOAD, MESSAGE_CHECKS),
+    "ring": ("ring", NO_OFFLOAD, CHECKS),
+    "ring-with-offload": ("ring", Offload.CSUM | Offload.TSO4, CHECKS),
 }
 
 

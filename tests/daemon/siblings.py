@@ -28,6 +28,7 @@ from multiplexer.daemon.control import Control, ControlBoot
 from multiplexer.daemon.descriptors import refuse_fds
 from multiplexer.daemon.host import System
 from multiplexer.daemon.live_vif import USUAL_PATIENCE, Patience
+from multiplexer.daemon.rings import Memory
 from multiplexer.daemon.rundir import KINDS
 from multiplexer.daemon.succession import numbered
 from multiplexer.datapath.engine import VERDICTS
@@ -157,7 +158,9 @@ class FakeBroker(Sibling):
         self._run_dir = run_dir
         self.uids: dict[str, int] = {}
         self._open: dict[str, list[socket.socket]] = {}
-        self.kept: dict[str, tuple[channel.Kept, list[socket.socket]]] = {}
+        self.kept: dict[str, tuple[channel.Kept, list[Memory]]] = {}
+        #: Of those, whose ring no engine serves.
+        self.adrift: set[str] = set()
         #: What a reload finds.
         self.file = ""
         self.uplinks: tuple[channel.UplinkState, ...] = ()
@@ -180,9 +183,11 @@ class FakeBroker(Sibling):
         )
         await channel_trio.send(self.sock, start)
         await self.tell_uplink(nic_mac)
-        for kept, sockets in self.kept.values():
-            fds = [sock.fileno() for sock in sockets]
-            await channel_trio.send(self.sock, channel.Inherited(kept), fds)
+        for kept, descriptors in self.kept.values():
+            adrift = kept.vif_id in self.adrift
+            given = descriptors if adrift else descriptors[:1]
+            fds = [each.fileno() for each in given]
+            await channel_trio.send(self.sock, channel.Inherited(kept, adrift), fds)
 
     async def ask_reload(self) -> None:
         await channel_trio.send(self.sock, channel.ReloadAsked())
@@ -197,9 +202,7 @@ class FakeBroker(Sibling):
         if isinstance(message, channel.PrepareReload):
             await channel_trio.send(self.sock, self._prepared(message.request))
             return
-        assert isinstance(
-            message, (*errands.REQUESTS, channel.CommitReload, channel.EndReload)
-        )
+        assert isinstance(message, (*errands.REQUESTS, channel.CommitReload, channel.EndReload))
         refusal = self.refusal(message)
         if isinstance(message, channel.CommitReload) and refusal is None:
             self._nics = parse_config(self.file, "multiplexer.toml").numbering.nics.keys()
@@ -214,12 +217,11 @@ class FakeBroker(Sibling):
             shutil.rmtree(self._run_dir / "vif" / message.vif_id)
             self._close(message.vif_id)
         if isinstance(message, channel.Keep):
-            sockets = channel.as_sockets(fds)
             if refusal is None:
                 assert message.kept.vif_id not in self.kept
-                self.kept[message.kept.vif_id] = (message.kept, sockets)
+                self.kept[message.kept.vif_id] = (message.kept, [*map(Memory, fds)])
             else:
-                channel.close_all([sock.detach() for sock in sockets])
+                channel.close_all(fds)
         if isinstance(message, channel.Forget):
             self.forget(message.vif_id)
         await channel_trio.send(self.sock, done)
@@ -233,8 +235,9 @@ class FakeBroker(Sibling):
 
     def forget(self, vif_id: str) -> None:
         if vif_id in self.kept:
-            for sock in self.kept.pop(vif_id)[1]:
-                sock.close()
+            for descriptor in self.kept.pop(vif_id)[1]:
+                descriptor.close()
+            self.adrift.discard(vif_id)
 
     def _listeners(self, message: channel.OpenVifSockets) -> list[socket.socket]:
         self.uids[message.vif_id] = message.uid
@@ -271,6 +274,8 @@ class FakeEngine(Sibling):
         #: What is attached, by port.
         self.data: dict[int, socket.socket] = {}
         self.taps: dict[int, int] = {}
+        #: Of attachments by rings, whose kicks are in `data`.
+        self.memories: dict[int, int] = {}
         self.ports: dict[int, channel.Port] = {}
         self.rows: dict[int, tuple[int, ...]] = {}
         self.conflicts: tuple[channel.Conflict, ...] = ()
@@ -285,9 +290,7 @@ class FakeEngine(Sibling):
             rows = tuple(self.rows.get(port, nothing) for port in ports)
             conflicts = tuple(found for found in self.conflicts if found.port in ports)
             claimed = tuple(found for found in self.claimed if found.port in ports)
-            reply = channel.CountersReply(
-                message.request, message.first, rows, conflicts, claimed
-            )
+            reply = channel.CountersReply(message.request, message.first, rows, conflicts, claimed)
             await channel_trio.send(self.sock, reply)
             return
         if isinstance(message, channel.ReadPorts):
@@ -307,6 +310,8 @@ class FakeEngine(Sibling):
                 self.taps[message.port] = fds[0]
             else:
                 self.data[message.port] = socket.socket(fileno=fds[0])
+                for memory in fds[1:]:
+                    self.memories[message.port] = memory
             if refusal is None:
                 self._set_generation(message.port, message.generation)
         if isinstance(message, channel.Detach | channel.ClearVif):
@@ -323,6 +328,8 @@ class FakeEngine(Sibling):
     def _let_go(self, port: int) -> None:
         if port in self.data:
             self.data.pop(port).close()
+            if port in self.memories:
+                os.close(self.memories.pop(port))
         elif port in self.taps:
             os.close(self.taps.pop(port))
         else:

@@ -204,7 +204,7 @@ def test_an_attachment_is_kept_with_the_connection_of_its_handshake_if_it_had_on
         (KEPT, 1001, (), "is uid 1001's, not uid 1000's"),
         (KEPT, 1000, (ID,), "has an attachment already"),
         (session_with(way="control"), 1000, (), "nobody attaches by 'control'"),
-        (session_with(transport="ring"), 1000, (), "with 'ring'"),
+        (session_with(transport="pipe"), 1000, (), "with 'pipe'"),
         (session_with(cookie=b"short"), 1000, (), "cookie is 5 bytes, not 16"),
         (PLAIN, 1000, (), "descriptors are not those"),
     ],

@@ -216,10 +216,10 @@ async def test_a_uid_that_was_given_to_somebody_else_does_not_get_in(place: Plac
     ("hello", "code"),
     [
         (Hello(version_min=2, version_max=9), RefusedCode.VERSION),
-        (Hello(transports=(Transport.RING,)), RefusedCode.NO_TRANSPORT),
+        (Hello(transports=(Transport.TAP,)), RefusedCode.NO_TRANSPORT),
         (Hello(transports=()), RefusedCode.NO_TRANSPORT),
     ],
-    ids=["version", "ring", "no transport"],
+    ids=["version", "tap", "no transport"],
 )
 async def test_what_is_not_spoken_here_is_refused(
     place: Place, hello: Hello, code: RefusedCode

@@ -14,6 +14,7 @@ import trio
 from multiplexer.daemon import channel
 from multiplexer.daemon.broker_client import Inherited
 from multiplexer.daemon.legacy import Settlement, settle
+from multiplexer.daemon.rings import Memory
 from pfinet_proto.attach import Goodbye, GoodbyeCode, Hello, Update, Welcome, decode_untrusted
 from pfinet_proto.control import Status, VifCreate, VifDelete, VifShow
 from pfinet_proto.values import VifName
@@ -135,9 +136,8 @@ async def taken_over(
                 other.close()
                 made.engine.data[70] = data
             if broker is not None:
-                sockets = [theirs.dup()] if session.way == "attach" else []
-                entry = channel.Kept(vif_id, 70, broker, session)
-                made.broker.kept[vif_id] = (entry, sockets)
+                kept = [Memory(os.dup(theirs.fileno()))] if session.way == "attach" else []
+                made.broker.kept[vif_id] = (channel.Kept(vif_id, 70, broker, session), kept)
             theirs.close()
             await made.broker.start(place.config(STATIC))
             async with trio.open_nursery() as nursery:
@@ -197,9 +197,7 @@ async def test_its_end_is_told_as_that_of_any_other(place: Place) -> None:
         await client.hear_binding()
         await daemon.engine.end_attachment(attached(9), "record length out of range")
 
-        assert await client.hear() == Goodbye(
-            GoodbyeCode.BAD_STREAM, "record length out of range"
-        )
+        assert await client.hear() == Goodbye(GoodbyeCode.BAD_STREAM, "record length out of range")
         assert await client.hear() is None
         detach = await daemon.engine.wait_heard(channel.Detach)
 

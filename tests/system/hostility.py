@@ -4,6 +4,7 @@ Each takes what it may connect to, and a function to say with that it has done
 all of it once.  Then it does so again, or stays as it is, until it is killed.
 """
 
+import mmap
 import os
 import random
 import signal
@@ -15,8 +16,16 @@ from typing import Final
 
 import attrs
 
-from pfinet_client.attachment import VifRefused, connect_attach
-from pfinet_proto.attach import Hello, encode
+from pfinet_client.attachment import Attachment, VifRefused, connect_attach
+from pfinet_proto.attach import Hello, Transport, encode
+from pfinet_proto.ring import (
+    CONTROL_BYTES,
+    LINE_BYTES,
+    USUAL_BYTES,
+    Producer,
+    Which,
+    memory_bytes,
+)
 from tests.support import linux
 from tests.support.plain import LENGTH, acting_as, connected
 
@@ -64,6 +73,15 @@ class Targets:
             with suppress(VifRefused), acting_as(self.uid):  # the last one is not gone yet
                 attachment = connect_attach(str(self.paths["attach"]), Hello(), 20)
                 return attachment.sock, attachment.data
+
+    def attach_by_ring(self) -> tuple[Attachment, mmap.mmap]:
+        """Return an attachment by rings with their memory, as soon as one is had."""
+        hello = Hello(transports=(Transport.RING,))
+        while True:
+            with suppress(VifRefused), acting_as(self.uid):
+                attachment = connect_attach(str(self.paths["attach"]), hello, 20)
+                assert attachment.memory is not None
+                return attachment, mmap.mmap(attachment.memory, memory_bytes(USUAL_BYTES))
 
 
 def stay(done: Done) -> None:
@@ -195,6 +213,36 @@ def come_and_go(targets: Targets, done: Done) -> None:
         done()
 
 
+def scribble(targets: Targets, done: Done) -> None:
+    """Write anything anywhere in the memory of the rings, between frames and instead of them."""
+    numbers = random.Random(SEED)
+    while True:
+        attachment, mapping = targets.attach_by_ring()
+        attachment.data.setblocking(False)
+        with suppress(ConnectionError):
+            for _ in range(numbers.randrange(1, 200)):
+                _scribble_once(memoryview(mapping), targets.broadcast, numbers)
+                with suppress(BlockingIOError):
+                    attachment.data.send(b"k")
+        attachment.close()
+        done()
+
+
+def _scribble_once(memory: memoryview, frame: bytes, numbers: random.Random) -> None:
+    up = Producer(memory, Which.UP)
+    up.index = up.own.index & ~7
+    up.put_all([frame] * numbers.randrange(60))
+    places = (
+        LINE_BYTES * numbers.randrange(4),
+        CONTROL_BYTES + up.index % up.bytes,
+        numbers.randrange(len(memory)),
+    )
+    for _ in range(numbers.randrange(3)):
+        size = numbers.choice((4, 8, 8, 200, 1 << 16))
+        at = min(numbers.choice(places), len(memory) - size)
+        memory[at : at + size] = numbers.randbytes(size)
+
+
 ACTS: Final = (
     send_garbage,
     send_mutated_hellos,
@@ -206,6 +254,7 @@ ACTS: Final = (
     flood_broadcasts,
     flood_requests,
     come_and_go,
+    scribble,
 )
 
 

@@ -77,9 +77,7 @@ class Transfer:
 @contextmanager
 def transfer(lab: Lab, alice: Stack, bob: Stack) -> Iterator[Transfer]:
     with running(bob, "iperf3", "-s", "-1", "--forceflush", until="listening"):
-        process = alice.popen(
-            "iperf3", "-J", "-c", BOB, f"-n{ALL_BYTES}", stdout=subprocess.PIPE
-        )
+        process = alice.popen("iperf3", "-J", "-c", BOB, f"-n{ALL_BYTES}", stdout=subprocess.PIPE)
         begun = Transfer(lab, process)
         begun.wait_progress()
         yield begun
@@ -145,7 +143,9 @@ def test_a_client_without_a_handshake_notices_nothing_either(lab: Lab) -> None:
         eventually(lambda: lab.query("status")["attached"] == 0, "both vifs are free")
 
 
-def test_a_dead_engine_costs_a_moment(lab: Lab, stacks: tuple[Daemon, Stack, Stack]) -> None:
+def test_a_dead_engine_costs_a_moment_and_no_attachment(
+    lab: Lab, stacks: tuple[Daemon, Stack, Stack]
+) -> None:
     daemon, alice, bob = stacks
     before = daemon.processes()
     with transfer(lab, alice, bob) as moving:
@@ -159,10 +159,34 @@ def test_a_dead_engine_costs_a_moment(lab: Lab, stacks: tuple[Daemon, Stack, Sta
 
     assert set(before.values()) & set(after.values()) == {before["broker"]}
     assert (again["id"], again["mac"]) == (attached["id"], attached["mac"])
-    assert again["attached"]["pid"] == attached["attached"]["pid"]
+    assert (
+        again["attached"].items()
+        >= {
+            **{key: attached["attached"][key] for key in ("pid", "offload")},
+            "transport": "ring",
+        }.items()
+    )
     assert alice.process.poll() is None
     assert ping(alice, "10.77.0.1")
     assert ping(bob, "fd77::1")
+    alice.process.terminate()
+    _, said = alice.process.communicate(timeout=20)
+    assert "attach" not in said, "it has not even noticed"
+
+
+def test_a_second_engine_that_dies_soon_takes_the_rings_along(
+    lab: Lab, stacks: tuple[Daemon, Stack, Stack]
+) -> None:
+    """Something in one of them may be why."""
+    daemon, alice, _ = stacks
+    for number in (1, 2):
+        os.kill(daemon.processes()["engine"], signal.SIGKILL)
+        eventually(lambda: restarts(lab) == (0, number), "another engine is there")  # noqa: B023
+    assert ping(alice, BOB)
+
+    assert alice.process.stderr is not None
+    assert "attaching again" in alice.process.stderr.readline()
+    assert alice.process.stderr.readline() == "pfinet: vif alice: attached again, by ring\n"
 
 
 def test_a_dead_broker_that_is_started_again_costs_a_moment(lab: Lab) -> None:

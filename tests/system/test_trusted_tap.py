@@ -149,12 +149,12 @@ def test_a_trusted_stack_whose_vif_is_deleted_is_told_so(lab: Lab, daemon: Daemo
         assert "was deleted" in wait_for(dave, "disconnected")
 
 
-def test_a_stack_that_is_no_longer_trusted_goes_on_by_a_stream(lab: Lab, daemon: Daemon) -> None:
+def test_a_stack_that_is_no_longer_trusted_goes_on_by_a_ring(lab: Lab, daemon: Daemon) -> None:
     create = ("vif", "create", "dave", "--owner", str(BOB), "--address", "10.77.0.60/24")
     lab.multiplexerctl(*create, "--trusted-tap")
     with lab.user(BOB).stack("dave") as dave:
         assert ping(dave, OUTSIDE["ipv4"])
         lab.multiplexerctl("vif", "set", "dave", "--no-trusted-tap")
 
-        eventually(partial(is_attached_by, lab, "stream", "dave"), "dave is attached by stream")
+        eventually(partial(is_attached_by, lab, "ring", "dave"), "dave is attached by ring")
         assert ping(dave, OUTSIDE["ipv4"])

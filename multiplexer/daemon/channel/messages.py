@@ -91,9 +91,13 @@ class Kept:
 
 @attrs.frozen
 class Inherited:
-    """An attachment that an earlier control made, with its descriptors as for `Keep`."""
+    """An attachment that an earlier control made, with its descriptors as for `Keep`.
+
+    Those of a ring ride along only if it is *adrift*: no engine serves it.
+    """
 
     kept: Kept
+    adrift: bool = False
 
 
 @attrs.frozen
@@ -182,8 +186,9 @@ class Keep:
     """Keep an attachment for the next control.
 
     The connection of a client that came by `attach` rides along, so that it
-    stays open; of a data stream nothing does, since it cannot be resumed by
-    another engine, and its end must be the engine's to show.
+    stays open, and after it the engine's end of a ring; of a data stream nothing
+    does, since it cannot be resumed by another engine, and its end must be the
+    engine's to show.
     """
 
     request: int

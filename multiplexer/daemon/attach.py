@@ -30,7 +30,7 @@ from multiplexer.daemon.joining import Joined, Joining
 from multiplexer.daemon.lending import descriptors_let_in, receive_tap
 from multiplexer.daemon.live_vif import LiveVif
 from multiplexer.daemon.peer import Peer
-from multiplexer.daemon.rings import made_rings
+from multiplexer.daemon.rings import RING, made_rings
 from multiplexer.daemon.talk import Silent, Spoken, Talk, bounded, say_last
 from pfinet_proto.attach import (
     COOKIE_LEN,
@@ -346,10 +346,15 @@ class AttachService:
                 except* trio.Cancelled:
                     farewell = joined.holder.farewell or live.farewell
                     why = farewell.text
-                    talk.say_last(farewell)
+                    if not self._outlives_engine(joined):
+                        talk.say_last(farewell)
                     raise
         finally:
             self.log.audit("detached", peer, vif=live.name, why=why)
+
+    def _outlives_engine(self, joined: Joined) -> bool:
+        """Whether we end for the engine has died, and our successor goes on with it."""
+        return self.joining.engine.is_gone and joined.holder.session.transport == RING
 
     async def _check_owner(self, live: LiveVif, peer: Peer) -> None:
         why = await self.why_not_owner(live, peer)

@@ -50,6 +50,8 @@ class EngineClient:
     def __init__(self, sock: trio.socket.SocketType) -> None:
         self._sock = sock
         self._calls = SiblingCalls(sock, "engine")
+        #: Whether it has died; what it had done for rings another may go on with.
+        self.is_gone = False
         self._last_generation = 0
         self._attachments: dict[tuple[int, int], Attachment] = {}
 
@@ -73,6 +75,9 @@ class EngineClient:
                         self._note_end(message)
                     case _:
                         raise channel.SiblingError(f"engine sends {type(message).__name__}")
+        except channel.SiblingGone:
+            self.is_gone = True
+            raise
         finally:
             self._calls.close()
 

@@ -367,3 +367,26 @@ def test_a_restart_that_follows_another_soon_is_seen() -> None:
     budget.spend(100)
     assert budget.was_spent_within(5, 104.9)
     assert not budget.was_spent_within(5, 105)
+
+
+async def test_who_has_rings_hears_nothing_of_an_engine_that_died(place: Place) -> None:
+    """The broker keeps its connection, and control does not say that the daemon stops."""
+    held: list[socket.socket] = []
+
+    async with siblings(place) as made:
+
+        async def attach_and_lose_the_engine() -> None:
+            async with made.attacher("web", ALICE) as client:
+                held.append(socket.socket(fileno=os.dup(client.sock.fileno())))
+                got = await attach_by_ring(client)
+                got.close()
+                made.engine.sock.shutdown(socket.SHUT_RDWR)
+
+        await made.broker.start(place.config(STATIC))
+        with pytest.raises(BaseExceptionGroup) as caught:
+            await made.run_until_it_fails(attach_and_lose_the_engine)
+        with held[0] as connection, pytest.raises(BlockingIOError):
+            connection.recv(100, socket.MSG_DONTWAIT)
+
+        assert caught.group_contains(channel.SiblingGone)
+        assert made.broker.kept

@@ -32,7 +32,7 @@ SOURCES := pyproject.toml setup.py $(shell find multiplexer pfinet_client proto 
 C_SOURCES := $(shell find multiplexer pfinet_client bench -name '*.c' ! -name '_*')
 C_WARNINGS := -std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra -Wconversion -Wshadow \
 	-Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror \
-	-Iproto/include -Imultiplexer/datapath
+	-Iproto/include -Imultiplexer/datapath -Ipfinet_client/pump
 
 .PHONY: all demo test fuzz lint bench clean
 all: $(VENV)/.installed

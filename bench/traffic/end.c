@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #define COMPARED 64
 
@@ -17,7 +19,7 @@ struct kind {
 
 static const struct kind kinds[] = {
 	{ "packet", packet_open }, { "tap", tap_open }, { "vde", vde_open_end },
-	{ "stream", stream_open }, { "udp", udp_open },
+	{ "stream", stream_open }, { "ring", ring_open }, { "udp", udp_open },
 };
 
 noreturn void fail(const char *what)
@@ -45,6 +47,27 @@ struct end end_open(const char *what, const struct frame *outgoing)
 	}
 	errno = EINVAL;
 	fail(what);
+}
+
+int end_connect(char *rest, int type)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	char *uid = strchr(rest, ':');
+	int fd = socket(AF_UNIX, type, 0);
+	int buffer = 4 << 20;
+
+	if (!uid) {
+		errno = EINVAL;
+		fail(rest);
+	}
+	*uid++ = 0;
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", rest);
+	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &buffer, sizeof(buffer)) < 0)
+		fail("socket");
+	if (seteuid((uid_t)strtoul(uid, NULL, 10)) < 0 ||
+	    connect(fd, (void *)&address, sizeof(address)) < 0 || seteuid(0) < 0)
+		fail(rest);
+	return fd;
 }
 
 int is_wanted(const uint8_t *bytes, size_t len, const struct frame *wanted)

@@ -38,7 +38,8 @@ struct end {
 /**
  * end_open() - Open an end by its description
  * @what:	KIND:REST, where the kinds are packet:INTERFACE, tap:INTERFACE,
- *		vde:DIRECTORY, stream:SOCKET:UID, udp:LOCAL:REMOTE
+ *		vde:DIRECTORY, stream:SOCKET:UID, ring:SOCKET:UID (an attach socket),
+ *		udp:LOCAL:REMOTE
  * @outgoing:	What the end will send; kept
  */
 struct end end_open(const char *what, const struct frame *outgoing);
@@ -47,6 +48,7 @@ void packet_open(struct end *end, char *rest, const struct frame *outgoing);
 void tap_open(struct end *end, char *rest, const struct frame *outgoing);
 void vde_open_end(struct end *end, char *rest, const struct frame *outgoing);
 void stream_open(struct end *end, char *rest, const struct frame *outgoing);
+void ring_open(struct end *end, char *rest, const struct frame *outgoing);
 void udp_open(struct end *end, char *rest, const struct frame *outgoing);
 
 /** end_take() - recvmmsg() for kinds whose socket gives one frame per message */
@@ -54,6 +56,15 @@ unsigned int end_take(struct end *end, const struct frame *wanted);
 
 /** end_wait_writable() - Wait until @fd takes more, since what it had is full */
 void end_wait_writable(int fd);
+
+/**
+ * end_connect() - Connect to a socket of a vif as its owner
+ * @rest:	SOCKET:UID; is cut
+ * @type:	SOCK_STREAM or SOCK_SEQPACKET
+ *
+ * The daemon believes the kernel's word on who connects.
+ */
+int end_connect(char *rest, int type);
 
 /** is_wanted() - Whether received bytes are the frame: its length, and its first 64 bytes */
 int is_wanted(const uint8_t *bytes, size_t len, const struct frame *wanted);

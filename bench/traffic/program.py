@@ -14,7 +14,10 @@ from tests.support.netns import CommandFailed, run
 from ..systems.system import RawEnd, StackEnd
 
 HERE: Final = Path(__file__).parent
-WIRE_HEADER: Final = HERE.parent.parent / "proto/include"
+ROOT: Final = HERE.parent.parent
+WIRE_HEADERS: Final = ROOT / "proto/include"
+#: A client's side of rings, as `pfinet` has it.
+RINGS: Final = ROOT / "pfinet_client/pump"
 
 #: The sender goes on for as long as the counter warms up and counts, and a little more.
 MARGIN_S: Final = 0.5
@@ -47,8 +50,8 @@ class Traffic:
     def build(cls, folder: Path) -> "Traffic":
         """Compile it into *folder*."""
         program = folder / "traffic"
-        sources = sorted(str(source) for source in HERE.glob("*.c"))
-        flags = ["-std=c11", "-D_GNU_SOURCE", "-O2", f"-I{WIRE_HEADER}"]
+        sources = [str(RINGS / "rings.c"), *sorted(str(source) for source in HERE.glob("*.c"))]
+        flags = ["-std=c11", "-D_GNU_SOURCE", "-O2", f"-I{WIRE_HEADERS}", f"-I{RINGS}"]
         run(["gcc", *flags, *sources, "-o", str(program), "-lvdeplug"])
         return cls(program)
 

@@ -5,12 +5,9 @@
 #include "end.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include "pfinet_wire.h"
 
@@ -76,31 +73,12 @@ static unsigned int stream_receive(struct end *end, const struct frame *wanted)
 	return found;
 }
 
-/* The daemon believes the kernel's word on who connects, so be that user for a moment. */
-static int connect_as(const char *path, uid_t uid)
-{
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-	int buffer = 4 << 20;
-
-	snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
-	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &buffer, sizeof(buffer)) < 0)
-		fail("socket");
-	if (seteuid(uid) < 0 || connect(fd, (void *)&address, sizeof(address)) < 0 || seteuid(0) < 0)
-		fail(path);
-	return fd;
-}
-
 void stream_open(struct end *end, char *rest, const struct frame *outgoing)
 {
 	struct stream *s = calloc(1, sizeof(*s));
-	char *uid = strchr(rest, ':');
 
-	if (!s || !uid) {
-		errno = EINVAL;
-		fail(rest);
-	}
-	*uid++ = 0;
+	if (!s)
+		fail("calloc");
 	s->record_len = PFINET_LENGTH_LEN + outgoing->len;
 	for (unsigned int i = 0; i < END_BATCH; i++) {
 		uint8_t *record = s->batch + i * s->record_len;
@@ -108,7 +86,7 @@ void stream_open(struct end *end, char *rest, const struct frame *outgoing)
 		pfinet_put32(record, (uint32_t)outgoing->len);
 		memcpy(record + PFINET_LENGTH_LEN, outgoing->bytes, outgoing->len);
 	}
-	end->fd = connect_as(rest, (uid_t)strtoul(uid, NULL, 10));
+	end->fd = end_connect(rest, SOCK_STREAM);
 	end->state = s;
 	end->send = stream_send;
 	end->receive = stream_receive;

@@ -75,6 +75,14 @@ void pfinet_rings_publish(struct pfinet_rings *rings)
 		kick(rings);
 }
 
+void pfinet_rings_pass(struct pfinet_rings *rings)
+{
+	if (pfinet_ring_used(&rings->up) > rings->up.len / 2)
+		pfinet_rings_publish(rings);
+	else
+		pfinet_ring_publish(&rings->up);
+}
+
 int pfinet_rings_take(struct pfinet_rings *rings, uint8_t *to, size_t room, uint32_t *lens, int n)
 {
 	const uint8_t *payload;

@@ -56,6 +56,14 @@ int pfinet_rings_put(struct pfinet_rings *rings, const uint8_t *frame, uint32_t 
 void pfinet_rings_publish(struct pfinet_rings *rings);
 
 /**
+ * pfinet_rings_pass() - Let the daemon have what was put, and leave it asleep for now
+ *
+ * It is woken once half of the ring waits for it.  Whoever sleeps, or has no more to
+ * put, must publish before.
+ */
+void pfinet_rings_pass(struct pfinet_rings *rings);
+
+/**
  * pfinet_rings_take() - Copy frames out of the ring down
  * @to:		They are written here, one behind the other
  * @room:	Bytes at @to, at least those of the longest record

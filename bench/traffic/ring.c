@@ -2,7 +2,8 @@
 /*
  * ring.c - A vif of ours, by rings: the handshake on its `attach` socket, then memory
  *
- * The daemon is woken when half of the ring waits for it, or before this end sleeps.
+ * The daemon is woken when half of the ring waits for it, or before this end sleeps; and
+ * wakes this end once in a turn, so a flood is not worth napping for.
  */
 #include "end.h"
 
@@ -13,9 +14,6 @@
 #include <sys/socket.h>
 
 #include "rings.h"
-
-/* At five gigabytes a second it is long until half of a ring is full. */
-#define NAP_US 100
 
 /* proto/SPEC.md, section 3: version 1, no offload, the transport ring. */
 static const uint8_t hello[] = {
@@ -28,8 +26,7 @@ static const uint8_t hello[] = {
 struct state {
 	struct pfinet_rings rings;
 	const struct frame *outgoing;
-	int sleeps;  /* the last look found nothing, and asked for a kick */
-	int flooded; /* frames have come, and whoever counts them naps */
+	int sleeps; /* the last look found nothing, and asked for a kick */
 };
 
 static void sleep_until_kicked(struct state *s)
@@ -92,13 +89,12 @@ static unsigned int ring_receive(struct end *end, const struct frame *wanted)
 	if (s->sleeps && pfinet_rings_take_kicks(&s->rings) < 0)
 		fail("kicks of the vif");
 	s->sleeps = 0;
-	while (!(found = take_all(s, wanted)) && !s->flooded) {
+	while (!(found = take_all(s, wanted))) {
 		pfinet_rings_publish(&s->rings);
 		s->sleeps = pfinet_rings_wait_frames(&s->rings);
 		if (s->sleeps)
-			return 0;
+			break;
 	}
-	s->flooded |= found > END_BATCH;
 	return found;
 }
 
@@ -145,7 +141,6 @@ void ring_open(struct end *end, char *rest, const struct frame *outgoing)
 	s->outgoing = outgoing;
 	end->fd = fds[0];
 	end->state = s;
-	end->nap_us = NAP_US;
 	end->send = ring_send;
 	end->receive = ring_receive;
 }

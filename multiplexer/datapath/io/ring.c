@@ -181,9 +181,13 @@ static bool is_told_by_head(const uint8_t *head)
 	return proto == DP_IPPROTO_UDP && dp_get16(ip + upper + 2) != DHCP_SERVER_PORT;
 }
 
-/* A compiler may not take what was copied for what still stands where it was copied from. */
+/*
+ * A compiler may not take what was copied for what still stands where it was copied from.
+ * Nor shall it know that @len is small: it would copy by an instruction that is slow to start.
+ */
 static void copy_private(uint8_t *to, const uint8_t *from, size_t len)
 {
+	__asm__("" : "+r"(len));
 	memcpy(to, from, len);
 	__asm__ volatile("" ::: "memory");
 }

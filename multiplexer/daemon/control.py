@@ -37,6 +37,7 @@ from multiplexer.daemon.creation import ID_BYTES, Creation
 from multiplexer.daemon.deletion import Deletion
 from multiplexer.daemon.doorman import Doorman
 from multiplexer.daemon.engine_client import EngineClient
+from multiplexer.daemon.fabric import Fabric
 from multiplexer.daemon.host import THIS_SYSTEM, Host, System
 from multiplexer.daemon.hostwatch import HostWatch
 from multiplexer.daemon.in_force import InForce, nic_names
@@ -165,7 +166,7 @@ class Control:
             in_force,
             about,
             vifs,
-            self._broker,
+            Fabric(in_force, vifs, self._broker, self._engine, about.verdicts),
             self._engine,
             Creation(provisioning, Prober(in_force, self._broker, self._engine)),
             Alteration(provisioning),

@@ -11,21 +11,19 @@ which would be refused there.
 
 import os
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from ipaddress import ip_address
 from typing import Any
 
 import attrs
 
 from multiplexer.daemon import authorize, channel
 from multiplexer.daemon.alteration import Alteration
-from multiplexer.daemon.broker_client import BrokerClient
 from multiplexer.daemon.clientlog import ClientLog
 from multiplexer.daemon.creation import Creation
 from multiplexer.daemon.deletion import Deletion
 from multiplexer.daemon.doorman import Doorman
 from multiplexer.daemon.engine_client import EngineClient
+from multiplexer.daemon.fabric import Fabric, limits_info
 from multiplexer.daemon.host import Client
 from multiplexer.daemon.hostwatch import HostWatch
 from multiplexer.daemon.in_force import InForce
@@ -34,13 +32,11 @@ from multiplexer.daemon.refusals import NOT_SEEN, not_found, note_refused
 from multiplexer.daemon.reload import Reload
 from multiplexer.daemon.tally import Tally, read_tally
 from multiplexer.daemon.vifs import KINDS, Vifs
-from multiplexer.host_port import interface_of, mac_of
+from multiplexer.host_port import interface_of
 from multiplexer.model import (
     Config,
-    Limits,
     Network,
     Trust,
-    Uplink,
     UplinkKind,
     Vif,
     port_of_host,
@@ -76,7 +72,7 @@ class Requests:
         in_force: InForce,
         about: About,
         vifs: Vifs,
-        broker: BrokerClient,
+        fabric: Fabric,
         engine: EngineClient,
         creation: Creation,
         alteration: Alteration,
@@ -89,7 +85,7 @@ class Requests:
         self._in_force = in_force
         self._about = about
         self._vifs = vifs
-        self._broker = broker
+        self._fabric = fabric
         self._engine = engine
         self._creation = creation
         self._alteration = alteration
@@ -99,10 +95,10 @@ class Requests:
         self._answers: Mapping[type[Any], Callable[[Any, Client], Awaitable[control.Result]]] = {
             control.Status: self._status,
             control.Reload: reload.answer,
-            control.NetworkList: self._network_list,
-            control.NetworkShow: self._network_show,
-            control.UplinkList: self._uplink_list,
-            control.UplinkShow: self._uplink_show,
+            control.NetworkList: fabric.network_list,
+            control.NetworkShow: fabric.network_show,
+            control.UplinkList: fabric.uplink_list,
+            control.UplinkShow: fabric.uplink_show,
             control.VifList: self._vif_list,
             control.VifShow: self._vif_show,
             control.VifCreate: self._vif_create,
@@ -139,123 +135,9 @@ class Requests:
             attached=sum(live.holder is not None for live in self._vifs),
             control_restarts=self._about.restarts.control,
             engine_restarts=self._about.restarts.engine,
-            host_networks=tuple(net.name for net in self._config.networks if self._reached(net)),
+            host_networks=self._fabric.host_networks(),
             set_aside=len(self._vifs.aside),
         )
-
-    def _reached(self, network: Network) -> bool:
-        """Whether the host and the vifs of *network* reach each other now."""
-        state = self._broker.host(network.name) if network.host else None
-        return state is not None and state.up and bool(state.addresses) and state.error is None
-
-    # Networks and uplinks
-
-    async def _network_list(self, _: control.NetworkList, client: Client) -> control.Networks:
-        # As it is now, for the ports and for what is said of them: a reload may come in between.
-        config = self._config
-        vifs = Counter(live.vif.network for live in self._vifs)
-        ports = [port_of_host(config, network.name) for network in config.networks if network.host]
-        tally = await self._read_tally(ports)
-        return control.Networks(
-            tuple(
-                self._network_info(config, network, vifs[network.name], tally)
-                for network in config.networks
-            )
-        )
-
-    async def _network_show(
-        self, request: control.NetworkShow, client: Client
-    ) -> control.NetworkInfo:
-        config = self._config
-        try:
-            network = config.network(request.name)
-        except KeyError:
-            raise not_found("network", request.name) from None
-        vifs = sum(live.vif.network == network.name for live in self._vifs)
-        ports = [port_of_host(config, network.name)] if network.host else []
-        return self._network_info(config, network, vifs, await self._read_tally(ports))
-
-    def _network_info(
-        self, config: Config, network: Network, vifs: int, tally: Tally
-    ) -> control.NetworkInfo:
-        return control.NetworkInfo(
-            name=network.name,
-            mode=network.mode.value,
-            uplink=network.uplink,
-            uplink_port=config.uplink_port_of(network) is not None,
-            prefixes=network.prefixes,
-            gateways=network.gateways,
-            mtu=network.mtu,
-            dns=network.dns,
-            search=network.search,
-            reserved=tuple(map(str, network.reserved)),
-            autoconf=network.autoconf,
-            link_local=network.link_local.value,
-            limits=_limits_info(network.limits),
-            vifs=vifs,
-            host=self._host_info(config, network, tally) if network.host else None,
-        )
-
-    def _host_info(self, config: Config, network: Network, tally: Tally) -> control.HostPortInfo:
-        port = port_of_host(config, network.name)
-        state = self._broker.host(network.name)
-        return control.HostPortInfo(
-            interface=interface_of(network.name),
-            mac=mac_of(network.name),
-            present=state is not None and state.present,
-            up=state is not None and state.up,
-            addresses=tuple(map(ip_address, state.addresses)) if state is not None else (),
-            error=state.error if state is not None else None,
-            counters=tally.counters(port),
-            conflicts=tally.conflicts(port),
-        )
-
-    async def _uplink_list(self, _: control.UplinkList, client: Client) -> control.Uplinks:
-        config = self._config
-        ports = {
-            uplink.name: port_of_uplink(config, uplink.name)
-            for uplink in config.uplinks
-            if uplink.kind is UplinkKind.NIC
-        }
-        tally = await self._read_tally(ports.values())
-        return control.Uplinks(
-            tuple(
-                self._uplink_info(config, uplink, ports.get(uplink.name), tally)
-                for uplink in config.uplinks
-            )
-        )
-
-    async def _uplink_show(
-        self, request: control.UplinkShow, client: Client
-    ) -> control.UplinkInfo:
-        listed = await self._uplink_list(control.UplinkList(), client)
-        for uplink in listed.uplinks:
-            if uplink.name == request.name:
-                return uplink
-        raise not_found("uplink", request.name)
-
-    def _uplink_info(
-        self, config: Config, uplink: Uplink, port: int | None, tally: Tally
-    ) -> control.UplinkInfo:
-        state = self._broker.uplink(uplink.name)
-        counters = None if port is None else tally.counters(port)
-        return control.UplinkInfo(
-            name=uplink.name,
-            kind=uplink.kind.value,
-            interface=uplink.interface,
-            present=state is not None and state.present,
-            up=state is not None and state.up,
-            mac=state.mac if state is not None else None,
-            mtu=state.mtu if state is not None else None,
-            external=uplink.external,
-            networks=tuple(
-                network.name for network in config.networks if network.uplink == uplink.name
-            ),
-            counters=counters,
-            error=state.error if state is not None else None,
-        )
-
-    # Vifs
 
     async def _vif_list(self, _: control.VifList, client: Client) -> control.Vifs:
         return control.Vifs(
@@ -390,7 +272,7 @@ class Requests:
             addresses=vif.addresses,
             prefixes=vif.prefixes,
             source="static" if vif.static else "dynamic",
-            limits=_limits_info(vif.limits.over(network.limits)),
+            limits=limits_info(vif.limits.over(network.limits)),
             trust=_trust_info(vif.trust),
             grant=vif.grant,
             ephemeral=vif.ephemeral,
@@ -420,10 +302,6 @@ class Requests:
 
 def _seconds_since(monotonic_ns: int) -> int:
     return (time.monotonic_ns() - monotonic_ns) // 1_000_000_000
-
-
-def _limits_info(limits: Limits) -> control.LimitsInfo:
-    return control.LimitsInfo(**attrs.asdict(limits))
 
 
 def _trust_info(trust: Trust) -> control.TrustInfo:

@@ -44,6 +44,7 @@ from .host_port import interface_of
 from .ledger import Ledger
 from .model import (
     MAX_ADDRESSES_PER_VIF,
+    MAX_CPU,
     MAX_ETHERTYPES,
     MAX_MTU,
     MAX_NETWORKS,
@@ -86,6 +87,7 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "admins",
             "owner_uids",
             "queue_mib_per_user",
+            "cpu",
         ),
         "uplink": ("kind", "interface", "external"),
         "network": (
@@ -240,6 +242,7 @@ class _ConfigReader:
             queue_mib_per_user=table.take(
                 "queue_mib_per_user", read_integer(1, MAX_QUEUE_MIB), default.queue_mib_per_user
             ),
+            cpu=table.take("cpu", read_integer(0, MAX_CPU), None),
         )
         if table.ok("control_user", "engine_user") and daemon.control_user == daemon.engine_user:
             table.problem(

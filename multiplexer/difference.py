@@ -14,7 +14,7 @@ import attrs
 from .model import Config, Limits, OwnLimits, Trust
 
 #: What the running processes were started with.
-FIXED: Final = ("run_dir", "state_dir", "control_user", "engine_user")
+FIXED: Final = ("run_dir", "state_dir", "control_user", "engine_user", "cpu")
 
 #: Fields that do not bear the name of their key.
 _KEYS: Final[Mapping[str, str]] = MappingProxyType({"link_local": "link-local"})

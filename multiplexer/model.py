@@ -44,6 +44,9 @@ MAX_RATE: Final = 8_000_000_000
 #: Of memory for what one user's clients do not read: a terabyte is a slip of the pen.
 MAX_QUEUE_MIB: Final = 65536
 
+#: Linux has numbers for 8192 processors at most (CONFIG_NR_CPUS).
+MAX_CPU: Final = 8191
+
 #: Below it the field of a frame is a length (IEEE 802.3, 3.2.6).
 MIN_ETHERTYPE: Final = 0x0600
 MAX_ETHERTYPE: Final = 0xFFFF
@@ -350,6 +353,7 @@ class Daemon:
     *admins* are user names, uids in digits, and groups led by ``@``.  Owners of
     vifs that are not in the file have their uid in one of *owner_uids*.  What the
     clients of one owner leave unread takes *queue_mib_per_user* of memory at most.
+    The engine stays on the processor *cpu*, unless that is None.
     """
 
     run_dir: str = "/run/multiplexer"
@@ -359,6 +363,7 @@ class Daemon:
     admins: tuple[str, ...] = ()
     owner_uids: tuple[range, ...] = (range(1000, 60000),)
     queue_mib_per_user: int = 64
+    cpu: int | None = None
 
 
 @attrs.frozen

@@ -39,6 +39,7 @@ engine_user = "engine"
 admins = ["alice", "1000", "@wheel", "@10"]
 owner_uids = ["1000-1999", "64055"]
 queue_mib_per_user = 2
+cpu = 3
 
 [uplink.wire]
 kind = "nic"
@@ -136,6 +137,7 @@ def test_every_key_of_a_full_file_arrives_in_the_model() -> None:
             admins=("alice", "1000", "@wheel", "@10"),
             owner_uids=(range(1000, 2000), range(64055, 64056)),
             queue_mib_per_user=2,
+            cpu=3,
         ),
         uplinks=(
             Uplink(
@@ -291,6 +293,10 @@ WRONG = {
     "no memory for queues": (
         "[daemon]\nqueue_mib_per_user = 0",
         "m.toml:2: daemon.queue_mib_per_user: 0, wanted an integer from 1 to 65536",
+    ),
+    "no processor": (
+        "[daemon]\ncpu = -1",
+        "m.toml:2: daemon.cpu: -1, wanted an integer from 0 to 8191",
     ),
     "one directory for both": (
         "[daemon]\nrun_dir = '/m'\nstate_dir = '/m'",

@@ -269,7 +269,11 @@ def _check_file(path: str, status: os.stat_result) -> None:
 
 
 def _find_roles(daemon: Daemon, control: process.Role, engine: process.Role) -> supervisor.Roles:
-    """Find the accounts of control and engine, which must be no user's and not the same."""
+    """Find the accounts of control and engine, and the engine's processor.
+
+    Raises:
+        StartError: if the accounts are a user's or the same, or there is no such processor.
+    """
     identities = []
     for key, user in (("control_user", daemon.control_user), ("engine_user", daemon.engine_user)):
         try:
@@ -286,7 +290,11 @@ def _find_roles(daemon: Daemon, control: process.Role, engine: process.Role) -> 
         raise StartError(
             f"daemon.control_user and daemon.engine_user are both uid {identities[0].uid}"
         )
-    return supervisor.Roles(control, engine, identities[0], identities[1])
+    processors = os.sched_getaffinity(0)
+    if daemon.cpu is not None and daemon.cpu not in processors:
+        has = " ".join(map(str, sorted(processors)))
+        raise StartError(f"daemon.cpu: {daemon.cpu} is no processor of ours, which are {has}")
+    return supervisor.Roles(control, engine, identities[0], identities[1], daemon.cpu)
 
 
 def _open_hosts(config: Config, log: audit.Log, undo: ExitStack) -> HostTaps:

@@ -6,7 +6,7 @@ inherits no memory of root's.  In the new process the order is always the same:
 1. import the role's module, still as root: the package may lie where its user
    cannot read, and nothing of ours is opened by path later;
 2. become the user, without groups or capabilities, for good;
-3. be killed if the broker dies;
+3. be killed if the broker dies, and stay on one processor, if it is told to;
 4. wrap the inherited sockets, and call the module's ``main``.
 """
 
@@ -68,8 +68,13 @@ class Process:
         role: Role,
         identity: privileges.Identity,
         sockets: Mapping[str, socket.socket],
+        *,
+        cpu: int | None = None,
     ) -> "Process":
-        """Start *role* with *sockets*, by name; the caller still has and closes them."""
+        """Start *role* with *sockets*, by name; the caller still has and closes them.
+
+        With *cpu* it never runs on another processor.
+        """
         fds = ",".join(f"{name}={sock.fileno()}" for name, sock in sockets.items())
         command = [
             *(sys.executable, "-I", str(Path(__file__).with_name("__main__.py"))),
@@ -78,6 +83,7 @@ class Process:
             *("--role", role.name, "--module", role.module, "--boot", role.boot),
             *("--uid", str(identity.uid), "--gid", str(identity.gid)),
             *("--parent", str(os.getpid()), "--fds", fds),
+            *(() if cpu is None else ("--cpu", str(cpu))),
         ]
         kept = {name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ}
         popen = subprocess.Popen(
@@ -139,6 +145,7 @@ def main(argv: Sequence[str]) -> int:
         parser.add_argument(name, required=True)
     for name in ("--uid", "--gid", "--parent"):
         parser.add_argument(name, type=int, required=True)
+    parser.add_argument("--cpu", type=int)
     args = parser.parse_args(argv)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -146,6 +153,8 @@ def main(argv: Sequence[str]) -> int:
     module = importlib.import_module(args.module)
     privileges.become(privileges.Identity(args.uid, args.gid))
     privileges.die_with_parent(args.parent)
+    if args.cpu is not None:
+        os.sched_setaffinity(0, {args.cpu})
     boot = getattr(module, args.boot)(
         **{name: socket.socket(fileno=int(fd)) for name, fd in _pairs(args.fds)}
     )

@@ -74,12 +74,16 @@ class ChildFailed(Exception):
 
 @attrs.frozen
 class Roles:
-    """What runs as control and as engine, and who each becomes."""
+    """What runs as control and as engine, and who each becomes.
+
+    The engine stays on the processor *engine_cpu*, unless that is None.
+    """
 
     control: process.Role
     engine: process.Role
     control_identity: Identity
     engine_identity: Identity
+    engine_cpu: int | None
 
 
 @contextmanager
@@ -238,7 +242,10 @@ class Supervisor:
         ours, theirs = _pair()
         with theirs:
             running = process.Process.start(
-                self._roles.engine, self._roles.engine_identity, {"broker": theirs}
+                self._roles.engine,
+                self._roles.engine_identity,
+                {"broker": theirs},
+                cpu=self._roles.engine_cpu,
             )
         return self._adopt(running, ours, self._on_engine)
 

@@ -498,6 +498,12 @@ def test_accounts_that_would_not_separate_are_refused(
     assert not place.run_dir.exists()
 
 
+def test_a_processor_that_is_not_ours_is_refused(place: Place) -> None:
+    place.configure(cpu=8191)
+
+    assert "daemon.cpu: 8191 is no processor of ours, which are " in place.fail()
+
+
 @pytest.mark.parametrize("mode", [0o664, 0o646])
 def test_a_file_that_others_may_write_is_refused(place: Place, mode: int) -> None:
     place.config.chmod(mode)

@@ -58,6 +58,7 @@ def main(boot):
         "sigint": signal.getsignal(signal.SIGINT) == signal.SIG_IGN,
         "core": resource.getrlimit(resource.RLIMIT_CORE),
         "isolated": sys.flags.isolated,
+        "processors": sorted(os.sched_getaffinity(0)),
     }).encode())
     what = boot.ours.recv(16)
     if what == b"deaf":
@@ -88,8 +89,8 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
 Ends = tuple[socket.socket, socket.socket]
 
 
-def start(role: process.Role, ends: Ends) -> process.Process:
-    running = process.Process.start(role, NOBODY, {"ours": ends[1]})
+def start(role: process.Role, ends: Ends, cpu: int | None = None) -> process.Process:
+    running = process.Process.start(role, NOBODY, {"ours": ends[1]}, cpu=cpu)
     ends[1].close()
     return running
 
@@ -123,6 +124,17 @@ def test_a_role_has_no_privilege_and_nothing_of_the_brokers_but_its_sockets(
     assert said["sigint"]
     assert said["core"] == [0, 0]
     assert said["isolated"] == 1
+    assert said["processors"] == sorted(os.sched_getaffinity(0))
+
+
+def test_a_role_stays_on_the_processor_that_it_is_given(role: process.Role, ends: Ends) -> None:
+    processor = max(os.sched_getaffinity(0))
+    running = start(role, ends, processor)
+    said = json.loads(ends[0].recv(65536))
+    ends[0].close()
+
+    assert running.reap() == "exit status 0"
+    assert said["processors"] == [processor]
 
 
 def test_a_roles_memory_and_descriptors_are_closed_to_its_own_user(

@@ -113,6 +113,7 @@ def test_what_is_prepared_and_not_wanted_changes_nothing(place: Place) -> None:
         ("[vif.x]\nowner = 'x'\n", {}, "vif.x.addresses"),
         (PLAIN, {"run_dir": "/run/other"}, "daemon.run_dir: "),
         (PLAIN, {"engine_user": "903"}, "cannot be while the daemon runs: restart it"),
+        (PLAIN, {"cpu": min(os.sched_getaffinity(0))}, "cpu: not set -> "),
         (PLAIN, {"owner_uids": ["901"]}, "which daemon.owner_uids gives to owners of vifs"),
         (WITH_NIC, {}, "cap_net_raw, which were not needed at the start: restart it"),
     ],

@@ -86,10 +86,34 @@ def stream() -> Iterator[bytes]:
     yield bytes((0, 1)) + LENGTH.pack(0)
 
 
+PUT, POKE, POKE_AT, INDEX, RECEIVER_INDEX, TURN = range(6)  # of fuzz_ring.c
+
+
+def ring() -> Iterator[bytes]:
+    for options in range(8):
+        head = VNET.pack(0, 0, 0, 0, 0, 0) if options & 1 else b""
+        puts = [
+            struct.pack("<BH", PUT, len(head) + len(frame)) + head + frame
+            for frame in packets(VIF, NEIGHBOUR)
+        ]
+        yield bytes((options,)) + b"".join(puts)
+        yield bytes((options,)) + b"".join(put + bytes((TURN,)) for put in puts)
+        broken = (
+            struct.pack("<BHB4s", POKE, 4096 // 8, 4, b"\xff" * 4),
+            struct.pack("<BB4s", POKE_AT, 4, b"\xff" * 4) + struct.pack("<BBh", INDEX, 0, 64),
+            struct.pack("<BBh", INDEX, 0, -8),
+            struct.pack("<BBh", INDEX, 1, 8),
+            struct.pack("<BBh", RECEIVER_INDEX, 3, 4),
+        )
+        for order in broken:
+            yield bytes((options,)) + puts[0] + order + bytes((TURN,)) + puts[1]
+
+
 SEEDS: Final[Mapping[str, Callable[[], Iterator[bytes]]]] = {
     "switch": switch,
     "offload": offload,
     "stream": stream,
+    "ring": ring,
 }
 
 

@@ -195,6 +195,27 @@ def test_the_header_adopts_only_indices_of_one_ring(driver: Driver, line: int, v
     )
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_two_processes_that_sleep_as_often_as_they_can_always_wake_each_other(
+    tmp_path: Path, seed: int
+) -> None:
+    """A lost wake-up is a deadlock; each record is checked byte by byte."""
+    program = tmp_path / "race"
+    source = Path(__file__).with_name("ring_race.c")
+    subprocess.run(
+        [
+            *("gcc", "-std=c11", "-D_GNU_SOURCE", "-O2", *WARNINGS),
+            *(f"-I{INCLUDE}", "-o", program, source),
+        ],
+        check=True,
+    )
+    done = subprocess.run(
+        [program, "200000", str(seed)], check=True, capture_output=True, text=True
+    )
+
+    assert all(int(sleeps) > 100 for sleeps in done.stdout.split()), done.stdout
+
+
 def build(vector: dict[str, Any]) -> memoryview:
     """Return the memory that a vector describes."""
     memory = memoryview(bytearray(memory_bytes(vector["ring_bytes"])))

@@ -4,6 +4,7 @@
 #define IPV4_HEADER 20
 #define IPV6_HEADER 40
 #define ARP_LEN 28
+#define DHCP_SERVER_PORT 67
 
 /* IPv4 options (RFC 791, section 3.1): the source routes are refused. */
 #define IPOPT_END 0
@@ -247,6 +248,31 @@ static void parse_ipv6(struct dp_frame *frame)
 		next = data[at];
 		at += len;
 	}
+}
+
+_Static_assert(DP_HEAD_LEN >= DP_ETH_LEN + 60 + 60, "IPv4 and TCP with all options");
+
+bool dp_frame_is_told_by_head(const uint8_t *head)
+{
+	const uint8_t *ip = head + DP_ETH_LEN;
+	size_t upper;
+	uint8_t proto;
+
+	switch (dp_get16(head + 2 * DP_MAC_LEN)) {
+	case DP_ETHERTYPE_IPV4:
+		upper = (size_t)(ip[0] & 0x0f) * 4;
+		proto = ip[9];
+		break;
+	case DP_ETHERTYPE_IPV6:
+		upper = IPV6_HEADER;
+		proto = ip[6];
+		break;
+	default:
+		return false;
+	}
+	if (proto == DP_IPPROTO_TCP)
+		return true;
+	return proto == DP_IPPROTO_UDP && dp_get16(ip + upper + 2) != DHCP_SERVER_PORT;
 }
 
 int dp_frame_parse(struct dp_frame *frame, const uint8_t *data, size_t len)

@@ -23,6 +23,8 @@
 #define DP_MAX_FRAME (DP_ETH_LEN + 40 + 65535)
 /* virtio 1.2, 5.1.6: struct virtio_net_hdr without num_buffers. */
 #define DP_VNET_LEN 10
+/* Of a frame that stands in two parts, the first: whatever is decided by lies in it. */
+#define DP_HEAD_LEN 256
 /* Longer chains of IPv6 extension headers are dropped, not followed. */
 #define DP_MAX_EXT_HEADERS 8
 
@@ -138,5 +140,15 @@ static inline bool dp_is_group(const uint8_t *mac)
  * Return: 0, or -1 if @len is less than an Ethernet header or more than DP_MAX_FRAME
  */
 int dp_frame_parse(struct dp_frame *frame, const uint8_t *data, size_t len);
+
+/**
+ * dp_frame_is_told_by_head() - Whether nobody reads more of a long frame than its head
+ * @head:	Its first DP_HEAD_LEN bytes
+ *
+ * So it is with TCP and UDP right behind the IP header, of which nothing is read behind
+ * their own headers; but not with DHCP, whose options are read, and with nothing else:
+ * other messages, and extension headers, may be as long as they like.
+ */
+bool dp_frame_is_told_by_head(const uint8_t *head);
 
 #endif

@@ -27,9 +27,6 @@ struct dp_io_port;
 /* Bytes before a frame that deliver() may use: a length word and a virtio_net_hdr. */
 #define DP_RECORD_HEAD (4 + DP_VNET_LEN)
 
-/* Of a frame that stands in two parts, the first: whatever is decided by lies in it. */
-#define DP_HEAD_LEN 256
-
 /*
  * A frame as it stands in its reader's buffer.
  *

@@ -43,11 +43,6 @@
 
 #define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
-/* Where headers end that need no second look: of TCP and UDP right behind IP. */
-#define IPV4_HEADER 20
-#define IPV6_HEADER 40
-#define DHCP_SERVER_PORT 67
-
 struct ring {
 	uint8_t *memory;
 	size_t memory_len;
@@ -57,8 +52,6 @@ struct ring {
 	bool ends;       /* the client has closed; it is served up to up.seen, and no further */
 	bool broken;     /* its index of down is out of order */
 };
-
-_Static_assert(DP_HEAD_LEN >= DP_ETH_LEN + 60 + 60, "IPv4 and TCP with all options");
 
 /* Whether the memory is what the client was told, for good. */
 static int measure(int memory, size_t *len)
@@ -154,34 +147,6 @@ static int take_kicks(struct dp_loop *loop, struct dp_io_port *port, bool *close
 }
 
 /*
- * Whether all that a frame is judged by lies in its first DP_HEAD_LEN bytes, which are
- * private: what core/ reads of TCP and UDP ends with their headers, but of DHCP it reads
- * the options, and of other protocols whatever they hold.
- */
-static bool is_told_by_head(const uint8_t *head)
-{
-	const uint8_t *ip = head + DP_ETH_LEN;
-	size_t upper;
-	uint8_t proto;
-
-	switch (dp_get16(head + 2 * DP_MAC_LEN)) {
-	case DP_ETHERTYPE_IPV4:
-		upper = (size_t)(ip[0] & 0x0f) * 4;
-		proto = ip[9];
-		break;
-	case DP_ETHERTYPE_IPV6:
-		upper = IPV6_HEADER;
-		proto = ip[6];
-		break;
-	default:
-		return false;
-	}
-	if (proto == DP_IPPROTO_TCP)
-		return true;
-	return proto == DP_IPPROTO_UDP && dp_get16(ip + upper + 2) != DHCP_SERVER_PORT;
-}
-
-/*
  * A compiler may not take what was copied for what still stands where it was copied from.
  * Nor shall it know that @len is small: it would copy by an instruction that is slow to start.
  */
@@ -212,7 +177,7 @@ static void deliver_payload(struct dp_loop *loop, struct dp_io_port *port, const
 	}
 	if (len > first) {
 		rx.rest = payload + first;
-		if (!is_told_by_head(rx.data))
+		if (!dp_frame_is_told_by_head(rx.data))
 			dp_rx_gather(&rx);
 	}
 	dp_deliver(loop, port, &rx);

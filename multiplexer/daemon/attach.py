@@ -20,6 +20,7 @@ import attrs
 import trio
 
 from multiplexer.daemon import channel
+from multiplexer.daemon.agreement import Refusal, agree_on_offload, choose_transport
 from multiplexer.daemon.broker_client import Inherited
 from multiplexer.daemon.calls import RequestFailed
 from multiplexer.daemon.clientlog import ClientLog
@@ -58,18 +59,7 @@ LEAVING_S: Final = 0.5
 #: Asked for; the kernel gives up to net.core.wmem_max.
 DATA_BUFFER_BYTES: Final = 4 * 1024 * 1024
 
-#: What the engine can do for the frames of an attachment.
-OFFLOADS: Final = Offload.CSUM | Offload.TSO4 | Offload.TSO6 | Offload.ECN | Offload.USO
-
 WhyNotOwner = Callable[[LiveVif, Peer], Awaitable[str | None]]
-
-
-class _Refusal(Exception):
-    """This client does not get the vif; the text is for the person."""
-
-    def __init__(self, code: RefusedCode, text: str) -> None:
-        super().__init__(text)
-        self.code = code
 
 
 @attrs.frozen
@@ -124,7 +114,7 @@ class AttachService:
                 connection.close()
                 self.log.audit("attached", peer, vif=live.name, kind=transport)
                 await self._stay(live, joined, peer, Silent(joined.attachment))
-        except _Refusal as refusal:
+        except Refusal as refusal:
             self._audit_refusal(live, transport, peer, refusal)
 
     async def serve_attach(self, live: LiveVif, connection: socket.socket, peer: Peer) -> None:
@@ -140,7 +130,7 @@ class AttachService:
             hello = await self._receive_hello(connection, machine)
             if hello is not None:
                 await self._serve_hello(live, _Client(connection, machine, peer, hello))
-        except _Refusal as refusal:
+        except Refusal as refusal:
             self._audit_refusal(live, "attach", peer, refusal)
             say_last(connection, machine, Refused(refusal.code, bounded(str(refusal))))
         except (BadMessage, RemoteProtocolError) as error:
@@ -206,11 +196,11 @@ class AttachService:
 
     async def _serve_hello(self, live: LiveVif, client: _Client) -> None:
         hello = client.hello
-        _agree(hello, self._choose_transport(live, hello))  # else it takes nothing over
+        offload = agree_on_offload(hello)
+        self._choose_transport(live, hello)  # else it takes nothing over
         await self._take_over(live, client.peer, hello)
         await _let_leave(live)
         transport = self._choose_transport(live, hello)
-        offload = _agree(hello, transport)
         cookie = os.urandom(COOKIE_LEN)
         session = _session("attach", transport.name.lower(), client.peer, offload, cookie)
         welcome = Welcome(VERSION, transport, offload, cookie, live.binding)
@@ -220,7 +210,7 @@ class AttachService:
             await self._serve_stream(live, client, session, welcome)
         elif not await self._serve_ring(live, client, session, welcome):
             if Transport.STREAM not in hello.transports:
-                raise _Refusal(RefusedCode.NOT_READY, "there is no memory left for rings")
+                raise Refusal(RefusedCode.NOT_READY, "there is no memory left for rings")
             session = attrs.evolve(session, transport=Transport.STREAM.name.lower())
             welcome = attrs.evolve(welcome, transport=Transport.STREAM)
             await self._serve_stream(live, client, session, welcome)
@@ -359,7 +349,7 @@ class AttachService:
     async def _check_owner(self, live: LiveVif, peer: Peer) -> None:
         why = await self.why_not_owner(live, peer)
         if why is not None:
-            raise _Refusal(RefusedCode.NOT_OWNER, why)
+            raise Refusal(RefusedCode.NOT_OWNER, why)
 
     @contextlib.asynccontextmanager
     async def _joined(
@@ -382,7 +372,7 @@ class AttachService:
             with _refusing_taken():
                 yield
         except RequestFailed as failure:
-            raise _Refusal(RefusedCode.NOT_READY, str(failure)) from failure
+            raise Refusal(RefusedCode.NOT_READY, str(failure)) from failure
 
     async def _receive_hello(
         self, connection: socket.socket, machine: AttachMachine
@@ -398,14 +388,10 @@ class AttachService:
         return None
 
     def _choose_transport(self, live: LiveVif, hello: Hello) -> Transport:
-        """Return how the data travel: over the client's tap where it may be lent, and is."""
-        is_lendable = self.takes_taps and live.vif.trust.trusted_tap
-        if is_lendable and Transport.TAP in hello.transports:
-            return Transport.TAP
-        by_hand = (each for each in hello.transports if each is not Transport.TAP)
-        return next(by_hand, Transport.STREAM)
+        lends_tap = self.takes_taps and live.vif.trust.trusted_tap
+        return choose_transport(hello, lends_tap=lends_tap)
 
-    def _audit_refusal(self, live: LiveVif, kind: str, peer: Peer, refusal: _Refusal) -> None:
+    def _audit_refusal(self, live: LiveVif, kind: str, peer: Peer, refusal: Refusal) -> None:
         self.log.audit("refused", peer, vif=live.name, kind=kind, why=refusal)
 
 
@@ -425,7 +411,7 @@ def _refusing_taken() -> Iterator[None]:
     try:
         yield
     except VifTaken as taken:
-        raise _Refusal(RefusedCode.TAKEN, str(taken)) from taken
+        raise Refusal(RefusedCode.TAKEN, str(taken)) from taken
 
 
 def _session(
@@ -445,17 +431,3 @@ def _session(
         since_ns=time.monotonic_ns(),
         cookie=cookie,
     )
-
-
-def _agree(hello: Hello, transport: Transport) -> Offload:
-    """Return the offloads of the attachment that *hello* asks for."""
-    if not hello.version_min <= VERSION <= hello.version_max:
-        raise _Refusal(
-            RefusedCode.VERSION,
-            f"version {VERSION} is spoken here, not {hello.version_min} to {hello.version_max}",
-        )
-    if transport not in hello.transports:
-        raise _Refusal(RefusedCode.NO_TRANSPORT, "stream and ring are spoken here")
-    offload = hello.offload & OFFLOADS
-    # A segment's checksum is computed by whoever cuts it (virtio 1.2, 5.1.3.1).
-    return offload if Offload.CSUM in offload else NO_OFFLOAD

@@ -201,10 +201,10 @@ def test_who_sends_none_is_served_as_ever(lan: Lan, way: str) -> None:
         assert ping(stack, lan.members["bob"].ipv4)
 
 
-def test_a_trusted_stack_lends_no_tap_and_has_a_stream(lan: Lan) -> None:
+def test_a_trusted_stack_lends_no_tap_and_has_a_ring(lan: Lan) -> None:
     """Who could send a tap could send anything."""
     with lan.lab.user(TRUSTED_UID).stack(vif_of(TRUSTED_UID)) as stack:
         assert ping(stack, "10.77.0.1")
         shown = lan.lab.ask("vif.show", name=vif_of(TRUSTED_UID))
 
-    assert shown["attached"]["transport"] == "stream"
+    assert shown["attached"]["transport"] == "ring"

@@ -28,8 +28,9 @@ SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 #: linux/memfd.h, Linux 6.3: nobody can execute it.
 MFD_NOEXEC_SEAL: Final = 8
 
-#: The kernel makes it as small as it can: room for a few kicks, of which one is enough.
-KICKS_BUFFER_BYTES: Final = 1
+#: Room for some eighty kicks, each of which takes the kernel some 800 bytes; the engine
+#: leaves up to sixteen where they are.
+KICKS_BUFFER_BYTES: Final = 32 * 1024
 
 
 class NoRing(ValueError):

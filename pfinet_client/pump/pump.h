@@ -13,7 +13,7 @@
  * - One side that does not take costs the other nothing: while the stream, or ring,
  *   is full the tap is not read, so the kernel's own queue fills and drops; while
  *   the tap is full nothing is read for it, so the daemon's queue, or ring, does.
- * - It sleeps in poll() whenever there is nothing that it could do, and kicks a
+ * - It sleeps whenever there is nothing that it could do, and kicks a
  *   daemon that does.
  * - It does not trust the daemon's lengths: a record is at least an Ethernet
  *   header and at most PFINET_MAX_FRAME, or the pump ends.
@@ -65,8 +65,8 @@ int pfinet_pump_run(int tap, int stream, int stop, size_t vnet_len,
  * @kicks:	Connected SOCK_STREAM that came with the memory
  * @memory:	Of the rings
  *
- * The other arguments, and what is returned, are as for pfinet_pump_run().  Maps the
- * memory when it starts, and allocates nothing.
+ * The other arguments, and what is returned, are as for pfinet_pump_run(); the kicks are
+ * nobody else's to read.  Maps the memory when it starts, and allocates nothing.
  */
 int pfinet_pump_run_rings(int tap, int kicks, int memory, int stop, size_t vnet_len,
 			  struct pfinet_pump_report *report);

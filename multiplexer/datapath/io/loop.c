@@ -145,6 +145,8 @@ static int control_port(struct dp_loop *loop, const struct dp_io_port *port, int
 
 	if (port->want_write)
 		event.events |= EPOLLOUT;
+	if (port->transport->edge)
+		event.events |= EPOLLET;
 	event.data.u64 = event_key(port);
 	return epoll_ctl(loop->epoll_fd, op, port->fd, &event) < 0 ? -errno : 0;
 }
@@ -173,6 +175,7 @@ static int attach(struct dp_loop *loop, uint16_t id, uint32_t generation,
 	port->fd = fd;
 	port->memory = memory;
 	port->generation = generation;
+	port->events = 0;
 	port->offload = offload;
 	port->vnet = vnet;
 	error = found->open(loop, port);
@@ -256,7 +259,8 @@ static int add_again(struct dp_loop *loop, struct epoll_event *events, int n, in
 			events[n].events = 0;
 			events[n++].data.u64 = event_key(port);
 		}
-		events[same == ready ? n - 1 : same].events |= AGAIN;
+		events[same == ready ? n - 1 : same].events |= AGAIN | port->events;
+		port->events = 0;
 	}
 	return n;
 }
@@ -378,8 +382,11 @@ static uint64_t serve_round(struct dp_loop *loop, const struct epoll_event *even
 			serve_port(loop, port, events[i].events);
 		else if (events[i].events & EPOLLOUT)
 			serve_port(loop, port, EPOLLOUT);
-		if (rounds && events[i].events & AGAIN)
+		/* Nobody tells of it a second time. */
+		if (rounds && (port->transport->edge || events[i].events & AGAIN)) {
+			port->events |= events[i].events & ~(uint32_t)(EPOLLOUT | AGAIN);
 			dp_loop_again(loop, port);
+		}
 	}
 	return soonest == UINT64_MAX ? 0 : soonest;
 }

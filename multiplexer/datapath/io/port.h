@@ -91,6 +91,9 @@ struct dp_transport {
 
 	/* Whether send() takes a frame in two parts, where it needs no completion. */
 	bool takes_parts;
+
+	/* Whether epoll tells once of what comes (EPOLLET), and receive() leaves it in the fd. */
+	bool edge;
 };
 
 /* What the engine knows of an attachment or an uplink, beside its row of the table. */
@@ -106,6 +109,7 @@ struct dp_io_port {
 	bool want_write;     /* EPOLLOUT is armed */
 	struct dp_turn turn; /* whose turn it is */
 	bool again;          /* stands in the loop's list of ports to serve in the next round */
+	uint32_t events;     /* of epoll that came in a round in which it was not served */
 	void *state;         /* the transport's own */
 	struct dp_account *account; /* whom its memory is charged to; NULL: nobody */
 	size_t held;                /* bytes that it is charged */

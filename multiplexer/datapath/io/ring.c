@@ -38,6 +38,9 @@
 /* The part of a ring down that is for those who send little, as in queue.h. */
 #define RESERVE 4
 
+/* Kicks that wait to be taken: of far more the stream has room (daemon/rings.py). */
+#define MAX_UNREAD 16
+
 /* What may stay touched of the ring down, however long nothing is written to it. */
 #define KEPT_LEN (64u * 1024)
 
@@ -51,6 +54,7 @@ struct ring {
 	uint32_t noted;  /* index of down when that was last considered */
 	bool ends;       /* the client has closed; it is served up to up.seen, and no further */
 	bool broken;     /* its index of down is out of order */
+	uint8_t unread;  /* kicks in the stream, at most, of a client that keeps the rules */
 };
 
 /* Whether the memory is what the client was told, for good. */
@@ -108,6 +112,7 @@ static int ring_open(struct dp_loop *loop, struct dp_io_port *port)
 		munmap(r->memory, r->memory_len);
 		goto failed;
 	}
+	r->unread = MAX_UNREAD; /* of our predecessor's, as many */
 	port->state = r;
 	port->reserved = r->memory_len;
 	/* Whatever our predecessor knew: look at the ring, and let the client do the same. */
@@ -130,11 +135,18 @@ static void ring_close(struct dp_loop *loop, struct dp_io_port *port)
 	free(r);
 }
 
-/* Takes the kicks that have come.  0, or -errno. */
+/*
+ * Takes the kicks that have come.  epoll tells of each (EPOLLET), so they are left where
+ * they are until there are some.  0, or -errno.
+ */
 static int take_kicks(struct dp_loop *loop, struct dp_io_port *port, bool *closed)
 {
+	struct ring *r = port->state;
 	ssize_t got;
 
+	if (!loop->wary && ++r->unread < MAX_UNREAD)
+		return 0;
+	r->unread = 0;
 	if (loop->wary)
 		got = dp_wary_recv(port->fd, DP_HEARS_BYTES, loop->scratch, DP_MAX_RECORD);
 	else
@@ -343,4 +355,5 @@ const struct dp_transport dp_transport_ring = {
 	.close = ring_close,
 	.hears = DP_HEARS_BYTES,
 	.takes_parts = true,
+	.edge = true,
 };

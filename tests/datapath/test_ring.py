@@ -367,6 +367,33 @@ def test_a_kick_without_a_frame_is_no_harm(bench: Bench) -> None:
     assert bench.turns() == []
 
 
+def test_a_kick_that_comes_while_a_port_is_in_debt_is_not_forgotten(
+    make: Callable[..., Bench],
+) -> None:
+    """epoll tells of it once, and in that round others go first."""
+    bench = make(vnet=(A, B), ring_bytes=SEGMENTS_BYTES)
+    crowd = {}
+    for port in range(C + 1, C + 13):
+        bench.engine.set_vif(port, vif_row(vif_at(port), mtu=1500))
+        crowd[port], ours = socket.socketpair()
+        bench.engine.attach(port, 1, "stream", ours.detach(), 0, False)
+    long = VNET.pack(NEEDS_CSUM, TCPV4, 0, 1400, 34, 16) + long_tcp(60160)
+    got = []
+    for _ in range(20):
+        for port, client in crowd.items():
+            client.send(record(frame_from(port, mac_of(C))))
+        bench.clients[A].send(long)
+        bench.turn()
+        got += bench.received(B)
+    for _ in range(3):
+        bench.turn()
+        got += bench.received(B)
+
+    assert len(got) == bench.engine.counters(A).rx_frames == 20
+    for client in crowd.values():
+        client.close()
+
+
 # Offloads
 
 

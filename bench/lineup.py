@@ -13,6 +13,7 @@ from .systems.bridge import bridge_tap, bridge_veth
 from .systems.macvlan import macvlan
 from .systems.multiplexer import (
     configure,
+    multiplexer_ring,
     multiplexer_run,
     multiplexer_stream,
     multiplexer_trusted_tap,
@@ -34,6 +35,7 @@ STARTS: Final[tuple[Start, ...]] = (
     slirp4netns,
     passt,
     multiplexer_stream,
+    multiplexer_ring,
     multiplexer_run,
     multiplexer_trusted_tap,
 )

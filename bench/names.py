@@ -38,6 +38,7 @@ PEERS: Final = (
 )
 OURS: Final = (
     "multiplexer_stream",
+    "multiplexer_ring",
     "multiplexer_run",
     "multiplexer_trusted_tap",
 )

@@ -65,9 +65,14 @@ class Target:
         return f"{self.work} {self.system}: {self.bound}"
 
 
+RAW: Final = ("multiplexer_stream", "multiplexer_ring")
+
 TARGETS: Final = (
     Target("frames_60", "multiplexer_stream", RATE, 5, "bridge_veth"),
     Target("frames_60", "multiplexer_stream", RATE, 10, "vde_switch"),
+    Target("frames_60", "multiplexer_ring", RATE, 20, "bridge_veth"),
+    Target("frames_60", "multiplexer_ring", RATE, 40, "vde_switch"),
+    Target("frames_1514", "multiplexer_ring", RATE, 3, "bridge_veth"),
     Target("tcp_1", "multiplexer_run", GBIT, 0.5, "bridge_veth"),
     Target("tcp_1", "multiplexer_run", GBIT, 7, "vde_switch"),
     Target("tcp_1", "multiplexer_run", GBIT, 3, "ovs_userspace"),
@@ -76,16 +81,23 @@ TARGETS: Final = (
     Target(
         "rtt_kernel_one_core", "multiplexer_run", MICROSECONDS, 0.5, "vde_switch", at_most=True
     ),
+    Target("rtt_raw_one_core", "multiplexer_ring", MICROSECONDS, 2, "bridge_veth", at_most=True),
+    Target("uplink_out", "multiplexer_ring", RATE, 1, "bridge_tap"),
+    Target("uplink_in", "multiplexer_ring", RATE, 1, "bridge_tap"),
     Target("scale_1000", "multiplexer_stream", SECONDS, 10, at_most=True),
     Target("scale_1000", "multiplexer_stream", MIB, 200, at_most=True),
-    Target("scale_1000", "multiplexer_stream", OF_TWO, 0.9),
+    *(Target("scale_1000", system, OF_TWO, 0.9) for system in RAW),
     Target("idle_1000", "multiplexer_stream", CORE, 0.5, at_most=True),
-    *(Target("fairness", "multiplexer_stream", fair_share(number), 0.9) for number in FLOODING),
-    Target("fairness", "multiplexer_stream", OF_HALF_THE_WIRE, 0.9),
-    *(Target("fairness", "multiplexer_stream", of_limit(limit), 0.98) for limit in LIMITED),
     *(
-        Target("fairness", "multiplexer_stream", of_limit(limit), 1.02, at_most=True)
+        Target("fairness", system, unit, 0.9)
+        for system in RAW
+        for unit in (*map(fair_share, FLOODING), OF_HALF_THE_WIRE)
+    ),
+    *(
+        Target("fairness", system, of_limit(limit), wanted, at_most=wanted > 1)
+        for system in RAW
         for limit in LIMITED
+        for wanted in (0.98, 1.02)
     ),
     *(
         Target("hostile_neighbour", "multiplexer_run", beside(kind, AT_1_GBIT), 0.9)

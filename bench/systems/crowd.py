@@ -18,7 +18,7 @@ from tests.support.plain import LENGTH, connected
 from tests.support.waiting import eventually
 
 from ..frames import IPV4, HostAddress, udp_frame
-from .multiplexer import nobody_on
+from .multiplexer import RAW_SOCKETS, nobody_on
 from .system import RawEnd, System
 
 FIRST_UID: Final = 30000
@@ -40,7 +40,7 @@ class Member:
     name: str
     uid: int
     address: HostAddress
-    stream: Path
+    folder: Path
 
 
 @attrs.frozen
@@ -94,17 +94,23 @@ class Crowd:
         eventually(nobody_on(self.lab, member.name), f"{member.name} is free")
 
     @contextmanager
-    def as_system(self) -> Iterator[System]:
-        """Give the vifs of the first two members as raw ends, all others still attached."""
-        pair = self.members[:2]
-        for member in pair:
+    def as_systems(self) -> Iterator[list[System]]:
+        """Give the vifs of the first two members as raw ends, all others still attached.
+
+        There is a system for each kind of raw client.
+        """
+        for member in self.members[:2]:
             self.leave(member)
+        yield [self._pair(kind, socket) for kind, socket in RAW_SOCKETS.items()]
+
+    def _pair(self, kind: str, socket: str) -> System:
+        pair = self.members[:2]
         first, second = (
-            RawEnd(self.lab.host, f"stream:{member.stream}:{member.uid}", member.address)
+            RawEnd(self.lab.host, f"{kind}:{member.folder / socket}:{member.uid}", member.address)
             for member in pair
         )
-        yield System(
-            "multiplexer_stream",
+        return System(
+            f"multiplexer_{kind}",
             raw=(first, second),
             ethertype=IPV4,
             checked=self.frames_checked,
@@ -158,5 +164,5 @@ def member_of(lab: Lab, vif: dict[str, Any]) -> Member:
         HostAddress(
             MacAddress.parse(vif["mac"]), IPv4Address(vif["addresses"][0].partition("/")[0])
         ),
-        lab.run_dir / "vif" / vif["id"] / "stream",
+        lab.run_dir / "vif" / vif["id"],
     )

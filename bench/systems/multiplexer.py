@@ -18,6 +18,9 @@ from .system import RawEnd, StackEnd, System, Wire
 OWNERS: Final = {"raw0": 20001, "raw1": 20002, "run0": 20003, "run1": 20004}
 FIRST_ADDRESS: Final = 11
 
+#: How a raw client carries its frames, and the socket of a vif that it opens for that.
+RAW_SOCKETS: Final = {"stream": "stream", "ring": "attach"}
+
 #: The users whom the administrator trusts, and their vifs.
 TRUSTED: Final = {"trust0": 20005, "trust1": 20006}
 TRUSTED_ADDRESSES: Final = {"trust0": "10.77.0.21", "trust1": "10.77.0.22"}
@@ -71,19 +74,19 @@ def address_of(vif: str) -> str:
     return f"10.77.0.{FIRST_ADDRESS + list(OWNERS).index(vif)}"
 
 
-def stream_end(lab: Lab, vif: str) -> RawEnd:
-    """Return the end that a raw client of *vif* is."""
+def raw_end(lab: Lab, vif: str, kind: str) -> RawEnd:
+    """Return the end that a raw client of *vif* is, one of RAW_SOCKETS."""
     shown = lab.ask("vif.show", name=vif)
-    what = f"stream:{lab.socket_of(vif, 'stream')}:{shown['owner_uid']}"
+    what = f"{kind}:{lab.socket_of(vif, RAW_SOCKETS[kind])}:{shown['owner_uid']}"
     address = IPv4Address(shown["addresses"][0].partition("/")[0])
     return RawEnd(lab.host, what, HostAddress(MacAddress.parse(shown["mac"]), address))
 
 
-def between(lab: Lab, first: str, second: str) -> System:
+def between(lab: Lab, first: str, second: str, kind: str) -> System:
     """Return the system whose ends are raw clients of two vifs; the lab's daemon runs."""
     return System(
-        "multiplexer_stream",
-        raw=(stream_end(lab, first), stream_end(lab, second)),
+        f"multiplexer_{kind}",
+        raw=(raw_end(lab, first, kind), raw_end(lab, second, kind)),
         wire=wire(lab),
         ethertype=IPV4,
         checked=checked_by(lab, first, second),
@@ -94,7 +97,13 @@ def between(lab: Lab, first: str, second: str) -> System:
 @contextmanager
 def multiplexer_stream(lab: Lab, _traffic: Traffic) -> Iterator[System]:
     """Give the ends of two vifs; the lab's daemon runs."""
-    yield between(lab, "raw0", "raw1")
+    yield between(lab, "raw0", "raw1", "stream")
+
+
+@contextmanager
+def multiplexer_ring(lab: Lab, _traffic: Traffic) -> Iterator[System]:
+    """Give the ends of two vifs, over memory that the daemon shares; the lab's daemon runs."""
+    yield between(lab, "raw0", "raw1", "ring")
 
 
 @contextmanager

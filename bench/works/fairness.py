@@ -20,7 +20,7 @@ from tests.support.lab import Lab
 from ..frames import udp_frame
 from ..names import FLOODING, LIMITED, OF_HALF_THE_WIRE, fair_share, of_limit
 from ..report import Sample
-from ..systems.multiplexer import between, checked_by
+from ..systems.multiplexer import RAW_SOCKETS, between, checked_by
 from ..systems.system import System
 from ..traffic.program import Traffic, counted
 from .raw import million_per_s
@@ -48,18 +48,23 @@ def fairness(work: str) -> Iterator[Sample]:
         traffic = Traffic.build(lab.root)
         configure(lab)
         with lab.daemon():
-            near = between(lab, *NEAR)
-            for number in FLOODING:
-                floods = [between(lab, *pair) for pair in FLOODS[:number]]
-                share = partial(of_fair_share, lab, traffic, near, floods)
-                yield from sample(work, fair_share(number), near, share)
-            share = partial(of_half_of_alone, traffic, near, between(lab, *FLOODS[0]))
-            yield from sample(work, OF_HALF_THE_WIRE, near, share)
-            for limit, pair in LIMITED_VIFS.items():
-                limited = between(lab, *pair)
-                yield from sample(
-                    work, of_limit(limit), limited, partial(of_its_limit, traffic, limited, limit)
-                )
+            for kind in RAW_SOCKETS:
+                yield from between_clients(work, lab, traffic, kind)
+
+
+def between_clients(work: str, lab: Lab, traffic: Traffic, kind: str) -> Iterator[Sample]:
+    """Yield the same where all are raw clients of one kind."""
+    near = between(lab, *NEAR, kind)
+    for number in FLOODING:
+        floods = [between(lab, *pair, kind) for pair in FLOODS[:number]]
+        share = partial(of_fair_share, lab, traffic, near, floods)
+        yield from sample(work, fair_share(number), near, share)
+    share = partial(of_half_of_alone, traffic, near, between(lab, *FLOODS[0], kind))
+    yield from sample(work, OF_HALF_THE_WIRE, near, share)
+    for limit, pair in LIMITED_VIFS.items():
+        limited = between(lab, *pair, kind)
+        rate = partial(of_its_limit, traffic, limited, limit)
+        yield from sample(work, of_limit(limit), limited, rate)
 
 
 def configure(lab: Lab) -> None:

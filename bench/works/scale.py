@@ -12,7 +12,7 @@ from .raw import million_per_s
 
 FEW = 2
 SIZE = 60
-TRIES = 5
+TRIES = 3
 #: For what the attaching and the questions have left to be done.
 SETTLE_SECONDS = 2.0
 IDLE_SECONDS = 10.0
@@ -25,20 +25,21 @@ def scale(work: str, size: int) -> Iterator[Sample]:
         traffic = Traffic.build(many.lab.root)
         many.say_something()
         memory_mib = many.memory_mib()
-        rates: dict[str, list[float]] = {"many": [], "few": []}
-        with many.as_system() as of_many, few.as_system() as of_few:
-            for _ in range(TRIES):
-                rates["many"].append(million_per_s(traffic, of_many, SIZE).value)
-                rates["few"].append(million_per_s(traffic, of_few, SIZE).value)
         checked = many.frames_checked()
-        rate, alone = (statistics.median(rates[name]) for name in ("many", "few"))
-        for unit, value in (
-            (SECONDS, many.start_s),
-            (MIB, memory_mib),
-            (RATE, rate),
-            (OF_TWO, rate / alone),
-        ):
-            yield Sample(work, SYSTEM, unit, value, checked)
+        yield Sample(work, SYSTEM, SECONDS, many.start_s, checked)
+        yield Sample(work, SYSTEM, MIB, memory_mib, checked)
+        with many.as_systems() as among_many, few.as_systems() as among_few:
+            for pair, alone in zip(among_many, among_few, strict=True):
+                checked = many.frames_checked()
+                rates, rates_alone = [], []
+                for _ in range(TRIES):
+                    rates.append(million_per_s(traffic, pair, SIZE).value)
+                    rates_alone.append(million_per_s(traffic, alone, SIZE).value)
+                checked = many.frames_checked() - checked
+                rate = statistics.median(rates)
+                of_two = rate / statistics.median(rates_alone)
+                yield Sample(work, pair.name, RATE, rate, checked)
+                yield Sample(work, pair.name, OF_TWO, of_two, checked)
 
 
 def idle(work: str, size: int) -> Iterator[Sample]:

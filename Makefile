@@ -86,7 +86,7 @@ test: $(VENV)/.tools build/guest
 FUZZ_SECONDS ?= 600
 fuzz: $(VENV)/.tools
 	$(call need,$(FUZZ_PACKAGES))
-	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest tests/fuzz
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest tests/fuzz --timeout=0
 
 lint: $(VENV)/.tools
 	$(call need,mandoc libvdeplug-dev)

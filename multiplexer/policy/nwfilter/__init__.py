@@ -1,0 +1,1 @@
+"""libvirt's network filters: a language, compiled for our own datapath."""

@@ -1,0 +1,79 @@
+"""A filter tree laid out flat: rules in the order in which they are judged, nothing unknown.
+
+This is what the compiler takes: which filters the rules came from matters only
+for their chains and for messages.
+"""
+
+from ipaddress import IPv4Address, IPv6Address
+
+import attrs
+
+from pfinet_proto.values import MacAddress
+
+from .syntax import Action, Direction, Rule
+from .values import Side, State, TcpFlags
+
+# Numbers and prefix lengths are plain integers here; a MAC mask is an address.
+Resolved = (
+    int
+    | MacAddress
+    | IPv4Address
+    | IPv6Address
+    | bool
+    | str
+    | TcpFlags
+    | frozenset[State]
+    | tuple[Side, ...]
+)
+
+
+@attrs.frozen
+class Test:
+    """What a frame must be for one attribute to match.
+
+    *negated* is what counts: of an attribute that completes another (mask, end
+    of a range, code), it is the other's.  Such a group is one test, negated as
+    a whole.
+    """
+
+    attribute: str
+    value: Resolved
+    negated: bool = False
+
+
+@attrs.frozen
+class ResolvedRule:
+    """A rule as *filter* has it, whose variables have become *tests*.
+
+    Only tests that have an effect are there: no comment, no mask without an
+    address, no end without a start, no gratuitous='false', no empty state.
+    *chain_priority* is what the filter says; *position* counts the rules of the
+    tree in document order, from 0.
+    """
+
+    filter: str
+    chain: str
+    chain_priority: int
+    rule: Rule
+    tests: tuple[Test, ...]
+    position: int
+
+    @property
+    def action(self) -> Action:
+        return self.rule.action
+
+    @property
+    def direction(self) -> Direction:
+        return self.rule.direction
+
+    @property
+    def protocol(self) -> str | None:
+        return self.rule.protocol
+
+    @property
+    def priority(self) -> int:
+        return self.rule.priority
+
+    def test(self, attribute: str) -> Test | None:
+        """Return the test of *attribute*, if there is one."""
+        return next((test for test in self.tests if test.attribute == attribute), None)

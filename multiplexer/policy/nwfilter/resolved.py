@@ -28,11 +28,11 @@ Resolved = (
 
 
 @attrs.frozen
-class Test:
+class Match:
     """What a frame must be for one attribute to match.
 
     *negated* is what counts: of an attribute that completes another (mask, end
-    of a range, code), it is the other's.  Such a group is one test, negated as
+    of a range, code), it is the other's.  Such a group is one match, negated as
     a whole.
     """
 
@@ -43,9 +43,9 @@ class Test:
 
 @attrs.frozen
 class ResolvedRule:
-    """A rule as *filter* has it, whose variables have become *tests*.
+    """A rule as *filter* has it, whose variables have become *matches*.
 
-    Only tests that have an effect are there: no comment, no mask without an
+    Only matches that have an effect are there: no comment, no mask without an
     address, no end without a start, no gratuitous='false', no empty state.
     *chain_priority* is what the filter says; *position* counts the rules of the
     tree in document order, from 0.
@@ -55,7 +55,7 @@ class ResolvedRule:
     chain: str
     chain_priority: int
     rule: Rule
-    tests: tuple[Test, ...]
+    matches: tuple[Match, ...]
     position: int
 
     @property
@@ -74,6 +74,6 @@ class ResolvedRule:
     def priority(self) -> int:
         return self.rule.priority
 
-    def test(self, attribute: str) -> Test | None:
-        """Return the test of *attribute*, if there is one."""
-        return next((test for test in self.tests if test.attribute == attribute), None)
+    def match(self, attribute: str) -> Match | None:
+        """Return the match of *attribute*, if there is one."""
+        return next((match for match in self.matches if match.attribute == attribute), None)

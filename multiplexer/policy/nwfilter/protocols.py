@@ -51,6 +51,11 @@ class Attribute:
     follows: str | None = None
 
     @property
+    def ends_range(self) -> bool:
+        """True if this is the last value of a range that *follows* begins."""
+        return self.follows is not None and self.name.endswith(("end", "to", "-hi"))
+
+    @property
     def mirror(self) -> str:
         """The attribute that says the same of a frame that goes the other way."""
         for here, there in (("src", "dst"), ("dst", "src")):

@@ -83,7 +83,7 @@ ROWS: Mapping[str, Row] = MappingProxyType(
                 "multiplexer.cli.render",
             ),
             ("protocol", "model", "rules"),
-            ("attrs", "rich"),
+            ("attrs", "defusedxml", "rich"),
             pure=True,
         ),
         "datapath": Row(
@@ -216,6 +216,15 @@ def test_only_the_renderer_of_the_pure_modules_imports_rich() -> None:
     importers = {module for module in pure if "rich" in {top(n) for n in imports_of(module)}}
 
     assert importers <= {"multiplexer.cli.render"}
+
+
+def test_one_door_for_xml_and_it_is_defused() -> None:
+    """Whoever else imported a parser would meet what defusedxml refuses."""
+    parsers = {"defusedxml", "xml", "lxml"}
+
+    importers = {module for module in MODULES if parsers & {top(n) for n in imports_of(module)}}
+
+    assert importers == {"multiplexer.policy.nwfilter.elements"}
 
 
 def top(name: str) -> str:

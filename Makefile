@@ -28,7 +28,7 @@ BENCH_PACKAGES := iperf3 vde2 libvdeplug-dev openvswitch-switch ethtool procps \
 WORK ?= all
 
 SOURCES := pyproject.toml setup.py $(shell find multiplexer pfinet_client proto \
-	-name '*.py' -o -name '*.[ch]' | grep -v '/_dp.c$$\|/_pump.c$$' | LC_ALL=C sort)
+	-name '*.py' -o -name '*.[ch]' -o -name '*.xml' | grep -v '/_dp.c$$\|/_pump.c$$' | LC_ALL=C sort)
 C_SOURCES := $(shell find multiplexer pfinet_client bench -name '*.c' ! -name '_*')
 C_WARNINGS := -std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra -Wconversion -Wshadow \
 	-Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror \

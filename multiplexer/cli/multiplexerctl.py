@@ -15,7 +15,7 @@ from typing import Any, Final
 import attrs
 import shtab
 
-from multiplexer.cli import top
+from multiplexer.cli import filter_files, top
 from multiplexer.cli.arguments import COMPLETE_FILE, NAME, VIF_NAME, Argument, argument
 from multiplexer.cli.client import ControlClient, DaemonUnreachable, control_path
 from multiplexer.cli.render import as_json, as_terminal_text, as_text
@@ -165,6 +165,18 @@ COMMANDS: Final[tuple[Command | Program, ...]] = (
     Command(
         ("vif", "show"), "show a vif, its holder, counters and drops", control.VifShow, (VIF_NAME,)
     ),
+    Program(
+        ("filter", "validate"),
+        "say whether files are filters, without asking the daemon",
+        filter_files.validate,
+        (filter_files.FILES, filter_files.LENIENT),
+    ),
+    Program(
+        ("filter", "canonical"),
+        "print a filter in a file as it is kept, without asking the daemon",
+        filter_files.show_canonical,
+        (filter_files.FILE, filter_files.LENIENT),
+    ),
     Command(
         ("trace",),
         "say what would become of frames if a vif sent them, and why",
@@ -226,6 +238,7 @@ COMMANDS: Final[tuple[Command | Program, ...]] = (
 #: What the first word of a command of two is about.
 GROUPS: Final[Mapping[str, str]] = MappingProxyType(
     {
+        "filter": "what vifs may send and receive, beside what they must",
         "network": "the broadcast domains that vifs are in",
         "uplink": "where networks meet the outside",
         "vif": "the users' virtual interfaces",

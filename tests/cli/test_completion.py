@@ -44,6 +44,8 @@ def completions(*words: str) -> set[str]:
     [
         (("multiplexerctl", "vif", "cr"), {"create"}),
         (("multiplexerctl", "vif", "show", "al"), {"alice", "albert"}),
+        (("multiplexerctl", "filter", "val"), {"validate"}),
+        (("multiplexerctl", "filter", "canonical", "--len"), {"--lenient"}),
         (("multiplexerctl", "trace", "b"), {"bob"}),
         (("multiplexerctl", "vif", "create", "x", "--role", ""), {"router", "dhcp-server"}),
         (("pfinet", "sh"), {"show"}),

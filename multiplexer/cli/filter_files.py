@@ -1,0 +1,137 @@
+"""Filters in files, without a daemon: are they valid, and what would dumpxml print.
+
+A file is judged by itself, and with the others that are given and the stock
+filters only for loops: what it refers to may be defined later.
+"""
+
+import json as jsonlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from multiplexer.cli.arguments import COMPLETE_FILE, argument
+from multiplexer.policy.nwfilter.canonical import canonical
+from multiplexer.policy.nwfilter.elements import MAX_DOCUMENT_LEN
+from multiplexer.policy.nwfilter.errors import FilterError, FilterLoop
+from multiplexer.policy.nwfilter.parse import parse_untrusted
+from multiplexer.policy.nwfilter.syntax import Filter, Position
+from multiplexer.policy.nwfilter.tree import check_no_loop
+from multiplexer.stock import stock_filters
+
+VALID: Final = 0
+INVALID: Final = 1
+
+STDIN: Final = "-"
+
+LENIENT: Final = argument(
+    "--lenient", action="store_true", help="take what libvirt takes, instead of refusing it"
+)
+FILES: Final = argument(
+    "files",
+    metavar="FILE",
+    nargs="+",
+    complete=COMPLETE_FILE,
+    help="a filter; - is standard input",
+)
+FILE: Final = argument(
+    "file", metavar="FILE", complete=COMPLETE_FILE, help="a filter; - is standard input"
+)
+
+
+@attrs.frozen
+class Complaint:
+    """What is wrong with a file, and where; a file that cannot be read is wrong nowhere."""
+
+    why: str
+    position: Position | None = None
+
+
+def validate(
+    connect: Callable[[], object], json: bool, files: Sequence[str], lenient: bool
+) -> int:
+    """Say of each file whether it is a filter; the exit status is 0 if all are."""
+    read = {file: _read(file, lenient) for file in files}
+    found = {file: made for file, made in read.items() if isinstance(made, Filter)}
+    verdicts = {
+        file: _in_company(file, made, found) if isinstance(made, Filter) else made
+        for file, made in read.items()
+    }
+    if json:
+        said = [_as_values(file, verdict) for file, verdict in verdicts.items()]
+        sys.stdout.write(jsonlib.dumps({"files": said}, indent=2) + "\n")
+    else:
+        for file, verdict in verdicts.items():
+            if isinstance(verdict, Filter):
+                print(f"{file}: filter {verdict.name!r} is valid")
+            else:
+                print(_as_line(file, verdict), file=sys.stderr)
+    return VALID if all(isinstance(each, Filter) for each in verdicts.values()) else INVALID
+
+
+def show_canonical(connect: Callable[[], object], json: bool, file: str, lenient: bool) -> int:
+    """Print the canonical text of a file; the exit status is 1 if it is no filter."""
+    made = _read(file, lenient)
+    if isinstance(made, Complaint):
+        print(_as_line(file, made), file=sys.stderr)
+        return INVALID
+    text = canonical(made)
+    if json:
+        text = jsonlib.dumps({"name": made.name, "xml": text}, indent=2) + "\n"
+    sys.stdout.write(text)
+    return VALID
+
+
+def _read(file: str, lenient: bool) -> Filter | Complaint:
+    try:
+        text = _bytes_of(file)
+    except OSError as error:
+        return Complaint(error.strerror or str(error))
+    try:
+        return parse_untrusted(text, file, lenient)
+    except FilterError as error:
+        return Complaint(error.why, error.position)
+
+
+def _bytes_of(file: str) -> bytes:
+    """Return what *file* holds, or of a longer one as much as is surely refused."""
+    if file == STDIN:
+        return sys.stdin.buffer.read(MAX_DOCUMENT_LEN + 1)
+    with Path(file).open("rb") as opened:
+        return opened.read(MAX_DOCUMENT_LEN + 1)
+
+
+def _in_company(file: str, made: Filter, found: Mapping[str, Filter]) -> Filter | Complaint:
+    """Return *made*, unless with the others it is refused."""
+    twin = next((other for other, each in found.items() if each.name == made.name), file)
+    if twin != file:
+        return Complaint(f"filter {made.name!r} is in {twin} too", Position(1, 1))
+    company = {**stock_filters(), **{each.name: each for each in found.values()}}
+    try:
+        check_no_loop(made.name, company)
+    except FilterLoop as loop:
+        # A loop that it only leads into is told of those that make it.
+        if made.name in loop.names:
+            following = loop.names[loop.names.index(made.name) + 1 :][0]
+            (first, *_) = (each for each in made.references if each.filter == following)
+            return Complaint(str(loop), first.position)
+    return made
+
+
+def _as_line(file: str, complaint: Complaint) -> str:
+    where = complaint.position
+    return (
+        f"{file}:{where.line}:{where.column}: {complaint.why}"
+        if where
+        else (f"{file}: {complaint.why}")
+    )
+
+
+def _as_values(file: str, verdict: Filter | Complaint) -> dict[str, object]:
+    if isinstance(verdict, Filter):
+        return {"file": file, "valid": True, "name": verdict.name}
+    where = verdict.position
+    place = {"line": where.line, "column": where.column} if where else {}
+    return {"file": file, "valid": False, **place, "error": verdict.why}

@@ -21,6 +21,7 @@ from tests.daemon.siblings import Place, siblings, system
 MAN = Path(__file__).parent.parent / "man"
 
 PAGES = {
+    "multiplexer-filter.5",
     "multiplexer.7",
     "multiplexer-protocol.7",
     "multiplexer.toml.5",

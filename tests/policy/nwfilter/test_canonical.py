@@ -74,7 +74,7 @@ def test_a_filter_without_anything_is_one_element() -> None:
 
 
 def test_a_priority_is_printed_where_reading_would_miss_it() -> None:
-    """libvirt leaves out 0, and reads it back as the default of the chain."""
+    """Deviation: zero-priority."""
     printed = canonical(Filter("x", "arp", 0))
 
     assert printed == "<filter name='x' chain='arp' priority='0'/>\n"

@@ -92,6 +92,7 @@ def test_a_hundred_thousand_rules_are_read() -> None:
 
 
 def test_more_rules_are_refused() -> None:
+    """Deviation: limits."""
     with pytest.raises(FilterError, match="x:100001:1: more than 100000 rules and references"):
         parse_untrusted(b"<filter name='x'>" + RULE * (MAX_ENTRIES + 5) + b"</filter>", "x")
 

@@ -157,6 +157,7 @@ def the_rule(filter_: Filter) -> Rule:
     ],
 )
 def test_what_is_wrong_is_told_with_its_place(text: str, where: str, why: str) -> None:
+    """Deviation: strict."""
     with pytest.raises(FilterError, match=re.escape(f"f.xml:{where}: ") + ".*" + re.escape(why)):
         strict(text)
 
@@ -225,53 +226,68 @@ def test_other_encodings_are_read() -> None:
         assert the_rule(filter_).conditions == (Condition("comment", "é"),)
 
 
-# What differs from libvirt on purpose; each is a line of the manual's table.
+# What differs from libvirt on purpose: multiplexer-filter(5) has an item for each.
 
 
 def test_igmp_over_ipv6_is_a_protocol() -> None:
-    """The promised page lists it; libvirt takes it for an empty body."""
+    """Deviation: igmp-ipv6."""
     assert the_rule(strict(filter_of("<igmp-ipv6/>"))).protocol == "igmp-ipv6"
     assert the_rule(lenient(filter_of("<igmp-ipv6/>"))).protocol == "igmp-ipv6"
 
 
 @pytest.mark.parametrize("protocol", ["icmp", "tcp", "all-ipv6"])
 def test_l3_rules_have_all_mac_attributes(protocol: str) -> None:
+    """Deviation: l3-mac."""
     text = f"<{protocol} dstmacaddr='1:2:3:4:5:6' dstmacmask='ff:ff:ff:0:0:0'/>"
 
     assert len(the_rule(strict(filter_of(text))).conditions) == 2
 
 
 def test_the_end_of_an_ipv6_range_is_an_ipv6_address() -> None:
+    """Deviation: ipv6-range."""
     rule = the_rule(strict(filter_of("<tcp-ipv6 dstipfrom='::1' dstipto='::2'/>")))
 
     assert rule.conditions[1] == Condition("dstipto", IPv6Address("::2"))
 
 
 def test_a_destination_port_has_a_negation_of_its_own() -> None:
+    """Deviation: port-negation."""
     rule = the_rule(strict(filter_of("<tcp srcportstart='1'/><tcp match='no' dstportstart='2'/>")))
 
     assert [each.negated for each in rule.conditions] == [False, True]
 
 
 def test_ipset_and_flags_are_kept_for_every_l3_protocol() -> None:
+    """Deviation: ipset."""
     rule = the_rule(strict(filter_of("<udp ipset='web' ipsetflags='src,dst'/>")))
 
     assert [each.attribute for each in rule.conditions] == ["ipset", "ipsetflags"]
 
 
 def test_tcp_flags_are_kept_over_ipv6() -> None:
+    """Deviation: tcp-ipv6-flags."""
     rule = the_rule(strict(filter_of("<tcp-ipv6 flags='SYN/SYN'/>")))
 
     assert [each.attribute for each in rule.conditions] == ["flags"]
 
 
 def test_ports_of_udplite_may_be_asked_for() -> None:
+    """Deviation: udplite-ports."""
     rule = the_rule(strict(filter_of("<ip protocol='udplite' dstportstart='9'/>")))
 
     assert [each.attribute for each in rule.conditions] == ["protocol", "dstportstart"]
 
 
+def test_ports_beside_a_negated_protocol_are_refused() -> None:
+    """Deviation: negated-protocol."""
+    text = filter_of("<ip dstportstart='9'/><ip match='no' protocol='tcp'/>")
+
+    with pytest.raises(FilterError, match="dstportstart: wanted protocol"):
+        lenient(text)
+
+
 def test_both_names_of_stp_attributes_are_read() -> None:
+    """Deviation: stp-names."""
     page = the_rule(strict(filter_of("<stp port='1' port_hi='2' msg-age='3' msg-age-hi='4'/>")))
     code = the_rule(strict(filter_of("<stp port='1' port-hi='2' age='3' age-hi='4'/>")))
 
@@ -279,6 +295,7 @@ def test_both_names_of_stp_attributes_are_read() -> None:
 
 
 def test_an_stp_chain_has_the_default_priority_of_the_page() -> None:
+    """Deviation: stp-priority."""
     assert strict("<filter name='x' chain='stp-x'/>").priority == -810
 
 

@@ -256,6 +256,7 @@ def test_every_missing_variable_is_named_once() -> None:
 
 @pytest.mark.parametrize("value", ["abc", "300.1.1.1", "::1"])
 def test_a_value_of_the_wrong_type_is_named_with_its_rule(value: str) -> None:
+    """Deviation: variable-types."""
     with pytest.raises(
         BindError,
         match=f"filter 'f', line 7: srcipaddr: parameter IP: '{value}' is not an IPv4 address",
@@ -283,6 +284,17 @@ def test_what_has_no_effect_is_left_out() -> None:
     assert only(rule("tcp", ipsetflags=(Side.DST,))) == ()
     assert only(rule("ipv6", typeend=Number(3), codeend=Number(3))) == ()
     assert only(rule("ipv6", code=Number(3))) == (Match("code", 3),)
+
+
+def test_the_mask_of_one_arp_address_is_not_the_others() -> None:
+    """Deviation: arp-masks."""
+    address = IPv4Address("10.0.0.0")
+
+    assert only(rule("arp", arpsrcipaddr=address, arpsrcipmask=8, arpdstipaddr=address)) == (
+        Match("arpsrcipaddr", address),
+        Match("arpsrcipmask", 8),
+        Match("arpdstipaddr", address),
+    )
 
 
 def test_what_completes_another_is_negated_as_that_one() -> None:

@@ -23,6 +23,7 @@ HEADERS = [
     "core/ingress.h",
     "core/forward.h",
     "io/turn.h",
+    "io/moderation.h",
     "io/loop.h",
     "io/packet.h",
     "io/sandbox.h",

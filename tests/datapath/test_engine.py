@@ -90,7 +90,15 @@ class Bench:
 
     def round(self) -> list[Ended]:
         """Let each port that is ready have its turn."""
+        self.tell()
+        return self.round_when_told()
+
+    def tell(self) -> None:
+        """Let the engine return from its work."""
         self._stop.send(b"x")
+
+    def round_when_told(self) -> list[Ended]:
+        """Let ports have their turns until `tell`."""
         while self.engine.run() != STOP:
             pass
         self._watched.recv(16)

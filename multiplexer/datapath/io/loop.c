@@ -18,6 +18,12 @@
 /* Among the bits of their events, which epoll leaves alone (EPOLLMSG means nothing). */
 #define AGAIN 0x400u
 
+/*
+ * How long one who is sent many frames may be left alone, so that it is not woken for each.
+ * With the kernel's timer slack it becomes up to twice that (prctl(2), PR_SET_TIMERSLACK).
+ */
+#define NAP_NS 50000
+
 /* How long memory that is not needed is kept, at least; at most twice that. */
 #define RELAX_MS 1000
 
@@ -92,6 +98,7 @@ static int end_port(struct dp_loop *loop, struct dp_io_port *port)
 	port->state = NULL;
 	port->fd = -1;
 	port->want_write = false;
+	port->naps = false;
 	dp_loop_set_up(loop, port->id, false);
 	return error;
 }
@@ -141,8 +148,10 @@ static uint64_t event_key(const struct dp_io_port *port)
 
 static int control_port(struct dp_loop *loop, const struct dp_io_port *port, int op)
 {
-	struct epoll_event event = { .events = EPOLLIN | EPOLLRDHUP };
+	struct epoll_event event = { .events = EPOLLRDHUP };
 
+	if (!port->naps)
+		event.events |= EPOLLIN;
 	if (port->want_write)
 		event.events |= EPOLLOUT;
 	if (port->transport->edge)
@@ -157,6 +166,18 @@ void dp_loop_want_write(struct dp_loop *loop, struct dp_io_port *port, bool want
 		return;
 	port->want_write = want;
 	control_port(loop, port, EPOLL_CTL_MOD);
+}
+
+void dp_loop_nap(struct dp_loop *loop, struct dp_io_port *port, bool naps)
+{
+	if (port->naps != naps) {
+		port->naps = naps;
+		control_port(loop, port, EPOLL_CTL_MOD);
+	}
+	if (naps && !port->again) {
+		dp_loop_again(loop, port);
+		loop->n_naps++;
+	}
 }
 
 static int attach(struct dp_loop *loop, uint16_t id, uint32_t generation,
@@ -246,6 +267,7 @@ static int add_again(struct dp_loop *loop, struct epoll_event *events, int n, in
 {
 	int ready = n;
 
+	loop->n_naps = 0;
 	for (int i = 0; i < most && loop->n_again; i++) {
 		struct dp_io_port *port = &loop->ports[loop->again[loop->at_again]];
 		int same = 0;
@@ -406,6 +428,17 @@ static void relax_ports(struct dp_loop *loop)
 	loop->relax_ns = loop->now_ns + RELAX_MS * 1000000ull;
 }
 
+static int wait_for_events(struct dp_loop *loop, struct epoll_event *events)
+{
+	static const struct timespec none, nap = { .tv_nsec = NAP_NS }, relax = { .tv_sec = 1 };
+	const struct timespec *most = loop->n_again > loop->n_naps ? &none :
+				      loop->n_naps	       ? &nap :
+				      loop->n_holding	       ? &relax :
+								 NULL;
+
+	return epoll_pwait2(loop->epoll_fd, events, MAX_EVENTS, most, NULL);
+}
+
 int dp_loop_run(struct dp_loop *loop)
 {
 	struct epoll_event events[MAX_EVENTS + MAX_AGAIN];
@@ -417,8 +450,7 @@ int dp_loop_run(struct dp_loop *loop)
 
 		if (loop->n_ended)
 			return DP_RUN_DETACHED;
-		n = epoll_wait(loop->epoll_fd, events, MAX_EVENTS,
-			       loop->n_again ? 0 : loop->n_holding ? RELAX_MS : -1);
+		n = wait_for_events(loop, events);
 		if (n < 0)
 			return errno == EINTR ? DP_RUN_SIGNAL : DP_RUN_FAILED;
 		n = add_again(loop, events, n, MAX_AGAIN);

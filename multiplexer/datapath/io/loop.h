@@ -55,6 +55,7 @@ struct dp_loop {
 	uint64_t relax_ns;  /* when they are asked next to give it back */
 	uint32_t n_again;   /* ports to serve in the next round, whatever their fd says: */
 	uint32_t at_again;  /* from here on in a circle */
+	uint32_t n_naps;    /* so many of them have time until after a nap */
 	uint16_t again[DP_MAX_PORTS];
 	struct dp_io_port ports[DP_MAX_PORTS];
 	uint16_t dirty[DP_MAX_PORTS];
@@ -192,6 +193,14 @@ void dp_rx_gather(struct dp_rx *rx);
 
 /** dp_loop_again() - Serve a port in the next round too, as if its fd could be read */
 void dp_loop_again(struct dp_loop *loop, struct dp_io_port *port);
+
+/**
+ * dp_loop_nap() - Serve a port after a nap, as if its fd could be read, and until then not
+ * @naps:	false: as soon as its fd can be read, again
+ *
+ * To be said in each of its turns, for as long as it naps.
+ */
+void dp_loop_nap(struct dp_loop *loop, struct dp_io_port *port, bool naps);
 
 /** dp_loop_want_write() - Arm or disarm EPOLLOUT for a port */
 void dp_loop_want_write(struct dp_loop *loop, struct dp_io_port *port, bool want);

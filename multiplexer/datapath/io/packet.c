@@ -4,7 +4,8 @@
  *
  * The broker has made the socket: bound, filtered, with PACKET_VNET_HDR, an
  * RX ring of TPACKET_V2 and PACKET_IGNORE_OUTGOING.  Frames are read in place
- * from the ring (Documentation/networking/packet_mmap.rst), and each is written
+ * from the ring (Documentation/networking/packet_mmap.rst), after naps where they come
+ * fast (moderation.h), and each is written
  * by one send(): on this kernel a TX ring was slower at every size, and stalls
  * on a frame that is too long.
  *
@@ -21,6 +22,7 @@
 #include <sys/socket.h>
 
 #include "loop.h"
+#include "moderation.h"
 #include "packet.h"
 
 /* What a turn reads at most: so much fits any queue. */
@@ -32,6 +34,7 @@ _Static_assert(sizeof(struct virtio_net_hdr) == DP_VNET_LEN, "the kernel's and o
 struct packet {
 	uint8_t *ring;
 	uint32_t next; /* slot to read */
+	struct dp_moderation moderation;
 };
 
 static struct tpacket2_hdr *slot_at(const struct packet *p, uint32_t index)
@@ -60,7 +63,6 @@ static int packet_open(struct dp_loop *loop, struct dp_io_port *port)
 		munmap(p, sizeof(*p));
 		return error;
 	}
-	p->next = 0;
 	port->state = p;
 	return 0;
 }
@@ -95,6 +97,7 @@ static void deliver_slot(struct dp_loop *loop, struct dp_io_port *port, struct t
 static int packet_receive(struct dp_loop *loop, struct dp_io_port *port, uint32_t events)
 {
 	struct packet *p = port->state;
+	unsigned int frames = 0;
 	size_t bytes = 0;
 
 	if (events & EPOLLERR) {
@@ -103,8 +106,8 @@ static int packet_receive(struct dp_loop *loop, struct dp_io_port *port, uint32_
 
 		(void)!recv(port->fd, &byte, 1, MSG_DONTWAIT | MSG_TRUNC);
 	}
-	for (unsigned int i = 0; i < MAX_FRAMES_PER_TURN && bytes < MAX_BYTES_PER_TURN &&
-				 dp_loop_may_go_on(loop, port); i++) {
+	for (; frames < MAX_FRAMES_PER_TURN && bytes < MAX_BYTES_PER_TURN &&
+	       dp_loop_may_go_on(loop, port); frames++) {
 		struct tpacket2_hdr *slot = slot_at(p, p->next);
 		uint32_t status = __atomic_load_n(&slot->tp_status, __ATOMIC_ACQUIRE);
 
@@ -115,6 +118,7 @@ static int packet_receive(struct dp_loop *loop, struct dp_io_port *port, uint32_
 		__atomic_store_n(&slot->tp_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
 		p->next = (p->next + 1) % DP_RING_SLOTS;
 	}
+	dp_loop_nap(loop, port, dp_moderation_note(&p->moderation, loop->now_ns, frames));
 	return 0;
 }
 

@@ -148,10 +148,8 @@ static uint64_t event_key(const struct dp_io_port *port)
 
 static int control_port(struct dp_loop *loop, const struct dp_io_port *port, int op)
 {
-	struct epoll_event event = { .events = EPOLLRDHUP };
+	struct epoll_event event = { .events = EPOLLIN | EPOLLRDHUP };
 
-	if (!port->naps)
-		event.events |= EPOLLIN;
 	if (port->want_write)
 		event.events |= EPOLLOUT;
 	if (port->transport->edge)
@@ -165,14 +163,15 @@ void dp_loop_want_write(struct dp_loop *loop, struct dp_io_port *port, bool want
 	if (port->want_write == want)
 		return;
 	port->want_write = want;
-	control_port(loop, port, EPOLL_CTL_MOD);
+	if (!port->naps)
+		control_port(loop, port, EPOLL_CTL_MOD);
 }
 
 void dp_loop_nap(struct dp_loop *loop, struct dp_io_port *port, bool naps)
 {
 	if (port->naps != naps) {
 		port->naps = naps;
-		control_port(loop, port, EPOLL_CTL_MOD);
+		control_port(loop, port, naps ? EPOLL_CTL_DEL : EPOLL_CTL_ADD);
 	}
 	if (naps && !port->again) {
 		dp_loop_again(loop, port);

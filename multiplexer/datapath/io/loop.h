@@ -195,7 +195,7 @@ void dp_rx_gather(struct dp_rx *rx);
 void dp_loop_again(struct dp_loop *loop, struct dp_io_port *port);
 
 /**
- * dp_loop_nap() - Serve a port after a nap, as if its fd could be read, and until then not
+ * dp_loop_nap() - Serve a port after a nap, as if its fd could be read, and do not watch the fd
  * @naps:	false: as soon as its fd can be read, again
  *
  * To be said in each of its turns, for as long as it naps.

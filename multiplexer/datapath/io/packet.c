@@ -4,10 +4,14 @@
  *
  * The broker has made the socket: bound, filtered, with PACKET_VNET_HDR, an
  * RX ring of TPACKET_V2 and PACKET_IGNORE_OUTGOING.  Frames are read in place
- * from the ring (Documentation/networking/packet_mmap.rst), after naps where they come
- * fast (moderation.h), and each is written
- * by one send(): on this kernel a TX ring was slower at every size, and stalls
- * on a frame that is too long.
+ * from the ring (Documentation/networking/packet_mmap.rst), and each is written by
+ * one call: on this kernel a TX ring was slower at every size, and stalls on a frame
+ * that is too long.  An AF_XDP socket would be faster, but what it sends goes past
+ * the host's tc(8) and tcpdump(8), and by one queue of the NIC.
+ *
+ * Where frames go fast, either way, the socket is read after naps (moderation.h).
+ * That spares whoever sends waking us, and the kernel asking for each frame that was
+ * sent whether somebody waits for room.
  *
  * Link state as the kernel shows it: an interface that goes down says ENETDOWN
  * once and works again when it comes up; one that is deleted never does, and the
@@ -20,6 +24,7 @@
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 
 #include "loop.h"
 #include "moderation.h"
@@ -34,6 +39,7 @@ _Static_assert(sizeof(struct virtio_net_hdr) == DP_VNET_LEN, "the kernel's and o
 struct packet {
 	uint8_t *ring;
 	uint32_t next; /* slot to read */
+	uint32_t sent; /* frames since the last flush */
 	struct dp_moderation moderation;
 };
 
@@ -94,6 +100,13 @@ static void deliver_slot(struct dp_loop *loop, struct dp_io_port *port, struct t
 	dp_deliver(loop, port, &rx);
 }
 
+static void note_frames(struct dp_loop *loop, struct dp_io_port *port, uint32_t frames)
+{
+	struct packet *p = port->state;
+
+	dp_loop_nap(loop, port, dp_moderation_note(&p->moderation, loop->now_ns, frames));
+}
+
 static int packet_receive(struct dp_loop *loop, struct dp_io_port *port, uint32_t events)
 {
 	struct packet *p = port->state;
@@ -118,17 +131,28 @@ static int packet_receive(struct dp_loop *loop, struct dp_io_port *port, uint32_
 		__atomic_store_n(&slot->tp_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
 		p->next = (p->next + 1) % DP_RING_SLOTS;
 	}
-	dp_loop_nap(loop, port, dp_moderation_note(&p->moderation, loop->now_ns, frames));
+	note_frames(loop, port, frames);
 	return 0;
+}
+
+/* Up to so many bytes are sooner copied together than handed over in parts. */
+#define MAX_COPIED (4 * 1024)
+
+/* The offset that means "none": a socket has no position. */
+static ssize_t write_parts(int fd, const struct iovec *parts, int n)
+{
+	if (n == 1)
+		return send(fd, parts->iov_base, parts->iov_len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	return pwritev2(fd, parts, n, -1, RWF_NOWAIT);
 }
 
 /* One frame with its virtio_net_hdr to the driver. */
 static enum dp_verdict write_frame(struct dp_loop *loop, struct dp_io_port *port,
-				   const uint8_t *bytes, size_t len)
+				   const struct iovec *parts, int n)
 {
 	for (unsigned int tries = 0; tries < 3; tries++) {
 		loop->spent += DP_COST_CALL;
-		if (send(port->fd, bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
+		if (write_parts(port->fd, parts, n) >= 0)
 			return DP_PASS;
 		/* ENETDOWN may be left from before the link came up: the next one tells. */
 		if (errno != EINTR && errno != ENETDOWN)
@@ -147,21 +171,45 @@ static enum dp_verdict write_frame(struct dp_loop *loop, struct dp_io_port *port
 	}
 }
 
+/* The kernel only reads what a part points to. */
+static struct iovec part(const uint8_t *bytes, size_t len)
+{
+	return (struct iovec){ .iov_base = (void *)(uintptr_t)bytes, .iov_len = len };
+}
+
 static enum dp_verdict packet_send(struct dp_loop *loop, struct dp_io_port *port,
 				   const struct dp_frame *frame, const struct dp_rx *rx)
 {
+	struct packet *p = port->state;
+	size_t first = rx->rest ? DP_HEAD_LEN : frame->len;
+	struct iovec parts[] = {
+		part(loop->scratch, DP_VNET_LEN),
+		part(frame->data, first),
+		part(rx->rest, frame->len - first),
+	};
+
+	p->sent++;
 	/* A record with a virtio_net_hdr is already what the socket takes. */
-	if (rx->record && rx->vnet)
-		return write_frame(loop, port, rx->data - DP_VNET_LEN, DP_VNET_LEN + rx->len);
+	if (rx->record && rx->vnet) {
+		parts[0] = part(rx->data - DP_VNET_LEN, DP_VNET_LEN + rx->len);
+		return write_frame(loop, port, parts, 1);
+	}
 	dp_offload_encode(loop->scratch, frame);
-	memcpy(loop->scratch + DP_VNET_LEN, frame->data, frame->len);
-	return write_frame(loop, port, loop->scratch, DP_VNET_LEN + frame->len);
+	if (frame->len > MAX_COPIED)
+		return write_frame(loop, port, parts, rx->rest ? 3 : 2);
+	memcpy(loop->scratch + DP_VNET_LEN, frame->data, first);
+	if (rx->rest)
+		memcpy(loop->scratch + DP_VNET_LEN + first, rx->rest, frame->len - first);
+	parts[0].iov_len += frame->len;
+	return write_frame(loop, port, parts, 1);
 }
 
 static int packet_flush(struct dp_loop *loop, struct dp_io_port *port)
 {
-	(void)loop;
-	(void)port;
+	struct packet *p = port->state;
+
+	note_frames(loop, port, p->sent);
+	p->sent = 0;
 	return 0;
 }
 
@@ -172,4 +220,5 @@ const struct dp_transport dp_transport_packet = {
 	.send = packet_send,
 	.flush = packet_flush,
 	.close = packet_close,
+	.takes_parts = true,
 };

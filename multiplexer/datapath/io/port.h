@@ -107,7 +107,7 @@ struct dp_io_port {
 	bool vnet;           /* records carry a virtio_net_hdr */
 	bool dirty;          /* stands in the loop's list of ports to flush */
 	bool want_write;     /* EPOLLOUT is armed */
-	bool naps;           /* EPOLLIN is not: it is looked at after a nap of the loop's */
+	bool naps;           /* epoll does not watch it: it is looked at after a nap of the loop's */
 	struct dp_turn turn; /* whose turn it is */
 	bool again;          /* stands in the loop's list of ports to serve in the next round */
 	uint32_t events;     /* of epoll that came in a round in which it was not served */

@@ -1,7 +1,6 @@
 """The `pfinet` command: a TCP/IP stack of one's own on a virtual interface."""
 
 import argparse
-import errno
 import json
 import os
 import shlex
@@ -14,18 +13,17 @@ from typing import Any, Final, NoReturn, TypeVar
 
 import shtab
 
-from pfinet_client.attachment import VifRefused
-from pfinet_client.command import default_command, say
+from pfinet_client.command import Command, default_command, say
 from pfinet_client.entrance import Entrance
-from pfinet_client.errors import StackError
 from pfinet_client.exec import enter_and_become
+from pfinet_client.failures import EXPECTED, explain
 from pfinet_client.locate import ControlClient, control_path, locate_vif
 from pfinet_client.qemu import QemuVersion, qemu_arguments, warning
 from pfinet_client.render import vif_page, vif_table
-from pfinet_client.run import run
+from pfinet_client.run import KERNEL_OFFLOAD, KERNEL_TRANSPORTS, run
 from pfinet_client.signals import die_by
 from pfinet_client.wanted import add_wanted, creation
-from pfinet_proto.attach import Hello, Offload, Transport
+from pfinet_proto.attach import Hello
 from pfinet_proto.control import (
     ControlError,
     NetworkShow,
@@ -48,9 +46,6 @@ FAILED = 125
 #: sh(1): ended by SIGINT while nothing ran yet.
 INTERRUPTED = 130
 _FROM_SIGNAL = 128
-
-#: What the kernel's stack can leave to others, and take from them.
-OFFLOAD = Offload.of_linux(os.uname().release)
 
 SHELLS: Final = ("bash", "zsh", "tcsh")
 
@@ -172,14 +167,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
         status: int = arguments.action(arguments)
-    except (StackError, ControlError, VifRefused, ValueError) as error:
-        say(str(error))
-        return FAILED
-    except (BadMessage, RemoteProtocolError) as error:
-        say(f"the daemon broke the protocol: {error}")
-        return FAILED
-    except OSError as error:
-        say(_explain(error))
+    except EXPECTED as error:
+        say(explain(error))
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -188,10 +177,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     with _vif(arguments) as name:
-        # The daemon takes the tap only of whom the administrator trusts.
-        transports = (Transport.TAP, Transport.RING, Transport.STREAM)
-        hello = Hello(offload=OFFLOAD, transports=transports, client="pfinet run")
-        status = run(Entrance(name, arguments.control, hello), _command(arguments))
+        status = run(_entrance(arguments, name), Command(_command(arguments)))
+    return _end_as(status)
+
+
+def _entrance(arguments: argparse.Namespace, name: VifName | None) -> Entrance:
+    client = f"pfinet {arguments.subcommand}"
+    hello = Hello(offload=KERNEL_OFFLOAD, transports=KERNEL_TRANSPORTS, client=client)
+    return Entrance(name, arguments.control, hello)
+
+
+def _end_as(status: int) -> int:
+    """End as a process with the wait status *status* did, by a signal or with what is returned."""
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         die_by(number)
@@ -313,12 +310,3 @@ def _ask(arguments: argparse.Namespace, request: Request[R]) -> R:
 
 def _print_json(value: object) -> None:
     print(json.dumps(value, indent=2))
-
-
-def _explain(error: OSError) -> str:
-    if isinstance(error, TimeoutError):
-        return str(error)
-    if error.errno in (errno.ENOENT, errno.ECONNREFUSED) and error.filename:
-        return f"{error.filename}: no daemon listens there: is multiplexerd running?"
-    where = f"{error.filename}: " if error.filename else ""
-    return f"{where}{error.strerror or error}"

@@ -4,6 +4,10 @@ import os
 import sys
 from collections.abc import Sequence
 
+from attrs import frozen
+
+from pfinet_proto.attach import Binding
+
 #: env(1): the command was found but cannot be run; it was not found.
 CANNOT_RUN = 126
 NOT_FOUND = 127
@@ -12,6 +16,23 @@ NOT_FOUND = 127
 def default_command() -> tuple[str, ...]:
     """Return the user's shell, as it is run when no command is given."""
     return (os.environ.get("SHELL") or "/bin/sh",)
+
+
+@frozen
+class Command:
+    """The task of a stack (`kernel_stack.Task`) that is a command, looked up in PATH."""
+
+    words: Sequence[str]
+
+    def inside(self, binding: Binding) -> int:
+        """Become the command; return only if that fails, with the status to exit with."""
+        return become(self.words, str(binding.vif))
+
+    def outside(self) -> None:
+        """Nothing was made for it."""
+
+    def tell(self, binding: Binding) -> None:
+        """It sees for itself what its stack is."""
 
 
 def become(command: Sequence[str], vif: str) -> int:

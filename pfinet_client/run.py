@@ -1,31 +1,36 @@
-"""Run a command on a stack of its own, and stay until it ends.
+"""Do a task on a kernel stack of its own, a command above all, and stay until it ends.
 
-The main thread waits for signals (the command's end among them) and for what
+The main thread waits for signals (the task's end among them) and for what
 the stack's cable waits for.  Losing the daemon or the vif interrupts or
-disconnects the stack; only the command's own end ends it.
+disconnects the stack; only the task's own end ends it.
 """
 
 import os
 import selectors
 import signal
-from collections.abc import Sequence
 from contextlib import ExitStack
 
 from pfinet_client import beacon
 from pfinet_client.cable import Cable
 from pfinet_client.entrance import Entrance
+from pfinet_client.kernel_stack import KernelStack, Task, start_stack
 from pfinet_client.locate import control_path
 from pfinet_client.signals import FORWARDED, Signals
-from pfinet_client.stack import Stack, start_stack
+from pfinet_proto.attach import Binding, Offload, Transport
+
+#: What the kernel's stack can leave to others, and take from them.
+KERNEL_OFFLOAD = Offload.of_linux(os.uname().release)
+#: How its frames may travel; the daemon takes the tap only of whom the administrator trusts.
+KERNEL_TRANSPORTS = (Transport.TAP, Transport.RING, Transport.STREAM)
 
 
-def run(entrance: Entrance, command: Sequence[str]) -> int:
-    """Run *command* on a kernel stack at the vif behind *entrance*.
+def run(entrance: Entrance, task: Task) -> int:
+    """Have *task* done on a kernel stack at the vif behind *entrance*.
 
-    Returns the command's wait status (os.WIFEXITED and so on).
+    Returns the wait status of its process (os.WIFEXITED and so on).
 
     Raises:
-        StackError: if the stack cannot be made; the command has not run then.
+        StackError: if the stack cannot be made; the task was not begun then.
         ControlError, VifRefused, BadMessage, RemoteProtocolError, OSError: as
             `Entrance.attach`.
     """
@@ -35,30 +40,38 @@ def run(entrance: Entrance, command: Sequence[str]) -> int:
         signals = Signals()
         closing.callback(signals.close)
         welcome = attachment.welcome
-        stack = start_stack(welcome.binding, welcome.offload, command, signals)
+        stack = start_stack(welcome.binding, welcome.offload, task, signals)
         closing.callback(stack.close)
+        task.outside()
         light = beacon.light(welcome.binding.vif, control_path(entrance.control))
         closing.callback(os.close, light)
         selector = closing.enter_context(selectors.DefaultSelector())
         watch = Watch(stack, signals, selector)
-        cable = Cable(stack.tap, entrance, attachment, selector, stack.reconfigure, watch.hang_up)
+
+        def reconfigure(binding: Binding) -> None:
+            stack.reconfigure(binding)
+            task.tell(binding)
+
+        cable = Cable(stack.tap, entrance, attachment, selector, reconfigure, watch.hang_up)
         closing.callback(cable.close)
         stack.go()
-        return watch.wait_command(cable)
+        return watch.wait_end(cable)
 
 
 class Watch:
-    """What the main thread does while the command runs."""
+    """What the main thread does while the task's process runs."""
 
-    def __init__(self, stack: Stack, signals: Signals, selector: selectors.BaseSelector) -> None:
+    def __init__(
+        self, stack: KernelStack, signals: Signals, selector: selectors.BaseSelector
+    ) -> None:
         self._stack = stack
         self._signals = signals
         self._selector = selector
         self._status: int | None = None
         selector.register(signals.wakeup, selectors.EVENT_READ, self._on_signals)
 
-    def wait_command(self, cable: Cable) -> int:
-        """Block until the command has ended and return its wait status."""
+    def wait_end(self, cable: Cable) -> int:
+        """Block until the process has ended and return its wait status."""
         while self._status is None:
             events = self._selector.select(cable.patience_s)
             for key, _ in events:
@@ -70,7 +83,7 @@ class Watch:
         return self._status
 
     def hang_up(self) -> None:
-        """Tell the command that its network will not come back."""
+        """Tell the process that its network will not come back."""
         if self._status is None:
             os.kill(self._stack.pid, signal.SIGHUP)
 

@@ -98,10 +98,18 @@ ROWS: Mapping[str, Row] = MappingProxyType(
                 "pfinet_client.errors",
                 "pfinet_client.qemu",
                 "pfinet_client.reattach",
+                "pfinet_client.serving.protocol",
+                "pfinet_client.stack.hosts",
             ),
             ("protocol",),
             ("attrs",),
             pure=True,
+        ),
+        "client's stack": Row(
+            ("pfinet_client.stack",),
+            ("protocol", "client's decisions", "client"),
+            ("attrs", "dns", "trio"),
+            pure=False,
         ),
         "client": Row(
             ("pfinet_client",),

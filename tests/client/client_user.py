@@ -37,7 +37,12 @@ class ClientUser:
         self, *arguments: str, prefix: tuple[str, ...] = (), **options: Any
     ) -> subprocess.Popen[str]:
         """Start `pfinet` with *arguments*; *prefix* is a command of root's that ends in it."""
-        argv = self.command(*arguments)
+        return self.start(self.command(*arguments), prefix=prefix, **options)
+
+    def start(
+        self, argv: list[str], *, prefix: tuple[str, ...] = (), **options: Any
+    ) -> subprocess.Popen[str]:
+        """Start any program as this user."""
         identity: dict[str, Any] = {"user": self.uid, "group": self.uid, "extra_groups": []}
         if prefix:
             drop = ("setpriv", f"--reuid={self.uid}", f"--regid={self.uid}", "--clear-groups")
@@ -53,29 +58,52 @@ class ClientUser:
         self, *arguments: str, prefix: tuple[str, ...] = (), **options: Any
     ) -> subprocess.CompletedProcess[str]:
         """Run `pfinet` with *arguments* to its end."""
-        process = self.popen(*arguments, prefix=prefix, **options)
-        try:
-            out, error = process.communicate(timeout=TIMEOUT_S)
-        except BaseException:
-            process.kill()
-            process.communicate()
-            raise
-        return subprocess.CompletedProcess(process.args, process.returncode, out, error)
+        return _completed(self.popen(*arguments, prefix=prefix, **options))
 
     @contextmanager
     def stack(self, vif: str, script: str, **options: Any) -> Iterator["RunningStack"]:
         """Run a shell script on a stack, from when it has said `up` until it is ended."""
         full = f"echo up; {script}"
         process = self.popen("run", "--vif", vif, "--", "sh", "-c", full, **options)
-        try:
-            running = RunningStack(process)
-            line = running.read_line()
-            if line != "up":
-                raise AssertionError(f"{line!r}, {process.communicate(timeout=TIMEOUT_S)}")
+        with _until_ended(process) as running:
             yield running
-        finally:
-            process.terminate()
-            process.communicate(timeout=TIMEOUT_S)
+
+    @contextmanager
+    def program(self, script: str, *arguments: str, **options: Any) -> Iterator["RunningStack"]:
+        """Run a Python program that uses a stack, from when it has said `up` until it is ended."""
+        argv = [interpreter().executable, "-c", script, *arguments]
+        with _until_ended(self.start(argv, **options)) as running:
+            yield running
+
+    def run_program(
+        self, script: str, *arguments: str, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a Python program to its end."""
+        process = self.start([interpreter().executable, "-c", script, *arguments], **options)
+        return _completed(process)
+
+
+@contextmanager
+def _until_ended(process: subprocess.Popen[str]) -> Iterator["RunningStack"]:
+    try:
+        running = RunningStack(process)
+        line = running.read_line()
+        if line != "up":
+            raise AssertionError(f"{line!r}, {process.communicate(timeout=TIMEOUT_S)}")
+        yield running
+    finally:
+        process.terminate()
+        process.communicate(timeout=TIMEOUT_S)
+
+
+def _completed(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
+    try:
+        out, error = process.communicate(timeout=TIMEOUT_S)
+    except BaseException:
+        process.kill()
+        process.communicate()
+        raise
+    return subprocess.CompletedProcess(process.args, process.returncode, out, error)
 
 
 @frozen

@@ -332,7 +332,7 @@ def test_the_exit_status_is_kept_when_programs_that_set_up_the_stack_ended_as_we
     with open("/dev/zero", "rb") as readable, selectors.SelectSelector() as selector:
         stack = Child(child.pid)
         watch = Watch(stack, Told(readable.fileno(), numbers), selector)  # type: ignore[arg-type]
-        status = watch.wait_command(stack)  # type: ignore[arg-type]
+        status = watch.wait_end(stack)  # type: ignore[arg-type]
     child.returncode = 7
 
     assert os.waitstatus_to_exitcode(status) == 7

@@ -1,4 +1,4 @@
-"""Start a stack: a child process that waits, in its own namespaces, to become the command.
+"""Start a kernel stack: a child process that waits, in its own namespaces, for its task.
 
     parent                              child
       | fork --------------------------->|
@@ -9,7 +9,7 @@
       |                                  | mounts, tap, addresses, routes
       |<-- READY, tap, settings,         |
       |           namespaces ------------|
-      |  GO ---------------------------->| exec
+      |  GO ---------------------------->| the task: a command, or a server of sockets
 
 The parent stays outside: it owns the tap and the daemon's sockets, and changes
 the stack's settings from there.  With the namespaces' descriptors it keeps the
@@ -21,12 +21,11 @@ that hung up.
 import os
 import signal
 import socket
-from collections.abc import Sequence
 from contextlib import suppress
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from pfinet_client import idmap, netns, syscalls
-from pfinet_client.command import become, say
+from pfinet_client.command import say
 from pfinet_client.configuration import changes, configuration
 from pfinet_client.errors import StackError
 from pfinet_client.resolv import RESOLV_CONF
@@ -47,8 +46,21 @@ _MAX_REPORT_BYTES = 4096
 _MAX_DESCRIPTORS = 16
 
 
-class Stack:
-    """A stack whose child process is ready to become its command.
+class Task(Protocol):
+    """What a stack is made for."""
+
+    def inside(self, binding: Binding) -> int:
+        """Do it, in the child and on the stack; return the child's exit status."""
+
+    def outside(self) -> None:
+        """Let go, in the parent, of what only the child needs: it has it by now."""
+
+    def tell(self, binding: Binding) -> None:
+        """Note, in the parent, that the stack is what *binding* says from now on."""
+
+
+class KernelStack:
+    """A stack whose child process is ready for its task.
 
     *tap* and *namespaces* (in the order of netns.KINDS) are the caller's until `close`.
     """
@@ -70,7 +82,7 @@ class Stack:
         self._configuration = configuration(binding)
 
     def go(self) -> None:
-        """Let the child become its command; whether it could, its exit status will tell."""
+        """Let the child do its task; whether it could, its exit status will tell."""
         with suppress(BrokenPipeError):
             self._channel.send(_GO)
         self._channel.close()
@@ -93,10 +105,8 @@ class Stack:
             os.close(descriptor)
 
 
-def start_stack(
-    binding: Binding, offload: Offload, command: Sequence[str], signals: Signals
-) -> Stack:
-    """Fork the child and wait until its stack is ready.
+def start_stack(binding: Binding, offload: Offload, task: Task, signals: Signals) -> KernelStack:
+    """Fork the child that will do *task*, and wait until its stack is ready.
 
     The caller must have one thread.
 
@@ -108,7 +118,7 @@ def start_stack(
     pid = os.fork()
     if pid == 0:
         ours.close()
-        _be_child(theirs, binding, offload, command, signals)
+        _be_child(theirs, binding, offload, task, signals)
     theirs.close()
     signals.take()
     try:
@@ -119,7 +129,7 @@ def start_stack(
         raise
 
 
-def _serve_child(pid: int, channel: socket.socket, binding: Binding) -> Stack:
+def _serve_child(pid: int, channel: socket.socket, binding: Binding) -> KernelStack:
     _expect(channel.recv(_MAX_REPORT_BYTES), _UNSHARED)
     for note in idmap.write_maps(pid):
         say(note)
@@ -131,7 +141,7 @@ def _serve_child(pid: int, channel: socket.socket, binding: Binding) -> Stack:
     tap, *others = fds
     namespaces, others = others[: len(netns.KINDS)], others[len(netns.KINDS) :]
     settings = Settings.take(report[len(_READY) :].decode(), others)
-    return Stack(pid, channel, tap, tuple(namespaces), settings, binding)
+    return KernelStack(pid, channel, tap, tuple(namespaces), settings, binding)
 
 
 def _expect(report: bytes, wanted: bytes) -> None:
@@ -145,16 +155,16 @@ def _be_child(
     channel: socket.socket,
     binding: Binding,
     offload: Offload,
-    command: Sequence[str],
+    task: Task,
     signals: Signals,
 ) -> NoReturn:
-    """Set the stack up and become the command; never returns into the parent's code."""
+    """Set the stack up and do the task; never returns into the parent's code."""
     status = FAILED
     try:
         _set_up(channel, binding, offload)
         if channel.recv(_MAX_REPORT_BYTES) == _GO:
             signals.give_back()
-            status = become(command, str(binding.vif))
+            status = task.inside(binding)
     except StackError as error:
         _report(channel, str(error))
     except OSError as error:

@@ -21,6 +21,8 @@ from pfinet_client.locate import ControlClient, control_path, locate_vif
 from pfinet_client.qemu import QemuVersion, qemu_arguments, warning
 from pfinet_client.render import vif_page, vif_table
 from pfinet_client.run import KERNEL_OFFLOAD, KERNEL_TRANSPORTS, run
+from pfinet_client.serving.place import listener, socket_path
+from pfinet_client.serving.server import SocketServer
 from pfinet_client.signals import die_by
 from pfinet_client.wanted import add_wanted, creation
 from pfinet_proto.attach import Hello
@@ -88,9 +90,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="subcommand", metavar="SUBCOMMAND", required=True)
 
     start = commands.add_parser("run", help="run a command on a stack of its own")
-    which = start.add_mutually_exclusive_group()
-    which.add_argument("--vif", metavar="NAME", help="default: your only one")
-    which.add_argument("--network", metavar="NETWORK", help="make a vif there for as long")
+    _add_place(start)
     start.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
     start.set_defaults(action=_run)
 
@@ -98,6 +98,11 @@ def parser() -> argparse.ArgumentParser:
     enter.add_argument("vif", metavar="VIF")
     enter.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
     enter.set_defaults(action=_exec)
+
+    server = commands.add_parser("serve", help="serve a stack to your programs")
+    _add_place(server)
+    server.add_argument("--socket", metavar="PATH", help="where; default: $XDG_RUNTIME_DIR/pfinet")
+    server.set_defaults(action=_serve)
 
     make = commands.add_parser("create", help="make a vif for yourself, by a grant")
     make.add_argument("name", metavar="NAME")
@@ -146,10 +151,19 @@ def parser() -> argparse.ArgumentParser:
 
     for command in (enter, show, trace, machine):
         _complete(command, "vif", COMPLETE_VIF)
-    _complete(start, "vif", COMPLETE_VIF)
+    for command in (start, server):
+        _complete(command, "vif", COMPLETE_VIF)
+    _complete(server, "socket", shtab.FILE)
     _complete(trace, "pcap", shtab.FILE)
     _complete(machine, "qemu", shtab.FILE)
     return top
+
+
+def _add_place(command: argparse.ArgumentParser) -> None:
+    """Add the options that say which vif a stack is on."""
+    which = command.add_mutually_exclusive_group()
+    which.add_argument("--vif", metavar="NAME", help="default: your only one")
+    which.add_argument("--network", metavar="NETWORK", help="make a vif there for as long")
 
 
 def _complete(command: argparse.ArgumentParser, argument: str, how: Mapping[str, Any]) -> None:
@@ -209,6 +223,13 @@ def _vif(arguments: argparse.Namespace) -> Iterator[VifName | None]:
         # A daemon that does not hear of it deletes the vif by itself, a little later.
         with suppress(ControlError, BadMessage, RemoteProtocolError, OSError):
             _ask(arguments, VifDelete(borrowed))
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    # The socket is there before the stack: clients wait for it, and none is made for nothing.
+    with listener(socket_path(arguments.socket)) as front, _vif(arguments) as name:
+        status = run(_entrance(arguments, name), SocketServer(front))
+    return _end_as(status)
 
 
 def _exec(arguments: argparse.Namespace) -> int:

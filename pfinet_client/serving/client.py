@@ -37,7 +37,7 @@ class StackConnection:
     """A connection to the server of a stack, from its first word until `close`."""
 
     def __init__(self, sock: socket.socket) -> None:
-        """Take over *sock*, and wait without any bound for the binding.
+        """Take over *sock*, and wait for the binding.
 
         Raises:
             StackError: if there is no stack; why, the server has said.
@@ -149,6 +149,9 @@ def connect(path: str) -> StackConnection:
         if uid != os.getuid():
             raise StackError(f"{path}: served by uid {uid}, you are uid {os.getuid()}")
         return StackConnection(sock)
+    except BlockingIOError:
+        sock.close()
+        raise StackError(f"{path}: the server says nothing for {TIMEOUT_S:g} s") from None
     except BaseException:
         sock.close()
         raise

@@ -79,8 +79,11 @@ class ClientUser:
         self, script: str, *arguments: str, **options: Any
     ) -> subprocess.CompletedProcess[str]:
         """Run a Python program to its end."""
-        process = self.start([interpreter().executable, "-c", script, *arguments], **options)
-        return _completed(process)
+        return self.run_to_end([interpreter().executable, "-c", script, *arguments], **options)
+
+    def run_to_end(self, argv: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run any program to its end."""
+        return _completed(self.start(argv, **options))
 
 
 @contextmanager

@@ -1,0 +1,65 @@
+"""trio's own tests, from where it is installed, over a served kernel stack.
+
+They prove that its sockets are as good as trio's own in every way that trio's
+authors thought of.  The exceptions, each with its reason, are the plug-in's: they
+are none of the stack's doing, but would be any factory's.
+"""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.client.client_user import ClientUser
+from tests.client.test_serve import served
+from tests.support.lab import interpreter
+
+FILES = (
+    "test_highlevel_socket",
+    "test_ssl",
+    "test_highlevel_ssl_helpers",
+    "test_testing",
+    "test_highlevel_open_tcp_stream",
+    "test_highlevel_open_tcp_listeners",
+    "test_socket",
+)
+
+
+def run_on_stack(user: ClientUser, *modules: str) -> subprocess.CompletedProcess[str]:
+    """Run test modules of trio as *user* does, on a stack that the user serves."""
+    plugins = user.daemon.directory / "plugins"
+    plugins.mkdir()
+    plugins.chmod(0o755)
+    copy = Path(shutil.copy(Path(__file__).with_name("trio_on_stack.py"), plugins))
+    copy.chmod(0o644)
+    options = ("-p", "trio._tests.pytest_plugin", "-p", "trio_on_stack", "-p", "no:cacheprovider")
+    with served(user) as path:
+        inherited = user.environment.get("PYTHONPATH")
+        environment = {
+            **user.environment,
+            "PFINET_SOCKET": path,
+            "PYTHONPATH": ":".join(filter(None, (str(plugins), inherited))),
+        }
+        argv = interpreter().module("pytest", *options, "-q", "--run-slow", "--pyargs")
+        names = [f"trio._tests.{name}" for name in modules]
+        return user.run_to_end([*argv, *names], env=environment)
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_trios_own_tests_pass(alice: ClientUser, module: str) -> None:
+    done = run_on_stack(alice, module)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    made = re.search(r"^(\d+) sockets were the stack's$", done.stdout, re.MULTILINE)
+    assert made is not None
+    assert int(made[1]) > 0
+
+
+def test_a_run_without_a_socket_of_the_stack_fails(alice: ClientUser) -> None:
+    done = run_on_stack(alice, "test_channel")
+
+    assert "0 sockets were the stack's" in done.stdout
+    assert " failed" not in done.stdout
+    assert done.returncode == 1

@@ -15,7 +15,7 @@ from multiplexer.policy.nwfilter.syntax import (
     Reference,
     Rule,
     Variable,
-    in_order,
+    arranged,
 )
 from multiplexer.policy.nwfilter.values import (
     Boolean,
@@ -135,7 +135,7 @@ def rules(draw: st.DrawFn, with_variables: bool = True) -> Rule:
         draw(st.sampled_from(Action)),
         draw(st.sampled_from(Direction)),
         name,
-        in_order(name, made) if name is not None else (),
+        arranged(name, made) if name is not None else (),
         draw(PRIORITIES),
         draw(st.booleans()),
     )

@@ -74,11 +74,10 @@ def _read_chain(reader: Reader, root: Element) -> tuple[str, int]:
         chain = None
     with reader.complaining(root, "chain"):
         name = check_chain(ROOT if chain is None else chain)
-    priority = default_chain_priority(name)
-    if root.attributes.get("priority", "") != "" and not (reader.lenient and chain is None):
-        given = reader.priority(root)
-        priority = priority if chain is None else given
-    return name, priority
+    given = reader.priority(root) if root.attributes.get("priority") else None
+    if chain is None or given is None:
+        return name, default_chain_priority(name)
+    return name, given
 
 
 def _read_uuid(reader: Reader, element: Element) -> str | None:

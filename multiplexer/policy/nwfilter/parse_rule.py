@@ -8,7 +8,7 @@ from .errors import FilterError
 from .names import DEFAULT_RULE_PRIORITY
 from .protocols import ALIASES, PROTOCOLS, WITH_PORTS, Attribute, Protocol
 from .reader import Reader
-from .syntax import Action, Condition, Direction, Rule, Variable, in_order
+from .syntax import Action, Condition, Direction, Rule, Variable, arranged
 from .values import Number, Value, shown
 
 _VARIABLE: Final = re.compile(r"\$([A-Za-z0-9_]+)(?:\[ *(@?) *([0-9]{1,9}) *\])?")
@@ -86,7 +86,7 @@ def _conditions(reader: Reader, bodies: list[Element]) -> tuple[Condition, ...]:
             found[attribute.name] = Condition(attribute.name, value, negated)
     if "ipset" in found and "ipsetflags" not in found and not reader.lenient:
         reader.refuse(bodies[0], "ipset: wanted ipsetflags beside it")
-    return in_order(protocol.name, found.values())
+    return arranged(protocol.name, found.values())
 
 
 def _is_negated(reader: Reader, body: Element) -> bool:

@@ -163,9 +163,7 @@ def _matches(filter_: Filter, rule: Rule, values: Mapping[Variable, str]) -> tup
             condition = attrs.evolve(condition, value=value)
         given[condition.attribute] = condition
     kept = [name for name in given if _has_effect(name, given, table)]
-    matches = tuple(
-        Match(name, _plain(given[name].value), _is_negated(name, given, table)) for name in kept
-    )
+    matches = tuple(Match(name, _plain(given[name].value), given[name].negated) for name in kept)
     _check(filter_, rule, {match.attribute: match.value for match in matches}, table)
     return matches
 
@@ -200,15 +198,6 @@ def _has_effect(name: str, given: Mapping[str, Condition], table: Mapping[str, A
         return False
     follows = table[name].follows
     return follows is None or (follows in given and _has_effect(follows, given, table))
-
-
-def _is_negated(name: str, given: Mapping[str, Condition], table: Mapping[str, Attribute]) -> bool:
-    """Return whether *name* is negated: as what it completes is, and so on up."""
-    follows = table[name].follows
-    # A code of ipv6 may stand alone, and with a type goes by that.
-    if name == "code" and "type" in given:
-        follows = "type"
-    return given[name].negated if follows is None else _is_negated(follows, given, table)
 
 
 def _check(

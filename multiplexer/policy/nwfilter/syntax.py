@@ -6,7 +6,7 @@ in its file something stood is kept for messages, and is no part of equality.
 """
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import attrs
 
@@ -22,7 +22,7 @@ from .names import (
     check_uuid,
     default_chain_priority,
 )
-from .protocols import PROTOCOLS
+from .protocols import PROTOCOLS, Attribute
 from .values import Value, shown
 
 
@@ -75,22 +75,43 @@ class Variable:
 
 @attrs.frozen
 class Condition:
-    """What one attribute asks, *negated* as written by match='no'."""
+    """What one attribute asks, or with *negated* what must not be so."""
 
     attribute: str
     value: Value | Variable
     negated: bool = False
 
 
-def in_order(protocol: str, conditions: Iterable[Condition]) -> tuple[Condition, ...]:
-    """Return *conditions* in the order of the table of *protocol*."""
-    place = {name: index for index, name in enumerate(PROTOCOLS[protocol].table)}
-    return tuple(sorted(conditions, key=lambda each: place[each.attribute]))
+def arranged(protocol: str, conditions: Iterable[Condition]) -> tuple[Condition, ...]:
+    """Return *conditions* in the order of the table of *protocol*.
+
+    Each is negated as what it completes is, and not at all if that is not
+    there: what was written beside it counts for nothing.
+    """
+    given = {each.attribute: each for each in conditions}
+    table = PROTOCOLS[protocol].table
+    made: dict[str, Condition] = {}
+    for name in table:
+        if name in given:
+            first = _negated_with(table[name], given)
+            negated = given[name].negated if first is None else _is_negated(first, made)
+            made[name] = attrs.evolve(given[name], negated=negated)
+    return tuple(made.values())
+
+
+def _negated_with(attribute: Attribute, given: Mapping[str, Condition]) -> str | None:
+    """Return the attribute by which *attribute* is negated, if not by itself."""
+    # A code of ipv6 may stand alone, and with a type goes by that.
+    return "type" if attribute.name == "code" and "type" in given else attribute.follows
+
+
+def _is_negated(name: str, made: Mapping[str, Condition]) -> bool:
+    return name in made and made[name].negated
 
 
 @attrs.frozen
 class Rule:
-    """A rule; *conditions* stand in the order of the protocol's table, each attribute once.
+    """A rule; *conditions* are arranged(), each attribute once.
 
     *protocol* is a name of PROTOCOLS, or None for an empty body, which is an L2
     rule that every frame matches.
@@ -110,8 +131,8 @@ class Rule:
         names = [condition.attribute for condition in value]
         if unknown := [name for name in names if name not in known]:
             raise ValueError(f"{self.protocol} has no attribute {shown(unknown[0])}")
-        if names != [name for name in known if name in names]:
-            raise ValueError(f"{self.protocol}: not once each and in order: {', '.join(names)}")
+        if self.protocol is not None and value != arranged(self.protocol, value):
+            raise ValueError(f"{self.protocol}: not arranged: {', '.join(names)}")
 
     @priority.validator
     def _in_range(self, _attribute: object, value: int) -> None:

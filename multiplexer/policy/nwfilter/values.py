@@ -228,6 +228,10 @@ class Ipv6(_SameWhenLenient):
         return _read_ipv6(text)
 
     def write(self, value: IPv6Address) -> str:
+        """Return *value* as inet_ntop(3) prints it: what embeds an IPv4 address, in dots."""
+        high, low = divmod(int(value), 1 << 32)
+        if high == 0xFFFF or (high == 0 and low > 0xFFFF):
+            return f"{'::ffff:' if high else '::'}{IPv4Address(low)}"
         return str(value)
 
 
@@ -260,12 +264,12 @@ class Boolean:
     name: str = "BOOLEAN"
 
     def read(self, text: str) -> bool:
-        if text.lower() not in ("true", "yes", "1", "false", "no", "0"):
+        if text not in ("true", "yes", "1", "false", "no", "0"):
             raise ValueError(f"{shown(text)} is not true or false")
         return self.read_lenient(text)
 
     def read_lenient(self, text: str) -> bool:
-        return text.lower() in ("true", "yes", "1")
+        return text in ("true", "yes", "1")
 
     def write(self, value: bool) -> str:
         return "true" if value else "false"
@@ -339,12 +343,17 @@ class States(_SameWhenLenient):
 
 
 @attrs.frozen
-class TcpFlagMatch(_SameWhenLenient):
+class TcpFlagMatch:
     """Which flags are looked at, a slash, and which of them are set."""
 
     name: str = "TCP_FLAGS"
 
     def read(self, text: str) -> TcpFlags:
+        if any(not part.strip(", ") for part in text.split("/", 1)):
+            raise ValueError(f"{shown(text)} has no flags at one side, wanted NONE for none")
+        return self.read_lenient(text)
+
+    def read_lenient(self, text: str) -> TcpFlags:
         mask, slash, flags = text.partition("/")
         if not slash:
             raise ValueError(f"{shown(text)} has no slash, wanted MASK/FLAGS such as SYN,ACK/SYN")
@@ -356,12 +365,12 @@ class TcpFlagMatch(_SameWhenLenient):
 
 def _read_flags(text: str, whole: str) -> TcpFlag:
     flags = TcpFlag(0)
-    for word in text.upper().split(","):
+    for word in re.split(r"[, ]", text.upper()):
         if word == "ALL":
             flags |= ALL_TCP_FLAGS
         elif word in TcpFlag.__members__:
             flags |= TcpFlag[word]
-        elif word != "NONE":
+        elif word not in ("NONE", ""):
             raise ValueError(
                 f"{shown(whole)} names no such TCP flag: {shown(word)}, wanted some of"
                 f" {', '.join(TcpFlag.__members__)}, or ALL or NONE"

@@ -58,7 +58,7 @@ PRINTED = """\
     <all-ipv6/>
   </rule>
   <rule action='drop' direction='out' priority='500'>
-    <arp opcode='Reply' arpsrcipaddr='$IP[3]' gratuitous='true' comment='a &lt; "b" &amp; it&apos;s&#10;'/>
+    <arp opcode='Reply' arpsrcipaddr='$IP[3]' gratuitous='true' comment='a &lt; &quot;b&quot; &amp; it&apos;s&#10;'/>
   </rule>
 </filter>
 """  # noqa: E501 - it is printed so
@@ -67,6 +67,31 @@ PRINTED = """\
 def test_the_canonical_text_is_the_golden_one() -> None:
     assert canonical(parse_untrusted(WRITTEN)) == PRINTED
     assert canonical(parse_untrusted(PRINTED.encode())) == PRINTED
+
+
+def test_blanks_of_a_comment_are_read_back() -> None:
+    """Deviation: blanks."""
+    text = b"<filter name='x'><rule action='drop' direction='in'><ip comment='a&#10;&#9;&#13;b'/></rule></filter>"  # noqa: E501
+    filter_ = parse_untrusted(text)
+
+    assert "comment='a&#10;&#9;&#13;b'" in canonical(filter_)
+    assert parse_untrusted(canonical(filter_).encode()) == filter_
+
+
+def test_positive_attributes_come_before_negated_ones() -> None:
+    """Deviation: element-order."""
+    lines = (
+        "<filter name='x'><rule action='drop' direction='in'>",
+        "<mac protocolid='arp' dstmacaddr='1:2:3:4:5:6'/><mac match='no' srcmacaddr='$MAC'/>",
+        "</rule></filter>",
+    )
+
+    printed = canonical(parse_untrusted("".join(lines).encode())).splitlines()
+
+    assert printed[2:4] == [
+        "    <mac dstmacaddr='01:02:03:04:05:06' protocolid='arp'/>",
+        "    <mac match='no' srcmacaddr='$MAC'/>",
+    ]
 
 
 def test_a_filter_without_anything_is_one_element() -> None:

@@ -120,7 +120,7 @@ def test_text_beside_elements_costs_nothing(lenient: bool) -> None:
         % (b"a " * 4_000_000),
         b"<filter name='x'><rule action='drop' direction='in'><tcp dscp='%b'/></rule></filter>"
         % (b"1" * 8_000_000),
-        b"<filter name='x'><rule action='drop' direction='in'><tcp flags='%b/'/></rule></filter>"
+        b"<filter name='x'><rule action='drop' direction='in'><tcp flags='%bx/'/></rule></filter>"
         % (b"," * 8_000_000),
     ],
     ids=["name", "chain", "action", "state", "number", "flags"],

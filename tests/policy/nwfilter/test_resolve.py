@@ -25,7 +25,7 @@ from multiplexer.policy.nwfilter.syntax import (
     Reference,
     Rule,
     Variable,
-    in_order,
+    arranged,
 )
 from multiplexer.policy.nwfilter.values import Number, Side, State, Value
 from pfinet_proto.values import MacAddress
@@ -44,7 +44,7 @@ def rule(protocol: str | None = None, **conditions: Value | Variable) -> Rule:
         Action.DROP,
         Direction.OUT,
         protocol,
-        in_order(protocol, made) if protocol else (),
+        arranged(protocol, made) if protocol else (),
         position=Position(7, 3),
     )
 

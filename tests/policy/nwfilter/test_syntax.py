@@ -1,5 +1,8 @@
 """The values of a document: what cannot be said in the language cannot be made."""
 
+from ipaddress import IPv4Address
+
+import attrs
 import pytest
 
 from multiplexer.policy.nwfilter.names import default_chain_priority
@@ -13,7 +16,7 @@ from multiplexer.policy.nwfilter.syntax import (
     Reference,
     Rule,
     Variable,
-    in_order,
+    arranged,
 )
 from multiplexer.policy.nwfilter.values import Number
 
@@ -62,19 +65,33 @@ def test_a_uuid_is_canonical() -> None:
         Filter("f", uuid="F88F1932-DEBF-4AA1-9FBE-F10D3AA4BC95")
 
 
-def test_conditions_are_known_once_and_in_order() -> None:
+def test_conditions_are_known_once_and_arranged() -> None:
     end = Condition("dstportend", Number(80))
     start = Condition("dstportstart", Number(22), negated=True)
 
-    rule = Rule(Action.DROP, Direction.IN, "tcp", in_order("tcp", [end, start]))
+    rule = Rule(Action.DROP, Direction.IN, "tcp", arranged("tcp", [end, start]))
 
-    assert rule.conditions == (start, end)
-    with pytest.raises(ValueError, match="not once each and in order"):
+    assert rule.conditions == (start, attrs.evolve(end, negated=True))
+    with pytest.raises(ValueError, match="not arranged"):
         Rule(Action.DROP, Direction.IN, "tcp", (end, start))
-    with pytest.raises(ValueError, match="not once each and in order"):
+    with pytest.raises(ValueError, match="not arranged"):
         Rule(Action.DROP, Direction.IN, "tcp", (end, end))
     with pytest.raises(ValueError, match="udplite has no attribute 'dstportend'"):
         Rule(Action.DROP, Direction.IN, "udplite", (end,))
+
+
+def test_what_completes_another_is_negated_as_that_one_and_alone_not_at_all() -> None:
+    """As libvirt prints it, so what was written beside a mask is not kept."""
+    mask = Condition("srcipmask", 8, negated=True)
+    address = Condition("srcipaddr", IPv4Address("10.0.0.0"))
+    code = Condition("code", Number(1), negated=True)
+
+    assert arranged("ip", [address, mask]) == (address, Condition("srcipmask", 8))
+    assert arranged("ip", [mask]) == (Condition("srcipmask", 8),)
+    assert arranged("ipv6", [code]) == (code,)
+    assert arranged("ipv6", [code, Condition("type", Number(2))])[1] == Condition(
+        "code", Number(1)
+    )
 
 
 def test_where_something_stood_is_no_part_of_what_it_is() -> None:

@@ -81,12 +81,15 @@ COMMENT = Comment()
         (MAC_MASK, "0:0:0:0:0:0", MacAddress(bytes(6)), "00:00:00:00:00:00"),
         (IPV4, "10.1.2.3", IPv4Address("10.1.2.3"), "10.1.2.3"),
         (IPV6, "FFFF::0001", IPv6Address("ffff::1"), "ffff::1"),
+        (IPV6, "::FFFF:a00:1", IPv6Address("::ffff:10.0.0.1"), "::ffff:10.0.0.1"),
+        (IPV6, "::1:2", IPv6Address("::1:2"), "::0.1.0.2"),
+        (IPV6, "::2", IPv6Address("::2"), "::2"),
         (IPV4_MASK, "24", 24, "24"),
         (IPV4_MASK, "255.255.248.0", 21, "21"),
         (IPV4_MASK, "0.0.0.0", 0, "0"),
         (IPV6_MASK, "128", 128, "128"),
         (IPV6_MASK, "ffff:ffff:fc00::", 38, "38"),
-        (BOOLEAN, "YES", True, "true"),
+        (BOOLEAN, "yes", True, "true"),
         (BOOLEAN, "1", True, "true"),
         (BOOLEAN, "no", False, "false"),
         (COMMENT, "x" * 300, "x" * 256, "x" * 256),
@@ -97,6 +100,7 @@ COMMENT = Comment()
         (STATES, "NEW,None", frozenset({State.NONE}), "NONE"),
         (STATES, "", frozenset(), ""),
         (FLAGS, "SYN,ack/SYN", TcpFlags(TcpFlag.SYN | TcpFlag.ACK, TcpFlag.SYN), "SYN,ACK/SYN"),
+        (FLAGS, "SYN, ack/,SYN", TcpFlags(TcpFlag.SYN | TcpFlag.ACK, TcpFlag.SYN), "SYN,ACK/SYN"),
         (FLAGS, "ALL/none", TcpFlags(TcpFlag(0x3F), TcpFlag(0)), "ALL/NONE"),
     ],
 )
@@ -133,6 +137,7 @@ def test_a_text_means_a_value_that_has_one_canonical_text(
         (IPV4_MASK, "255.0.255.0", "a one follows a zero"),
         (IPV4_MASK, "ff::", "not a mask"),
         (IPV6_MASK, "129", "wanted 0 to 128"),
+        (BOOLEAN, "TRUE", "'TRUE' is not true or false"),
         (BOOLEAN, "maybe", "'maybe' is not true or false"),
         (SET, "a" * 32, "not the name of a set"),
         (SET, "a/b", "not the name of a set"),
@@ -140,7 +145,8 @@ def test_a_text_means_a_value_that_has_one_canonical_text(
         (SIDES, "", "1 to 6 of src and dst"),
         (STATES, "NEW,OLD", "not a list of states"),
         (FLAGS, "SYN", "has no slash"),
-        (FLAGS, "URG,PSH,RST,FIN/", "no such TCP flag: ''"),
+        (FLAGS, "URG,PSH,RST,FIN/", "has no flags at one side, wanted NONE for none"),
+        (FLAGS, "/SYN", "has no flags at one side"),
         (FLAGS, "SYN/SYM", "no such TCP flag: 'SYM'"),
     ],
 )
@@ -153,9 +159,15 @@ def test_what_is_not_of_its_type_is_refused_with_what_was_wanted(
 
 def test_lenient_takes_any_other_word_for_false() -> None:
     assert BOOLEAN.read_lenient("maybe") is False
-    assert BOOLEAN.read_lenient("Yes") is True
+    assert BOOLEAN.read_lenient("TRUE") is False
+    assert BOOLEAN.read_lenient("yes") is True
     with pytest.raises(ValueError, match="not a number"):
         UINT8.read_lenient("maybe")
+
+
+def test_lenient_takes_no_flags_for_none() -> None:
+    assert FLAGS.read_lenient("SYN/") == TcpFlags(TcpFlag.SYN, TcpFlag(0))
+    assert FLAGS.read_lenient("/") == TcpFlags(TcpFlag(0), TcpFlag(0))
 
 
 def test_a_message_quotes_hostile_text_escaped_and_short() -> None:

@@ -241,8 +241,8 @@ _ICMP: Final = (
 )
 
 _TCP: Final = (
-    Attribute("flags", TcpFlagMatch(), "which flags are looked at, and which of them are set"),
     Attribute("option", UINT8, "kind of an option that is there"),
+    Attribute("flags", TcpFlagMatch(), "which flags are looked at, and which of them are set"),
 )
 
 
@@ -262,7 +262,6 @@ def _l3(name: str, number: int | None, *own: Attribute) -> Protocol:
             Attribute("srcipto", address, "last source address of the range", "srcipfrom"),
             Attribute("dstipfrom", address, "destination address, or the first of a range"),
             Attribute("dstipto", address, "last destination address of the range", "dstipfrom"),
-            *own,
             Attribute("dscp", DSCP, "differentiated services code point"),
             Attribute(
                 "connlimit-above",
@@ -272,6 +271,7 @@ def _l3(name: str, number: int | None, *own: Attribute) -> Protocol:
             Attribute("state", States(), "states of connection tracking"),
             Attribute("ipset", IpsetName(), "name of a set that holds the frame"),
             Attribute("ipsetflags", IpsetFlags(), "what of the frame the set holds", "ipset"),
+            *own,
             COMMENT,
         ),
     )

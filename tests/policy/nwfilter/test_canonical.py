@@ -44,7 +44,7 @@ PRINTED = """\
     <parameter name='PORT' value='22'/>
   </filterref>
   <rule action='accept' direction='in' priority='500' statematch='false'>
-    <tcp flags='SYN,ACK/SYN' connlimit-above='10' state='NEW,RELATED'/>
+    <tcp connlimit-above='10' state='NEW,RELATED' flags='SYN,ACK/SYN'/>
     <tcp match='no' srcipaddr='$IP' srcipmask='8' dstportstart='0x50'/>
   </rule>
   <rule action='return' direction='out' priority='-7'>

@@ -349,7 +349,7 @@ def test_lenient_lets_the_first_known_protocol_decide_and_merges_its_like() -> N
         Action.DROP,
         Direction.IN,
         "tcp",
-        (Condition("option", Number(3), True), Condition("dscp", Number(1))),
+        (Condition("dscp", Number(1)), Condition("option", Number(3), True)),
     )
 
 

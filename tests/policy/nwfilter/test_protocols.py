@@ -8,15 +8,15 @@ ADDRESSES = "srcipaddr srcipmask dstipaddr dstipmask"
 MACS = "srcmacaddr srcmacmask dstmacaddr dstmacmask"
 PORTS = "srcportstart srcportend dstportstart dstportend"
 RANGES = "srcipfrom srcipto dstipfrom dstipto"
-TAIL = "dscp connlimit-above state ipset ipsetflags comment"
+COMMON = "dscp connlimit-above state ipset ipsetflags"
 ARP = (
     f"{MACS} hwtype protocoltype opcode arpsrcmacaddr arpdstmacaddr"
     " arpsrcipaddr arpsrcipmask arpdstipaddr arpdstipmask gratuitous comment"
 )
-L3 = f"{MACS} {ADDRESSES} {RANGES} {TAIL}"
-PORTED = f"{MACS} {ADDRESSES} {RANGES} {PORTS} {TAIL}"
-TCP = f"{MACS} {ADDRESSES} {RANGES} {PORTS} flags option {TAIL}"
-ICMP = f"{MACS} {ADDRESSES} {RANGES} type code {TAIL}"
+L3 = f"{MACS} {ADDRESSES} {RANGES} {COMMON} comment"
+PORTED = f"{MACS} {ADDRESSES} {RANGES} {COMMON} {PORTS} comment"
+TCP = f"{MACS} {ADDRESSES} {RANGES} {COMMON} {PORTS} option flags comment"
+ICMP = f"{MACS} {ADDRESSES} {RANGES} {COMMON} type code comment"
 
 ATTRIBUTES = {
     "mac": f"{MACS} protocolid comment",

@@ -162,7 +162,7 @@ def test_iterators_go_through_all_combinations_the_lowest_fastest() -> None:
     )
 
     assert expand(made, A="1 2", B="7 8 9", C="30 31") == [
-        (a, b, a, c) for c in (30, 31) for a in (1, 2) for b in (7, 8, 9)
+        (c, a, b, a) for c in (30, 31) for a in (1, 2) for b in (7, 8, 9)
     ]
 
 

@@ -17,6 +17,7 @@ from ipaddress import IPv4Network, IPv6Network
 
 import pytest
 
+from multiplexer.datapath._dp import lib
 from multiplexer.datapath.engine import VERDICTS, Ended, Engine
 from pfinet_proto.ring import (
     CONTROL_BYTES,
@@ -395,6 +396,25 @@ def test_a_kick_that_comes_while_a_port_is_in_debt_is_not_forgotten(
 
 
 # Offloads
+
+
+def test_the_kicks_of_who_is_left_alone_are_taken(bench: Bench) -> None:
+    """Nobody tells of them meanwhile, and in a stream that is full the next one would be lost."""
+    client = bench.clients[A]
+    forged = frame_from(B, mac_of(C))
+    for _ in range(5000):
+        client.send(*[forged] * lib.DP_MANY_REFUSED)
+        client.kick()
+        bench.turn()
+    for _ in range(2):
+        bench.turn()
+    lawful = frame_from(A, mac_of(B))
+    client.send(lawful)
+    client.kick()
+    bench.turn()
+
+    assert bench.received(B) == [lawful]
+    assert bench.drops(A) == {"src_mac": 5000 * lib.DP_MANY_REFUSED}
 
 
 def test_a_segmentation_frame_goes_through_whole_where_both_take_it(

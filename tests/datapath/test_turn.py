@@ -72,17 +72,53 @@ def test_a_round_is_short_where_many_are_ready(bench: Bench) -> None:
     assert beside * cost < 0.6 * lib.DP_ROUND_COST
 
 
-def test_who_forges_pays_for_the_checking(bench: Bench) -> None:
-    """A dropped frame is read and judged as any other, but written nowhere."""
+def test_who_forges_pays_for_more_than_the_checking(bench: Bench) -> None:
     forged = frame_from(B, mac_of(C), bytes(18))
     fill(bench.clients[A], record(forged) * 100)
-    flood(bench, C, mac_of(B), 18)
+    lawful = flood(bench, C, mac_of(B), 18)
 
     for _ in range(8):
         bench.round()
 
     assert bench.drops(A) == {"src_mac": judged(bench, A)}
-    assert 1.5 < judged(bench, A) / judged(bench, C) < 2.6
+    refused = lib.DP_COST_FRAME + len(forged) + lib.DP_COST_REFUSED
+    assert 0.7 < judged(bench, A) * refused / (judged(bench, C) * lawful) < 1.4
+
+
+def naps(bench: Bench, port: int) -> bool:
+    return bool(bench.engine._loop.ports[port].naps)
+
+
+@pytest.mark.parametrize("forged", [lib.DP_MANY_REFUSED - 1, lib.DP_MANY_REFUSED])
+def test_who_forges_many_in_a_turn_is_left_alone_for_a_while(bench: Bench, forged: int) -> None:
+    """What it may send comes late by that, and nothing is lost."""
+    lawful = frame_from(A, mac_of(B))
+    bench.clients[A].send(record(frame_from(B, mac_of(C))) * forged + record(lawful))
+    bench.round()
+    assert naps(bench, A) == (forged == lib.DP_MANY_REFUSED)
+
+    bench.clients[A].send(record(lawful))
+    for _ in range(2):
+        bench.round()
+    assert not naps(bench, A)
+    assert bench.received(B) == record(lawful) * 2
+
+
+def test_who_forges_still_gets_what_others_sent(bench: Bench) -> None:
+    """Its socket was full, and it reads while it is left alone."""
+    forged = record(frame_from(B, mac_of(C))) * lib.DP_MANY_REFUSED
+    flood(bench, C, mac_of(A), 1400)
+    for _ in range(4):
+        bench.round()
+    got = len(bench.received(A))
+
+    for _ in range(64):
+        bench.clients[A].send(forged)
+        bench.round()
+        got += len(bench.received(A))
+    assert naps(bench, A)
+    sent = bench.engine.counters(A)
+    assert got == sent.tx_bytes + 4 * sent.tx_frames
 
 
 def test_who_has_others_copied_pays_for_each_copy(bench: Bench) -> None:

@@ -14,6 +14,19 @@ static void count_drop(struct dp_port *port, enum dp_verdict reason)
 	port->count.drops[reason]++;
 }
 
+/* What comes before the limits among the reasons is no frame that a vif may send at all. */
+_Static_assert(DP_DROP_EXT_HEADER + 1 == DP_DROP_RATE_LIMIT, "the first of the lawful ones");
+
+/* A frame goes no further than to where it came in. */
+static void refuse(struct dp_loop *loop, struct dp_port *row, enum dp_verdict reason)
+{
+	if (row->kind == DP_PORT_VIF && reason < DP_DROP_RATE_LIMIT) {
+		loop->spent += DP_COST_REFUSED;
+		loop->refused++;
+	}
+	count_drop(row, reason);
+}
+
 static int64_t cost_of(size_t len)
 {
 	return DP_COST_FRAME + (int64_t)len;
@@ -115,7 +128,7 @@ void dp_deliver_drop(struct dp_loop *loop, struct dp_io_port *from, size_t len,
 	loop->spent += cost_of(len);
 	row->count.rx_frames++;
 	row->count.rx_bytes += len;
-	count_drop(row, reason);
+	refuse(loop, row, reason);
 }
 
 static void deliver(struct dp_loop *loop, struct dp_io_port *from, struct dp_rx *rx, bool to_wire)
@@ -137,7 +150,7 @@ static void deliver(struct dp_loop *loop, struct dp_io_port *from, struct dp_rx 
 				    &decision);
 	}
 	if (decision.verdict != DP_PASS) {
-		count_drop(row, (enum dp_verdict)decision.verdict);
+		refuse(loop, row, (enum dp_verdict)decision.verdict);
 		return;
 	}
 	if (to_wire && decision.route >= DP_ROUTE_FLOOD) {

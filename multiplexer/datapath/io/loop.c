@@ -81,6 +81,14 @@ void dp_loop_set_up(struct dp_loop *loop, uint16_t id, bool up)
 	dp_table_set_up(loop->table, id, up);
 }
 
+/* Of @n_naps, a port that stands in the list is one for as long as it naps. */
+static void set_naps(struct dp_loop *loop, struct dp_io_port *port, bool naps)
+{
+	if (port->again)
+		loop->n_naps += (uint32_t)naps - (uint32_t)port->naps;
+	port->naps = naps;
+}
+
 /* 0, or -EBADMSG where the client had sent a descriptor, and its socket stays open. */
 static int end_port(struct dp_loop *loop, struct dp_io_port *port)
 {
@@ -98,7 +106,7 @@ static int end_port(struct dp_loop *loop, struct dp_io_port *port)
 	port->state = NULL;
 	port->fd = -1;
 	port->want_write = false;
-	port->naps = false;
+	set_naps(loop, port, false);
 	dp_loop_set_up(loop, port->id, false);
 	return error;
 }
@@ -165,18 +173,6 @@ void dp_loop_want_write(struct dp_loop *loop, struct dp_io_port *port, bool want
 	port->want_write = want;
 	if (!port->naps)
 		control_port(loop, port, EPOLL_CTL_MOD);
-}
-
-void dp_loop_nap(struct dp_loop *loop, struct dp_io_port *port, bool naps)
-{
-	if (port->naps != naps) {
-		port->naps = naps;
-		control_port(loop, port, naps ? EPOLL_CTL_DEL : EPOLL_CTL_ADD);
-	}
-	if (naps && !port->again) {
-		dp_loop_again(loop, port);
-		loop->n_naps++;
-	}
 }
 
 static int attach(struct dp_loop *loop, uint16_t id, uint32_t generation,
@@ -258,7 +254,20 @@ void dp_loop_again(struct dp_loop *loop, struct dp_io_port *port)
 	if (port->again)
 		return;
 	port->again = true;
+	loop->n_naps += port->naps;
 	loop->again[(loop->at_again + loop->n_again++) % DP_MAX_PORTS] = port->id;
+}
+
+void dp_loop_nap(struct dp_loop *loop, struct dp_io_port *port, bool naps)
+{
+	if (port->naps != naps) {
+		set_naps(loop, port, naps);
+		control_port(loop, port, naps ? EPOLL_CTL_DEL : EPOLL_CTL_ADD);
+	}
+	if (naps && port->want_write)
+		port->events |= EPOLLOUT;
+	if (naps)
+		dp_loop_again(loop, port);
 }
 
 /* Adds to @n events those of up to @most ports that are to be served again. */
@@ -266,13 +275,13 @@ static int add_again(struct dp_loop *loop, struct epoll_event *events, int n, in
 {
 	int ready = n;
 
-	loop->n_naps = 0;
 	for (int i = 0; i < most && loop->n_again; i++) {
 		struct dp_io_port *port = &loop->ports[loop->again[loop->at_again]];
 		int same = 0;
 
 		loop->at_again = (loop->at_again + 1) % DP_MAX_PORTS;
 		loop->n_again--;
+		loop->n_naps -= port->naps;
 		port->again = false;
 		while (same < ready && events[same].data.u64 != event_key(port))
 			same++;
@@ -284,6 +293,13 @@ static int add_again(struct dp_loop *loop, struct epoll_event *events, int n, in
 		port->events = 0;
 	}
 	return n;
+}
+
+/* Whoever sent what it may not is left alone for a while. */
+static void mind_refused(struct dp_loop *loop, struct dp_io_port *port)
+{
+	if (loop->table->ports[port->id].kind == DP_PORT_VIF)
+		dp_loop_nap(loop, port, loop->refused >= DP_MANY_REFUSED);
 }
 
 /* Ends an attachment that failed by itself, and remembers to tell. */
@@ -362,12 +378,15 @@ static void serve_port(struct dp_loop *loop, struct dp_io_port *port, uint32_t e
 
 	loop->spent = DP_COST_TURN;
 	loop->heavy = port->turn.heavy;
+	loop->refused = 0;
 	if (events & EPOLLOUT)
 		error = port->transport->flush(loop, port);
 	if (!error && events & ~(uint32_t)EPOLLOUT)
 		error = port->transport->receive(loop, port, events);
 	if (error)
 		lose_port(loop, port, error);
+	else if (events & ~(uint32_t)EPOLLOUT)
+		mind_refused(loop, port);
 	/* What was queued may stand in the shared buffer, which the next port reuses. */
 	flush_dirty(loop);
 	dp_turn_pay(&port->turn, loop->spent);

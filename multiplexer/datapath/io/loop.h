@@ -45,6 +45,7 @@ struct dp_loop {
 	uint64_t round;  /* of turn.h */
 	int64_t spent;   /* by the port whose turn it is */
 	bool heavy;      /* whether that port's last turn was, see queue.h */
+	uint32_t refused; /* of what it sent in this turn, it might not send */
 	struct dp_table *table;
 	uint8_t *buffer;  /* what streams and taps read into: a partial record, then DP_READ_LEN */
 	uint8_t *scratch; /* one record: where a frame is completed for its receiver */
@@ -55,7 +56,7 @@ struct dp_loop {
 	uint64_t relax_ns;  /* when they are asked next to give it back */
 	uint32_t n_again;   /* ports to serve in the next round, whatever their fd says: */
 	uint32_t at_again;  /* from here on in a circle */
-	uint32_t n_naps;    /* so many of them have time until after a nap */
+	uint32_t n_naps;    /* so many of them may wait for a nap */
 	uint16_t again[DP_MAX_PORTS];
 	struct dp_io_port ports[DP_MAX_PORTS];
 	uint16_t dirty[DP_MAX_PORTS];
@@ -196,7 +197,7 @@ void dp_loop_again(struct dp_loop *loop, struct dp_io_port *port);
 
 /**
  * dp_loop_nap() - Serve a port after a nap, as if its fd could be read, and do not watch the fd
- * @naps:	false: as soon as its fd can be read, again
+ * @naps:	false: watch it again
  *
  * To be said in each of its turns, for as long as it naps.
  */

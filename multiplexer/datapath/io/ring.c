@@ -137,14 +137,14 @@ static void ring_close(struct dp_loop *loop, struct dp_io_port *port)
 
 /*
  * Takes the kicks that have come.  epoll tells of each (EPOLLET), so they are left where
- * they are until there are some.  0, or -errno.
+ * they are until there are some; it does not of those of a port that naps.  0, or -errno.
  */
 static int take_kicks(struct dp_loop *loop, struct dp_io_port *port, bool *closed)
 {
 	struct ring *r = port->state;
 	ssize_t got;
 
-	if (!loop->wary && ++r->unread < MAX_UNREAD)
+	if (!loop->wary && !port->naps && ++r->unread < MAX_UNREAD)
 		return 0;
 	r->unread = 0;
 	if (loop->wary)
@@ -229,7 +229,7 @@ static int ring_receive(struct dp_loop *loop, struct dp_io_port *port, uint32_t 
 	bool closed = events & (EPOLLHUP | EPOLLRDHUP | EPOLLERR);
 	int error = r->broken ? -EOVERFLOW : 0;
 
-	if (!r->ends && !error && events & EPOLLIN)
+	if (!r->ends && !error && (events & EPOLLIN || port->naps))
 		error = take_kicks(loop, port, &closed);
 	if (!r->ends && !error && pfinet_ring_look_written(&r->up) < 0)
 		error = -EOVERFLOW;

@@ -13,8 +13,9 @@
  * wait for somebody else, and the rounds are skipped in which nothing would happen.
  *
  * What is paid is work, not frames: each frame read and each copy written costs its
- * bytes and a fixed part, for which short frames are dear.  A dropped frame costs
- * as much as any: who forges pays for the checking.
+ * bytes and a fixed part, for which short frames are dear.  A frame that a vif may
+ * not send costs far more than the checking, and who sends many of them in a turn is
+ * left alone for a nap (loop.h): nobody keeps the engine's processor busy with those.
  *
  * The rounds are short where many are ready: a frame that has just come waits for
  * one, so a crowd of flooding neighbours may not make it long.
@@ -34,6 +35,10 @@
 #define DP_COST_FRAME 192
 #define DP_COST_CALL 4096
 #define DP_COST_TURN (2 * DP_COST_CALL)
+#define DP_COST_REFUSED (2 * DP_COST_CALL)
+
+/* So many refused frames in one turn are many. */
+#define DP_MANY_REFUSED 8
 
 /* What all ports that are ready may cause in one round, and each of them at least. */
 #define DP_ROUND_COST (1024 * 1024)

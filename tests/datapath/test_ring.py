@@ -16,8 +16,8 @@ from contextlib import suppress
 from ipaddress import IPv4Network, IPv6Network
 
 import pytest
-
 from multiplexer.datapath._dp import lib
+
 from multiplexer.datapath.engine import VERDICTS, Ended, Engine
 from pfinet_proto.ring import (
     CONTROL_BYTES,

@@ -27,13 +27,13 @@
 #include <stdint.h>
 
 /*
- * In units of about a fifth of a nanosecond, what one byte takes to be read or to be
+ * In units of about a tenth of a nanosecond, what one byte takes to be read or to be
  * written: what a frame takes beside its bytes on either side; a system call; a turn
  * beside its frames.  Measured, and rough: only the ratios of ports to each other
  * follow from it.
  */
 #define DP_COST_FRAME 192
-#define DP_COST_CALL 4096
+#define DP_COST_CALL 8192
 #define DP_COST_TURN (2 * DP_COST_CALL)
 #define DP_COST_REFUSED (2 * DP_COST_CALL)
 
@@ -41,8 +41,8 @@
 #define DP_MANY_REFUSED 8
 
 /* What all ports that are ready may cause in one round, and each of them at least. */
-#define DP_ROUND_COST (1024 * 1024)
-#define DP_MIN_QUANTUM (96 * 1024)
+#define DP_ROUND_COST (2 * 1024 * 1024)
+#define DP_MIN_QUANTUM (192 * 1024)
 
 /* Behind an uplink stand many; it earns as much as so many vifs. */
 #define DP_UPLINK_WEIGHT 4

@@ -20,7 +20,7 @@ BIN := $(VENV)/bin
 RUN_PACKAGES := gcc libseccomp-dev python3-dev python3-venv iproute2
 DEMO_PACKAGES := iputils-ping curl
 TEST_PACKAGES := iperf3 tcpdump ethtool mandoc uidmap libasan8 libubsan1 procps slirp4netns socat \
-	qemu-system-x86 busybox-static cpio
+	qemu-system-x86 busybox-static cpio golang-go openssh-client
 FUZZ_PACKAGES := clang libclang-rt-dev
 BENCH_PACKAGES := iperf3 vde2 libvdeplug-dev openvswitch-switch ethtool procps \
 	slirp4netns passt
@@ -79,7 +79,15 @@ build/guest:
 	dpkg-deb -x $@.new/*.deb $@.new && rm $@.new/*.deb
 	mv $@.new $@
 
-test: $(VENV)/.tools build/guest
+# A web server, likewise: installed, it would serve on this machine.
+build/nginx:
+	rm -rf $@ $@.new && mkdir -p $@.new
+	apt-get update -qq
+	cd $@.new && apt-get download -qq -o APT::Sandbox::User=root nginx
+	dpkg-deb -x $@.new/*.deb $@.new && rm $@.new/*.deb
+	mv $@.new $@
+
+test: $(VENV)/.tools build/guest build/nginx
 	$(call need,$(DEMO_PACKAGES) $(TEST_PACKAGES) $(FUZZ_PACKAGES))
 	$(BIN)/python -m pytest
 

@@ -19,6 +19,7 @@ from pfinet_client.exec import enter_and_become
 from pfinet_client.failures import EXPECTED, explain
 from pfinet_client.locate import ControlClient, control_path, locate_vif
 from pfinet_client.qemu import QemuVersion, qemu_arguments, warning
+from pfinet_client.remap import remap
 from pfinet_client.render import vif_page, vif_table
 from pfinet_client.run import KERNEL_OFFLOAD, KERNEL_TRANSPORTS, run
 from pfinet_client.serving.place import listener, socket_path
@@ -104,6 +105,11 @@ def parser() -> argparse.ArgumentParser:
     server.add_argument("--socket", metavar="PATH", help="where; default: $XDG_RUNTIME_DIR/pfinet")
     server.set_defaults(action=_serve)
 
+    mapped = commands.add_parser("remap", help="run a command whose sockets are a served stack's")
+    mapped.add_argument("--socket", metavar="PATH", help="default: $XDG_RUNTIME_DIR/pfinet")
+    mapped.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
+    mapped.set_defaults(action=_remap)
+
     make = commands.add_parser("create", help="make a vif for yourself, by a grant")
     make.add_argument("name", metavar="NAME")
     add_wanted(make)
@@ -153,7 +159,8 @@ def parser() -> argparse.ArgumentParser:
         _complete(command, "vif", COMPLETE_VIF)
     for command in (start, server):
         _complete(command, "vif", COMPLETE_VIF)
-    _complete(server, "socket", shtab.FILE)
+    for command in (server, mapped):
+        _complete(command, "socket", shtab.FILE)
     _complete(trace, "pcap", shtab.FILE)
     _complete(machine, "qemu", shtab.FILE)
     return top
@@ -230,6 +237,10 @@ def _serve(arguments: argparse.Namespace) -> int:
     with listener(socket_path(arguments.socket)) as front, _vif(arguments) as name:
         status = run(_entrance(arguments, name), SocketServer(front))
     return _end_as(status)
+
+
+def _remap(arguments: argparse.Namespace) -> int:
+    return _end_as(remap(socket_path(arguments.socket), Command(_command(arguments))))
 
 
 def _exec(arguments: argparse.Namespace) -> int:

@@ -104,15 +104,23 @@ def _run_setuid(program: str, pid: int, ids: tuple[Extent, ...]) -> str | None:
     return said[-1] if said else f"{program} failed with status {done.returncode}"
 
 
+def stay_oneself(uid: int, gid: int) -> None:
+    """Map *uid* and *gid*, the caller's before it made its user namespace, to themselves.
+
+    Raises:
+        StackError: if the kernel refuses.
+    """
+    _write(str(os.getpid()), Extent(uid, uid, 1), Extent(gid, gid, 1))
+
+
 def _write_single(pid: int) -> None:
     """Map the caller's uid and gid, as far as a program has not written a map already."""
+    _write(str(pid), Extent(0, os.getuid(), 1), Extent(0, os.getgid(), 1))
+
+
+def _write(pid: str, user: Extent, group: Extent) -> None:
     # An unprivileged gid_map needs setgroups denied first (user_namespaces(7)).
-    writes = (
-        ("uid_map", str(Extent(0, os.getuid(), 1))),
-        ("setgroups", "deny"),
-        ("gid_map", str(Extent(0, os.getgid(), 1))),
-    )
-    for name, text in writes:
+    for name, text in (("uid_map", str(user)), ("setgroups", "deny"), ("gid_map", str(group))):
         path = Path(f"/proc/{pid}/{name}")
         if name == "uid_map" and path.read_text():
             continue

@@ -35,8 +35,8 @@ KINDS = (
 )
 
 
-def leave_host() -> None:
-    """Put the calling process, which must have one thread, into fresh namespaces.
+def leave_host(namespaces: int = NAMESPACES) -> None:
+    """Put the calling process, which must have one thread, into fresh *namespaces*.
 
     Until another process has written its id maps it is nobody there.
 
@@ -44,13 +44,20 @@ def leave_host() -> None:
         StackError: if the system forbids user namespaces.
     """
     try:
-        syscalls.unshare(NAMESPACES)
+        syscalls.unshare(namespaces)
     except OSError as error:
         raise StackError(why_forbidden(error.errno or 0, _read_sysctl)) from error
 
 
 def make_mounts(resolv_conf: str) -> int | None:
-    """Make the stack's own view of names and of /sys.
+    """Make the stack's own view of names, as `make_names`, and of /sys."""
+    descriptor = make_names(resolv_conf)
+    _mount_sysfs()
+    return descriptor
+
+
+def make_names(resolv_conf: str) -> int | None:
+    """Make the caller's own view of names, in its own mount namespace.
 
     Returns a descriptor of its resolv.conf, whose text is *resolv_conf*, or
     None where the host has none that could be covered.
@@ -61,14 +68,12 @@ def make_mounts(resolv_conf: str) -> int | None:
     try:
         # Mounts made on the host later still appear here; ours never there.
         syscalls.mount("none", "/", None, syscalls.MS_REC | syscalls.MS_SLAVE)
-        # /sys as the staging place: there on every system, and replaced next anyway.
-        descriptor = cover_names(resolv_conf, "/sys")
+        # /sys as the staging place: there on every system.
+        return cover_names(resolv_conf, "/sys")
     except OSError as error:
         raise StackError(
             f"cannot mount on {error.filename}: {error.strerror}{_restriction(_read_sysctl)}"
         ) from error
-    _mount_sysfs()
-    return descriptor
 
 
 def make_interface(

@@ -88,3 +88,12 @@ def cover_names(text: str, staging: str) -> int | None:
     syscalls.unmount(staging)
     names = [what.file] if what.file else [os.path.join(*each) for each in what.files]
     return os.open(names[0], os.O_RDWR | os.O_CLOEXEC) if names else None
+
+
+def rewrite_names(descriptor: int, text: str) -> None:
+    """Let *text* be what the file of `cover_names` says from now on."""
+    # Programs that read it meanwhile see whole lines, empty ones at the end.
+    data = text.encode()
+    size = os.fstat(descriptor).st_size
+    os.pwrite(descriptor, data.ljust(size, b"\n"), 0)
+    os.ftruncate(descriptor, len(data))

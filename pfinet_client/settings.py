@@ -29,6 +29,7 @@ from pfinet_client.configuration import (
     StartLink,
     WriteNames,
 )
+from pfinet_client.resolv import rewrite_names
 
 #: How the kernel says that things are as an action wants them already: the user
 #: is root inside, and may have been faster.
@@ -109,7 +110,7 @@ class Settings:
             case RemoveRoute(Route(gateway, metric)):
                 self._route.do(rtnetlink.default_route_remove(self._index, gateway, metric))
             case WriteNames(text):
-                self._write_names(text.encode())
+                self._write_names(text)
 
     def _write_sysctl(self, path: str, value: str) -> None:
         family, _, below = path.partition("/conf/")
@@ -122,14 +123,11 @@ class Settings:
         finally:
             os.close(descriptor)
 
-    def _write_names(self, text: bytes) -> None:
+    def _write_names(self, text: str) -> None:
         descriptor = self._files.get(_RESOLV_CONF)
         if descriptor is None:
             return
-        # Programs that read it meanwhile see whole lines, empty ones at the end.
-        size = os.fstat(descriptor).st_size
-        os.pwrite(descriptor, text.ljust(size, b"\n"), 0)
-        os.ftruncate(descriptor, len(text))
+        rewrite_names(descriptor, text)
 
     def close(self) -> None:
         """Close the descriptors."""

@@ -1,8 +1,8 @@
 """Describe the extension module `pfinet_client._pump` to cffi.
 
-It holds the pump, the rings, and the few system calls of Linux that Python 3.11 has no
-function for.  Paths are relative to the root of the source tree, as
-setuptools wants them.
+It holds the pump, the rings, the filter of sockets, and the few system calls of
+Linux that Python 3.11 has no function for.  Paths are relative to the root of
+the source tree, as setuptools wants them.
 """
 
 from cffi import FFI
@@ -52,6 +52,16 @@ ffibuilder.cdef(
     int umount2(const char *target, int flags);
     int pfinet_pretend_setgroups(void);
     static int pfinet_set_parent_death_signal(int signal);
+
+    struct pfinet_wish {
+        uint64_t id;
+        uint32_t pid;
+        int32_t family, type, proto;
+    };
+    int pfinet_filter_sockets(void);
+    int pfinet_wish_receive(int listener, struct pfinet_wish *wish);
+    int pfinet_wish_grant(int listener, uint64_t id, int fd, bool close_on_exec);
+    int pfinet_wish_refuse(int listener, uint64_t id, int error);
     """
 )
 
@@ -64,6 +74,7 @@ ffibuilder.set_source(
     #include "pump.h"
     #include "rings.h"
     #include "setgroups.h"
+    #include "socket_filter.h"
 
     static int pfinet_set_parent_death_signal(int signal)
     {
@@ -75,12 +86,15 @@ ffibuilder.set_source(
         "pfinet_client/pump/pump_rings.c",
         "pfinet_client/pump/rings.c",
         "pfinet_client/pump/setgroups.c",
+        "pfinet_client/pump/socket_filter.c",
     ],
     include_dirs=["pfinet_client/pump", "proto/include"],
     depends=[
         "pfinet_client/pump/pump.h",
         "pfinet_client/pump/rings.h",
+        "pfinet_client/pump/native_arch.h",
         "pfinet_client/pump/setgroups.h",
+        "pfinet_client/pump/socket_filter.h",
         "proto/include/pfinet_ring.h",
         "proto/include/pfinet_wire.h",
     ],

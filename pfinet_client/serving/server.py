@@ -13,7 +13,6 @@ read what it asked for is let go.
 import array
 import errno
 import os
-import resource
 import selectors
 import socket
 import struct
@@ -22,6 +21,7 @@ from pathlib import Path
 
 from attrs import define
 
+from pfinet_client.descriptors import allow_many, close_all_but
 from pfinet_client.serving.protocol import (
     MAX_MESSAGE_BYTES,
     Bound,
@@ -38,7 +38,6 @@ from pfinet_proto.errors import BadMessage
 _FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK)
 #: Settings of the whole stack: who may use it may bind any port, and ping.
 _SYSCTLS = {"ipv4/ip_unprivileged_port_start": "0", "ipv4/ping_group_range": "0 0"}
-_MAX_DESCRIPTOR = 2**31 - 1
 _UCRED = struct.Struct("=iII")  # struct ucred: pid, uid, gid (unix(7))
 _SEND_FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 
@@ -58,8 +57,9 @@ class SocketServer:
 
     def inside(self, binding: Binding) -> int:
         """Serve until the parent, or the only client, is gone; return the status to exit with."""
-        _close_all_but(self._front.fileno(), self._news.fileno())
-        _allow_many_descriptors()
+        # The parent's attachment and tap above all.
+        close_all_but(self._front.fileno(), self._news.fileno())
+        allow_many()
         for name, value in _SYSCTLS.items():
             with suppress(OSError):  # a kernel may lack it, and do without
                 Path("/proc/sys/net", name).write_text(value)
@@ -224,17 +224,3 @@ def _receive(sock: socket.socket) -> Message | None:
         raise
     except (OSError, BadMessage):
         return None
-
-
-def _close_all_but(*kept: int) -> None:
-    """Close the parent's descriptors, with which its attachment and tap would stay."""
-    before = 2
-    for descriptor in (*sorted(kept), _MAX_DESCRIPTOR):
-        os.closerange(before + 1, descriptor)
-        before = descriptor
-
-
-def _allow_many_descriptors() -> None:
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -13,7 +13,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from pfinet_client.run import Watch
+from pfinet_client.watch import Watch
 from pfinet_proto.attach import GoodbyeCode, Offload
 from tests.client.client_user import TIMEOUT_S, ClientUser
 from tests.client.fake_daemon import FakeDaemon, binding, fake_daemon
@@ -306,14 +306,6 @@ def test_the_exit_status_is_passed_through(alice: ClientUser, status: int) -> No
 
 
 @attrs.frozen
-class Child:
-    """As much of a stack and its cable as it takes to wait for a command."""
-
-    pid: int
-    patience_s: float = TIMEOUT_S
-
-
-@attrs.frozen
 class Told:
     """Signals that are read all at once."""
 
@@ -330,9 +322,8 @@ def test_the_exit_status_is_kept_when_programs_that_set_up_the_stack_ended_as_we
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     numbers = (signal.SIGCHLD, signal.SIGCHLD, signal.SIGCHLD, signal.SIGTERM)
     with open("/dev/zero", "rb") as readable, selectors.SelectSelector() as selector:
-        stack = Child(child.pid)
-        watch = Watch(stack, Told(readable.fileno(), numbers), selector)  # type: ignore[arg-type]
-        status = watch.wait_end(stack)  # type: ignore[arg-type]
+        watch = Watch(child.pid, Told(readable.fileno(), numbers), selector)  # type: ignore[arg-type]
+        status = watch.wait_end()
     child.returncode = 7
 
     assert os.waitstatus_to_exitcode(status) == 7

@@ -23,6 +23,7 @@ ZONE = {
     "four.lab.example.": {"A": ["10.9.0.4"]},
     "alias.lab.example.": {"CNAME": ["www.lab.example."]},
     "many.lab.example.": {"A": [f"10.8.{n // 250}.{n % 250}" for n in range(500)]},
+    "server.lab.example.": {"A": ["10.9.0.53"]},
     "1.0.9.10.in-addr.arpa.": {"PTR": ["me.lab.example."]},
 }
 
@@ -49,8 +50,14 @@ async def by_tcp(stream):
     reply = answer(await stream.receive_some(length), 65535)
     await stream.send_all(struct.pack(">H", len(reply)) + reply)
 
+async def greet(stream):
+    line = await stream.receive_some()
+    await stream.send_all(f"{stream.socket.getpeername()[0]} {line.decode().upper()}".encode())
+    await stream.aclose()
+
 async with trio.open_nursery() as nursery:
     await nursery.start(trio.serve_tcp, by_tcp, 53)
+    await nursery.start(trio.serve_tcp, greet, 80)
     udp = trio.socket.socket(type=socket.SOCK_DGRAM)
     await udp.bind(("10.9.0.53", 53))
     say("up")

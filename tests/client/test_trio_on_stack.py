@@ -57,6 +57,19 @@ def test_trios_own_tests_pass(alice: ClientUser, module: str) -> None:
     assert int(made[1]) > 0
 
 
+def test_remapped_they_pass_without_any_exception(alice: ClientUser) -> None:
+    """There, Python's own sockets are the stack's as well."""
+    names = [f"trio._tests.{name}" for name in FILES]
+    options = ("-p", "trio._tests.pytest_plugin", "-p", "no:cacheprovider", "-q", "--run-slow")
+    with served(alice) as path:
+        remap = alice.command("remap", "--socket", path, "--")
+        argv = interpreter().module("pytest", *options, "--pyargs", *names)
+        done = alice.run_to_end([*remap, *argv])
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "xfailed" not in done.stdout
+
+
 def test_a_run_without_a_socket_of_the_stack_fails(alice: ClientUser) -> None:
     done = run_on_stack(alice, "test_channel")
 

@@ -21,7 +21,7 @@ import attrs
 
 from multiplexer.daemon import channel
 from multiplexer.daemon.descriptors import has_passrights
-from multiplexer.datapath.engine import DETACHED, MAX_PORTS, RING, SIGNAL, Engine
+from multiplexer.datapath.engine import DETACHED, MAX_FILTER_BYTES, MAX_PORTS, RING, SIGNAL, Engine
 from pfinet_proto.attach import Offload
 from pfinet_proto.values import MacAddress
 
@@ -56,6 +56,8 @@ class EngineProcess:
         self._uplinks: dict[int, int] = {}
         #: The same of the host's taps.
         self._hosts: dict[int, int] = {}
+        #: Parts of filters that are not whole yet, by their ports.
+        self._filters: dict[int, bytearray] = {}
 
     def serve(self) -> None:
         """Move frames and obey until the broker goes away.
@@ -97,6 +99,9 @@ class EngineProcess:
 
     def _take_control(self, fd: int) -> None:
         self._drop_control()
+        # What was half said is not said.
+        self._filters.clear()
+        self._engine.abandon_filters()
         # What is not given here Python asks the kernel for, which the sandbox forbids.
         self._control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fileno=fd)
         self._engine.watch(fd, FROM_CONTROL)
@@ -180,6 +185,14 @@ class EngineProcess:
                 engine.clear_vif(port)
                 self._vif_ids.pop(port, None)
                 self._hosts.pop(port, None)
+            case channel.PrepareFilter():
+                self._prepare_filter(message)
+            case channel.CommitFilters():
+                self._filters.clear()
+                engine.commit_filters()
+            case channel.AbandonFilters():
+                self._filters.clear()
+                engine.abandon_filters()
             case channel.Attach():
                 self._attach(message, fds)
             case channel.Detach(port=port, generation=generation):
@@ -196,6 +209,25 @@ class EngineProcess:
                 self._set_host(message, fds)
             case _:
                 raise channel.SiblingError(f"{type(message).__name__} is not for the engine")
+
+    def _prepare_filter(self, message: channel.PrepareFilter) -> None:
+        """Take a part; what does not follow on the part before is not control's to say."""
+        port, data = message.port, message.data
+        held = self._filters.setdefault(port, bytearray())
+        if message.offset == 0:
+            held.clear()
+        end = message.offset + len(data)
+        if message.offset != len(held) or not end <= message.length <= MAX_FILTER_BYTES:
+            raise channel.SiblingError(
+                f"{len(data)} bytes at {message.offset} of a filter of {message.length},"
+                f" wanted at {len(held)}"
+            )
+        held += data
+        if end == message.length:
+            del self._filters[port]
+            self._engine.prepare_filter(port, bytes(held))
+        elif not data:
+            raise channel.SiblingError("an empty part of a filter")
 
     def _attach(self, message: channel.Attach, fds: list[int]) -> None:
         engine = self._engine

@@ -28,6 +28,7 @@ MEANINGS: tuple[str, ...] = tuple(
 )
 
 MAX_PORTS: int = lib.DP_MAX_PORTS
+MAX_FILTER_BYTES: int = lib.DP_FILTER_MAX_LEN
 
 #: How a packet socket's receive ring must have been made.
 RING_SLOT_BYTES: int = lib.DP_RING_SLOT_LEN
@@ -146,7 +147,24 @@ class Engine:
     def clear_vif(self, port: int) -> None:
         """Forget a vif, its attachment and its counters."""
         self._end_attachment(port)
+        lib.dp_gates_drop(self._loop, port)
         _check(lib.dp_table_clear(self._table, port), f"port {port}")
+
+    def prepare_filter(self, port: int, table: bytes) -> None:
+        """Get the next filter of the vif at *port* ready, none if *table* is empty.
+
+        *table* is as `multiplexer.policy.nwfilter.compile` makes it.  The filter
+        that there is stays in force until `commit_filters`.
+        """
+        _check(lib.dp_gates_prepare(self._loop, port, table, len(table)), f"filter of port {port}")
+
+    def commit_filters(self) -> None:
+        """Let all filters that were prepared take over, at once."""
+        lib.dp_gates_commit(self._loop)
+
+    def abandon_filters(self) -> None:
+        """Forget all filters that were prepared."""
+        lib.dp_gates_abandon(self._loop)
 
     def _end_attachment(self, port: int) -> None:
         generation = self.attached(port) if port < MAX_PORTS else None
@@ -288,11 +306,27 @@ class Engine:
             asks=asks,
             holder=holder[0] if holder[0] != lib.DP_NO_PORT else None,
             receivers=tuple(
-                Receiver(receiver, self._is_up(receiver))
+                Receiver(receiver, self._is_up(receiver), self._lets_in(receiver, view, now_ns))
                 for receiver in ports[0 : min(n_receivers, MAX_LISTED)]
             ),
             n_receivers=n_receivers,
+            rules=self._rules(decision.passage) if decision.filtered else None,
         )
+
+    def _lets_in(self, port: int, view: "ffi.CData", now_ns: int) -> bool:
+        gate = self._row(port).gate
+        if gate == ffi.NULL:
+            return True
+        passage = ffi.new("struct dp_passage *")
+        found = lib.dp_gate_judge(gate, view, lib.DP_GATE_IN, now_ns, True, passage)
+        return bool(found == lib.DP_ACT_ACCEPT)
+
+    @staticmethod
+    def _rules(passage: "ffi.CData") -> tuple[int | None, int | None]:
+        link, network = (
+            None if origin == lib.DP_NO_RULE else int(origin) for origin in passage.origin
+        )
+        return link, network
 
     def _is_up(self, port: int) -> bool:
         return bool(self._row(port).up) and self._loop.ports[port].transport != ffi.NULL

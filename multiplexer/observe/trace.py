@@ -15,7 +15,7 @@ from ..model import Network, Vif
 from .frames import describe, protocol_name
 
 #: The steps of a frame's way, and the network headers, by their numbers in C.
-STEPS: Final = ("frame", "ingress", "forward", "limit")
+STEPS: Final = ("frame", "ingress", "filter", "forward", "limit")
 L3: Final = ("other", "arp", "ipv4", "ipv6")
 
 #: Of the receivers of a flood, so many are named.
@@ -23,14 +23,19 @@ MAX_LISTED: Final = 16
 
 PASS: Final = "pass"
 DETACHED: Final = "detached"
+FILTER_IN: Final = "filter_in"
 
 
 @attrs.frozen
 class Receiver:
-    """A port that would get the frame; *up* says whether anybody is there."""
+    """A port that would get the frame; *up* says whether anybody is there.
+
+    *passes* says whether its filter lets the frame in; one without lets in all.
+    """
 
     port: int
     up: bool
+    passes: bool = True
 
 
 @attrs.frozen
@@ -41,7 +46,9 @@ class Traced:
     *bound* is the prefix of the vif's binding that the network header's source
     lies in.  *asks* is set for a group frame that asks for one address;
     *holder* is the port of that address, or of the destination's MAC.  Of the
-    *n_receivers* that there are, *receivers* has the first MAX_LISTED.
+    *n_receivers* that there are, *receivers* has the first MAX_LISTED.  *rules*
+    is None for a vif without a filter; else it has, of the link and of the network
+    layer, the position of the rule that decided, None where none did.
     """
 
     verdict: str
@@ -55,6 +62,7 @@ class Traced:
     holder: int | None
     receivers: tuple[Receiver, ...]
     n_receivers: int
+    rules: tuple[int | None, int | None] | None = None
 
     @property
     def ports(self) -> frozenset[int]:
@@ -99,7 +107,7 @@ def explain(
             control.TraceReceiver(
                 names[receiver.port].kind,
                 names[receiver.port].name,
-                None if receiver.up else DETACHED,
+                None if receiver.up and receiver.passes else _why_not(receiver),
             )
             for receiver in traced.receivers
         ),
@@ -107,21 +115,29 @@ def explain(
     )
 
 
+def _why_not(receiver: Receiver) -> str:
+    return DETACHED if receiver.passes else FILTER_IN
+
+
 def _steps(traced: Traced, frame: bytes, scene: Scene, meaning: str) -> Iterator[tuple[str, str]]:
     """Yield each step that the frame came to, and what was found there."""
     says = {
         "frame": lambda: _headers(traced),
         "ingress": lambda: _why_bound(traced, scene.vif),
+        "filter": lambda: _rules(traced),
         "forward": lambda: _why_there(traced, frame, scene),
         "limit": lambda: _limits(scene),
     }
     because = {
         "frame": lambda: f"{len(frame)} bytes",
         "ingress": lambda: f"bound are {_binding(scene.vif)}",
+        "filter": lambda: _rules(traced),
         "forward": lambda: f"network {scene.network.name} has no uplink to try",
         "limit": lambda: _limits(scene),
     }
     for step in STEPS[: STEPS.index(traced.step) + 1]:
+        if step == "filter" and traced.rules is None:
+            continue
         if step == traced.step and traced.verdict != PASS:
             yield step, f"drop: {traced.verdict}: {meaning}; {because[step]()}"
         else:
@@ -145,6 +161,13 @@ def _why_bound(traced: Traced, vif: Vif) -> str:
     if traced.bound is None:
         return f"{mac}, and a source that says nothing is allowed here"
     return f"{mac}, and the source lies in bound {traced.bound}"
+
+
+def _rules(traced: Traced) -> str:
+    assert traced.rules is not None
+    layers = zip(("link", "network"), traced.rules, strict=True)
+    by = [f"rule {rule} of the {layer} layer" for layer, rule in layers if rule is not None]
+    return f"decided by {' and '.join(by)}" if by else "no rule of the filter decides"
 
 
 def _binding(vif: Vif) -> str:

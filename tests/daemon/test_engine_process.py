@@ -14,7 +14,8 @@ import pytest
 
 from multiplexer.daemon import channel
 from multiplexer.daemon.engine import FROM_BROKER, EngineProcess
-from multiplexer.datapath.engine import Engine
+from multiplexer.datapath.engine import VERDICTS, Engine
+from multiplexer.policy.nwfilter.tables import Row, Table, Verb, pack
 from pfinet_proto.attach import Offload
 from tests.datapath.core import network_row, vif_row
 from tests.datapath.frames import ethernet, ipv4, udp
@@ -105,10 +106,13 @@ class Bench:
         return {port.number: (port.vif_id, port.generation) for port in reply.ports}
 
     def count(self, port: int) -> int:
+        return self.row(port)[0]
+
+    def row(self, port: int) -> tuple[int, ...]:
         channel.send(self.control, channel.ReadCounters(1, port, 1))
         reply, _ = channel.receive(self.control)
         assert isinstance(reply, channel.CountersReply)
-        return reply.rows[0][0]
+        return reply.rows[0]
 
     def passes(self) -> bool:
         """Whether a frame of A reaches B."""
@@ -218,6 +222,76 @@ def test_a_cleared_port_is_nobodys(bench: Bench) -> None:
 
     assert bench.ports() == {B: (IDS[B], B)}
     assert bench.clients[A].recv(1) == b""
+
+
+def prepare(bench: Bench, port: int, table: bytes, part: int = 1 << 16) -> str | None:
+    """Say what the next filter of *port* is, in parts."""
+    answer = None
+    for offset in range(0, max(len(table), 1), part):
+        data = table[offset : offset + part]
+        message = channel.PrepareFilter(1, port, offset, len(table), data)
+        answer = bench.ask(bench.control, message)
+    return answer
+
+
+def is_dropped(bench: Bench) -> bool:
+    """Whether a frame that A sends to B is dropped, by A's filter."""
+    before = bench.row(A)
+    bench.clients[A].send(record_from(A, B))
+    # The engine serves us and A in turns.
+    while (after := bench.row(A))[0] == before[0]:
+        pass
+    number = 4 + VERDICTS.index("filter_out")
+    return after[number] == before[number] + 1
+
+
+DROP_ALL = pack(Table(l2_out=(Row(Verb.DROP),)))
+
+
+def test_a_filter_is_in_force_once_it_is_whole_and_committed(bench: Bench) -> None:
+    assert prepare(bench, A, DROP_ALL, part=7) is None
+    assert bench.passes()
+    assert bench.ask(bench.control, channel.CommitFilters(1)) is None
+    assert is_dropped(bench)
+    assert prepare(bench, A, b"") is None
+    assert bench.ask(bench.control, channel.CommitFilters(1)) is None
+    assert bench.passes()
+
+
+def test_a_filter_that_does_not_fit_is_refused_and_none_takes_over(bench: Bench) -> None:
+    assert prepare(bench, B, DROP_ALL) is None
+    assert prepare(bench, A, DROP_ALL + b"\0") == "filter of port 64: Invalid argument"
+    assert bench.ask(bench.control, channel.AbandonFilters(1)) is None
+    assert bench.ask(bench.control, channel.CommitFilters(1)) is None
+    assert bench.passes()
+
+
+def test_what_one_control_prepared_another_does_not_commit(bench: Bench) -> None:
+    assert prepare(bench, A, DROP_ALL) is None
+    bench.new_control()
+    assert bench.ask(bench.control, channel.CommitFilters(1)) is None
+    assert bench.passes()
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        channel.PrepareFilter(1, A, 4, 8, b"1234"),
+        channel.PrepareFilter(1, A, 0, 3, b"1234"),
+        channel.PrepareFilter(1, A, 0, 1 << 30, b"1234"),
+        channel.PrepareFilter(1, A, 0, 8, b""),
+    ],
+    ids=["begins late", "ends late", "too long", "empty"],
+)
+def test_a_part_that_does_not_follow_breaks_the_protocol(
+    bench: Bench, part: channel.PrepareFilter
+) -> None:
+    channel.send(bench.control, part)
+
+    assert bench.control.recv(1) == b""
+    bench.close()
+    assert bench.breach is not None
+    assert "of a filter" in bench.breach
 
 
 def test_a_row_that_does_not_fit_leaves_the_port_as_it_was(bench: Bench) -> None:

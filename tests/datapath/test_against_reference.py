@@ -7,7 +7,7 @@ from typing import Final
 from attrs import frozen
 from hypothesis import HealthCheck, given, settings
 
-from tests.reference import DELIVERY, Decision, Reason, Reference, Route, World
+from tests.reference import DELIVERY, FILTER, Decision, Reason, Reference, Route, World
 
 from . import traffic
 from .core import VERDICTS, Core
@@ -99,7 +99,7 @@ def wanted_outcomes() -> set[Outcome]:
     wanted = set()
     for hub in (False, True):
         routes = {Route.FLOOD} if hub else {Route.FLOOD, Route.PORT}
-        never = DELIVERY | (NEVER_IN_HUB if hub else frozenset())
+        never = DELIVERY | FILTER | (NEVER_IN_HUB if hub else frozenset())
         from_vif = routes | (set(Reason) - WIRE_ONLY - never)
         # No frame that Hypothesis would draw in bulk is longer than the longest.
         from_wire = routes | (FROM_WIRE - never - {Reason.OVERSIZE})

@@ -36,6 +36,7 @@ MEANINGS = {
     "pass": "passed",
     "runt": "shorter than an Ethernet header",
     "ipv4_src": "IPv4 source is not bound",
+    "filter_out": "the vif's filter does not let it out",
     "no_receiver": "nobody here holds the destination",
     "rate_limit": "over the vif's frames or bytes a second",
 }
@@ -101,6 +102,30 @@ def test_a_receiver_that_is_not_there_drops_it() -> None:
     trace = explain(traced(receivers=(Receiver(BOB, False),)), UNICAST, SCENE, MEANINGS)
 
     assert trace.receivers == (TraceReceiver("vif", "bob", "detached"),)
+
+
+def test_a_receiver_whose_filter_drops_it_does_not_get_it() -> None:
+    trace = explain(
+        traced(receivers=(Receiver(BOB, True, passes=False),)), UNICAST, SCENE, MEANINGS
+    )
+
+    assert trace.receivers == (TraceReceiver("vif", "bob", "filter_in"),)
+
+
+def test_a_filter_is_told_with_the_rules_that_decided() -> None:
+    passed = steps_of(traced(rules=(7, None)))
+    silent = steps_of(traced(rules=(None, None)))
+    dropped = steps_of(traced(verdict="filter_out", step="filter", rules=(1, 2), receivers=()))
+
+    assert passed[2] == ("filter", "pass: decided by rule 7 of the link layer")
+    assert silent[2] == ("filter", "pass: no rule of the filter decides")
+    assert dropped[2:] == [
+        (
+            "filter",
+            "drop: filter_out: the vif's filter does not let it out;"
+            " decided by rule 1 of the link layer and rule 2 of the network layer",
+        )
+    ]
 
 
 def test_a_vif_that_the_caller_may_not_see_has_no_name() -> None:

@@ -2,11 +2,12 @@
 
 from .forward import Conflict, Decision, Reference, Route
 from .packet import Csum, Frame, Gso, Meta
-from .reasons import DELIVERY, Reason
+from .reasons import DELIVERY, FILTER, Reason
 from .world import IPAddress, IPNetwork, Limits, Network, Vif, World
 
 __all__ = [
     "DELIVERY",
+    "FILTER",
     "Conflict",
     "Csum",
     "Decision",

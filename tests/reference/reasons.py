@@ -30,15 +30,21 @@ class Reason(StrEnum):
     DHCP_CLIENT = "dhcp_client"
     ICMP_ERROR = "icmp_error"
     EXT_HEADER = "ext_header"
+    FILTER_OUT = "filter_out"
     RATE_LIMIT = "rate_limit"
     BROADCAST_LIMIT = "broadcast_limit"
     UPLINK_VLAN = "uplink_vlan"
     UPLINK_SPOOF = "uplink_spoof"
     NO_RECEIVER = "no_receiver"
     EGRESS_MTU = "egress_mtu"
+    FILTER_IN = "filter_in"
+    FLOW_LIMIT = "flow_limit"
     DETACHED = "detached"
     QUEUE_FULL = "queue_full"
 
 
 DELIVERY = frozenset({Reason.DETACHED, Reason.QUEUE_FULL})
 """Found out when a frame is handed over, after all that the reference decides."""
+
+FILTER = frozenset({Reason.FILTER_OUT, Reason.FILTER_IN, Reason.FLOW_LIMIT})
+"""Of filters, which the reference knows nothing of: they are compared with an evaluator."""

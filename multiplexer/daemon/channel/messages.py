@@ -330,6 +330,36 @@ class ClearVif:
 
 
 @attrs.frozen
+class PrepareFilter:
+    """A part of the next filter of the vif at *port*: *data* at *offset* of *length* bytes.
+
+    Parts come in order.  With the last the table is read and checked; a *length*
+    of 0 says that the vif is to have no filter.  Nothing changes before
+    CommitFilters.
+    """
+
+    request: int
+    port: int
+    offset: int
+    length: int
+    data: bytes
+
+
+@attrs.frozen
+class CommitFilters:
+    """Let all filters that were prepared take over at once."""
+
+    request: int
+
+
+@attrs.frozen
+class AbandonFilters:
+    """Forget all filters that were prepared, and parts of them."""
+
+    request: int
+
+
+@attrs.frozen
 class Inject:
     """Deliver *frames* as if the stack of the vif at *port* had sent them.
 
@@ -517,6 +547,9 @@ Message = (
     | SetVif
     | ClearVif
     | Inject
+    | PrepareFilter
+    | CommitFilters
+    | AbandonFilters
     | Attach
     | Detach
     | ReadCounters

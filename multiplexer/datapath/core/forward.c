@@ -146,7 +146,7 @@ static void route_from_vif(const struct dp_table *table, uint16_t port, struct d
 /* What changes is only @charged, the vif's row or a copy of it. */
 static void judge_from_vif(const struct dp_table *table, uint16_t port, struct dp_port *charged,
 			   struct dp_frame *frame, const uint8_t *data, size_t len,
-			   uint64_t now_ns, struct dp_decision *decision)
+			   uint64_t now_ns, bool peek, struct dp_decision *decision)
 {
 	enum dp_verdict verdict;
 
@@ -154,6 +154,7 @@ static void judge_from_vif(const struct dp_table *table, uint16_t port, struct d
 	decision->network = DP_NO_PORT;
 	decision->conflict = DP_NO_PORT;
 	decision->claims = false;
+	decision->filtered = false;
 	decision->step = DP_STEP_FRAME;
 	if (dp_frame_parse(frame, data, len) < 0) {
 		decide(decision, len < DP_ETH_LEN ? DP_DROP_RUNT : DP_DROP_OVERSIZE);
@@ -172,6 +173,13 @@ static void judge_from_vif(const struct dp_table *table, uint16_t port, struct d
 	}
 	if (verdict != DP_PASS) {
 		decide(decision, verdict);
+		return;
+	}
+	decision->step = DP_STEP_FILTER;
+	decision->filtered = charged->gate != NULL;
+	if (decision->filtered && dp_gate_judge(charged->gate, frame, DP_GATE_OUT, now_ns, peek,
+						&decision->passage) != DP_ACT_ACCEPT) {
+		decide(decision, DP_DROP_FILTER_OUT);
 		return;
 	}
 	decision->step = DP_STEP_FORWARD;
@@ -194,7 +202,7 @@ void dp_forward_from_vif(struct dp_table *table, uint16_t port, struct dp_frame 
 {
 	struct dp_port *own = is_vif(table, port) ? &table->ports[port] : NULL;
 
-	judge_from_vif(table, port, own, frame, data, len, now_ns, decision);
+	judge_from_vif(table, port, own, frame, data, len, now_ns, false, decision);
 	/* Not before it is sure that all are asked. */
 	if (decision->claims && decision->verdict == DP_PASS)
 		dp_claim_add(table, port, frame->data + frame->l4_off + 8, now_ns);
@@ -209,7 +217,7 @@ void dp_forward_trace(const struct dp_table *table, uint16_t port, struct dp_fra
 	if (is_vif(table, port))
 		copy = table->ports[port];
 	judge_from_vif(table, port, is_vif(table, port) ? &copy : NULL, frame, data, len, now_ns,
-		       decision);
+		       true, decision);
 }
 
 uint16_t dp_forward_next(const struct dp_table *table, const struct dp_decision *decision,
@@ -335,6 +343,7 @@ void dp_forward_from_uplink(struct dp_table *table, uint16_t port, struct dp_fra
 	decision->network = DP_NO_PORT;
 	decision->conflict = DP_NO_PORT;
 	decision->claims = false;
+	decision->filtered = false;
 	if (dp_frame_parse(frame, data, len) < 0) {
 		decide(decision, len < DP_ETH_LEN ? DP_DROP_RUNT : DP_DROP_OVERSIZE);
 		return;

@@ -2,15 +2,16 @@
 /*
  * forward.h - Where a frame goes
  *
- * A frame walks frame -> ingress -> forward.  The two entries below take it
- * through all three, so that no caller can forget a step, and say in struct
- * dp_decision what became of it.  They count nothing but the tokens they take:
+ * A frame walks frame -> ingress -> filter -> forward.  The two entries below take it
+ * through all of them, so that no caller can forget a step, and say in struct
+ * dp_decision what became of it.  The filter of whoever gets it is the caller's to ask.  They count nothing but the tokens they take:
  * the caller delivers, and counts what it did.
  */
 #ifndef DP_FORWARD_H
 #define DP_FORWARD_H
 
 #include "frame.h"
+#include "gate.h"
 #include "table.h"
 
 enum dp_route {
@@ -21,7 +22,13 @@ enum dp_route {
 };
 
 /* The steps of a frame's way, in their order. */
-enum dp_step { DP_STEP_FRAME = 0, DP_STEP_INGRESS, DP_STEP_FORWARD, DP_STEP_LIMIT };
+enum dp_step {
+	DP_STEP_FRAME = 0,
+	DP_STEP_INGRESS,
+	DP_STEP_FILTER,
+	DP_STEP_FORWARD,
+	DP_STEP_LIMIT,
+};
 
 struct dp_decision {
 	uint8_t verdict;  /* enum dp_verdict */
@@ -34,6 +41,8 @@ struct dp_decision {
 	uint16_t conflict;
 	uint8_t conflict_family; /* 4 or 6 */
 	uint8_t conflict_addr[16];
+	bool filtered;             /* the sender has a filter, and @passage is set */
+	struct dp_passage passage; /* through it */
 };
 
 /**

@@ -32,12 +32,15 @@
 	X(DHCP_CLIENT, "dhcp_client", "DHCP for another MAC, or relayed")      \
 	X(ICMP_ERROR, "icmp_error", "ICMP error about a packet of others")     \
 	X(EXT_HEADER, "ext_header", "IPv6 extension headers do not fit")       \
+	X(FILTER_OUT, "filter_out", "the vif's filter does not let it out")     \
 	X(RATE_LIMIT, "rate_limit", "over the vif's frames or bytes a second") \
 	X(BROADCAST_LIMIT, "broadcast_limit", "over the vif's broadcasts or copies a second") \
 	X(UPLINK_VLAN, "uplink_vlan", "tagged, from the wire")                 \
 	X(UPLINK_SPOOF, "uplink_spoof", "from the wire, with a source bound here") \
 	X(NO_RECEIVER, "no_receiver", "nobody here holds the destination")     \
 	X(EGRESS_MTU, "egress_mtu", "longer than the receiver's MTU")          \
+	X(FILTER_IN, "filter_in", "the receiver's filter does not let it in")   \
+	X(FLOW_LIMIT, "flow_limit", "the vif's filter has to follow too many connections") \
 	X(DETACHED, "detached", "the receiver is not attached, or is down")    \
 	X(QUEUE_FULL, "queue_full", "the receiver did not read in time")
 

@@ -92,6 +92,8 @@ struct dp_hint {
 	uint16_t holder; /* what dp_table_find_mac() said */
 };
 
+struct dp_gate;
+
 struct dp_port {
 	uint8_t kind;     /* enum dp_port_kind */
 	bool up;          /* attached, or the link is there: frames may go to it */
@@ -102,6 +104,7 @@ struct dp_port {
 	struct dp_bucket frames, bytes, broadcasts, copies;
 	struct dp_counters count;
 	struct dp_conflict conflict;
+	struct dp_gate *gate; /* of its filter; NULL: there is none.  Whose memory it is: io/gates.h */
 };
 
 struct dp_network {

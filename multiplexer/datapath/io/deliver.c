@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "../core/claim.h"
+#include "../core/reject.h"
 #include "loop.h"
 
 static void count_drop(struct dp_port *port, enum dp_verdict reason)
@@ -14,13 +15,13 @@ static void count_drop(struct dp_port *port, enum dp_verdict reason)
 	port->count.drops[reason]++;
 }
 
-/* What comes before the limits among the reasons is no frame that a vif may send at all. */
-_Static_assert(DP_DROP_EXT_HEADER + 1 == DP_DROP_RATE_LIMIT, "the first of the lawful ones");
+/* What comes before filter and limits among the reasons no vif may send at all. */
+_Static_assert(DP_DROP_EXT_HEADER + 1 == DP_DROP_FILTER_OUT, "the first of the lawful ones");
 
 /* A frame goes no further than to where it came in. */
 static void refuse(struct dp_loop *loop, struct dp_port *row, enum dp_verdict reason)
 {
-	if (row->kind == DP_PORT_VIF && reason < DP_DROP_RATE_LIMIT) {
+	if (row->kind == DP_PORT_VIF && reason < DP_DROP_FILTER_OUT) {
 		loop->spent += DP_COST_REFUSED;
 		loop->refused++;
 	}
@@ -91,6 +92,40 @@ static void note_conflict(struct dp_loop *loop, const struct dp_decision *decisi
 	conflict->count++;
 }
 
+/* Answers who sent what a filter has rejected, not too often. */
+static void reject(struct dp_loop *loop, struct dp_gate *gate, uint16_t to,
+		   const struct dp_frame *frame, const struct dp_rx *rx)
+{
+	uint8_t answer[DP_REJECT_LEN];
+	struct dp_frame view = { .meta = { .csum = DP_CSUM_COMPLETE } };
+	struct dp_rx out = { .data = answer };
+
+	dp_bucket_refill(&gate->rejects, loop->now_ns);
+	if (!dp_bucket_has(&gate->rejects, 1))
+		return;
+	out.len = dp_reject_build(answer, frame, rx->rest ? DP_HEAD_LEN : frame->len);
+	if (!out.len || dp_frame_parse(&view, answer, out.len) < 0)
+		return;
+	dp_bucket_take(&gate->rejects, 1);
+	send_to(loop, to, &view, &out);
+}
+
+/* What a receiver's filter says of a frame, which then has passed all others. */
+static enum dp_verdict enter(struct dp_loop *loop, struct dp_gate *gate, uint16_t from,
+			     const struct dp_frame *frame, const struct dp_rx *rx)
+{
+	struct dp_passage passage;
+	enum dp_filter_action action =
+		dp_gate_judge(gate, frame, DP_GATE_IN, loop->now_ns, false, &passage);
+
+	loop->spent += (int64_t)passage.steps * DP_COST_RULE;
+	if (action == DP_ACT_REJECT)
+		reject(loop, gate, from, frame, rx);
+	if (action != DP_ACT_ACCEPT)
+		return DP_DROP_FILTER_IN;
+	return dp_gate_confirm(gate, loop->now_ns, &passage) ? DP_PASS : DP_DROP_FLOW_LIMIT;
+}
+
 /* Whether what is left to do for the frame is something that a receiver can be told. */
 static bool offload_fits(const struct dp_frame *frame)
 {
@@ -149,8 +184,13 @@ static void deliver(struct dp_loop *loop, struct dp_io_port *from, struct dp_rx 
 		dp_forward_from_vif(loop->table, from->id, &frame, rx->data, rx->len, loop->now_ns,
 				    &decision);
 	}
+	if (decision.filtered)
+		loop->spent += (int64_t)decision.passage.steps * DP_COST_RULE;
 	if (decision.verdict != DP_PASS) {
 		refuse(loop, row, (enum dp_verdict)decision.verdict);
+		if (decision.verdict == DP_DROP_FILTER_OUT &&
+		    decision.passage.action == DP_ACT_REJECT)
+			reject(loop, row->gate, from->id, &frame, rx);
 		return;
 	}
 	if (to_wire && decision.route >= DP_ROUTE_FLOOD) {
@@ -164,7 +204,23 @@ static void deliver(struct dp_loop *loop, struct dp_io_port *from, struct dp_rx 
 		dp_rx_gather(rx);
 	for (uint16_t id = dp_forward_next(loop->table, &decision, from->id, DP_NO_PORT);
 	     id != DP_NO_PORT; id = dp_forward_next(loop->table, &decision, from->id, id)) {
-		bool sent = send_to(loop, id, &frame, rx);
+		struct dp_port *to = &loop->table->ports[id];
+		enum dp_verdict verdict =
+			to->gate ? enter(loop, to->gate, from->id, &frame, rx) : DP_PASS;
+		bool sent;
+
+		if (verdict != DP_PASS) {
+			count_drop(to, verdict);
+			continue;
+		}
+		/* It has passed everything, the first time that somebody gets it. */
+		if (decision.filtered &&
+		    !dp_gate_confirm(row->gate, loop->now_ns, &decision.passage)) {
+			count_drop(row, DP_DROP_FLOW_LIMIT);
+			return;
+		}
+		decision.filtered = false;
+		sent = send_to(loop, id, &frame, rx);
 
 		/* Who is on the wire was not asked. */
 		if (!sent && decision.claims && loop->table->ports[id].kind == DP_PORT_UPLINK)

@@ -65,6 +65,7 @@ struct dp_loop *dp_loop_new(uint64_t seed)
 		return NULL;
 	}
 	dp_table_init(loop->table, seed);
+	loop->seed = seed;
 	for (uint16_t i = 0; i < DP_MAX_PORTS; i++) {
 		loop->ports[i].fd = -1;
 		loop->ports[i].id = i;
@@ -118,6 +119,8 @@ void dp_loop_free(struct dp_loop *loop)
 	for (unsigned int i = 0; i < DP_MAX_PORTS; i++)
 		if (loop->ports[i].transport)
 			end_port(loop, &loop->ports[i]);
+	for (uint16_t i = 0; loop->table && i < DP_MAX_PORTS; i++)
+		dp_gates_drop(loop, i);
 	if (loop->epoll_fd >= 0)
 		close(loop->epoll_fd);
 	if (loop->table)

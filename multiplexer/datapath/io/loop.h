@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 #include "account.h"
+#include "gates.h"
 #include "port.h"
 
 /* One turn reads at most this: what the largest AF_UNIX buffer holds by default, and room. */
@@ -62,6 +63,8 @@ struct dp_loop {
 	uint16_t dirty[DP_MAX_PORTS];
 	struct dp_ended ended[DP_MAX_PORTS];
 	struct dp_account accounts[DP_MAX_PORTS];
+	struct dp_housed gates[DP_MAX_PORTS];
+	uint64_t seed; /* of whatever is hashed */
 };
 
 /**

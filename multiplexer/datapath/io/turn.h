@@ -28,11 +28,12 @@
 
 /*
  * In units of about a tenth of a nanosecond, what one byte takes to be read or to be
- * written: what a frame takes beside its bytes on either side; a system call; a turn
- * beside its frames.  Measured, and rough: only the ratios of ports to each other
+ * written: what a frame takes beside its bytes on either side; a rule; a system call; a
+ * turn beside its frames.  Measured, and rough: only the ratios of ports to each other
  * follow from it.
  */
 #define DP_COST_FRAME 192
+#define DP_COST_RULE 40 /* of a filter, for the first frame of a kind */
 #define DP_COST_CALL 8192
 #define DP_COST_TURN (2 * DP_COST_CALL)
 #define DP_COST_REFUSED (2 * DP_COST_CALL)

@@ -3,12 +3,16 @@
  *
  * The producer writes numbered records of all lengths in bursts, the consumer takes and
  * checks them; each sleeps as soon as it can, so that the flag of one and the index of
- * the other are written at the same moment over and over.  The arguments are how many
- * records, and a seed.  A lost wake-up is a deadlock, which the alarm ends.
+ * the other are written at the same moment over and over.  Whether one gets to sleep is
+ * the scheduler's choice; so now and then the producer waits until the consumer does, in
+ * the first half of all records, and the consumer until the producer does, in the second.
+ * The arguments are how many records, and a seed.  A lost wake-up is a deadlock, which
+ * the alarm ends.
  */
 #include <errno.h>
 #include <poll.h>
 #include <pfinet_ring.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,6 +63,12 @@ static unsigned long sleep_until_kicked(int fd)
 	return 1;
 }
 
+static void let_the_other_sleep(const struct pfinet_ring *ring)
+{
+	while (__atomic_load_n(&ring->other->waits, __ATOMIC_RELAXED) == 0)
+		sched_yield();
+}
+
 static void produce(uint8_t *memory, int fd, uint32_t n)
 {
 	struct pfinet_ring ring;
@@ -82,6 +92,8 @@ static void produce(uint8_t *memory, int fd, uint32_t n)
 		pfinet_ring_publish(&ring);
 		if (pfinet_ring_wakes(&ring))
 			kick(fd);
+		if (number < n / 2 && below(4) == 0)
+			let_the_other_sleep(&ring);
 		if (pfinet_ring_used(&ring) > ring.len - 2 * LONGEST) {
 			if (pfinet_ring_wait(&ring))
 				sleeps += sleep_until_kicked(fd);
@@ -103,6 +115,9 @@ static void consume(uint8_t *memory, int fd, uint32_t n)
 		const uint8_t *payload;
 		uint32_t len, found;
 
+		/* There are more to come than the ring holds. */
+		if (number >= n / 2 && number + PFINET_RING_MIN_LEN / 8 < n && below(16) == 0)
+			let_the_other_sleep(&ring);
 		REQUIRE(pfinet_ring_look_written(&ring) == 0);
 		for (uint32_t batch = below(below(8) ? 40 : 1) + 1;
 		     batch-- && pfinet_ring_next(&ring, LONGEST, &payload, &len) == 1; number++) {

@@ -204,6 +204,23 @@ class Trust:
 
 
 @attrs.frozen
+class FilterBinding:
+    """The network filter that a vif is bound to, by *name*.
+
+    *parameters* are what its variables stand for there, each with one value or more,
+    sorted by name; what the vif itself is bound to need not be among them.
+    """
+
+    name: str
+    parameters: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    @classmethod
+    def of(cls, name: str, parameters: Mapping[str, Iterable[str]]) -> "FilterBinding":
+        """Return the binding to filter *name*, with *parameters* in any order."""
+        return cls(name, tuple((each, tuple(parameters[each])) for each in sorted(parameters)))
+
+
+@attrs.frozen
 class AddressRange:
     """All addresses from *first* to *last*, both of one family."""
 
@@ -299,6 +316,7 @@ class Vif:
     static: bool = False
     ephemeral: bool = False
     grant: str | None = None
+    filter: FilterBinding | None = None
 
     def __attrs_post_init__(self) -> None:
         if not _ID.fullmatch(self.id):

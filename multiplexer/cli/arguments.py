@@ -30,27 +30,39 @@ def repeated(name: str, metavar: str, **options: Any) -> Argument:
 #: What completes a path, by shell.
 COMPLETE_FILE: Final[Mapping[str, Any]] = MappingProxyType(shtab.FILE)
 
-#: What completes the name of a vif, by shell.
-COMPLETE_VIF: Final[Mapping[str, Any]] = MappingProxyType(
-    {
-        "bash": "_multiplexerctl_vifs",
-        "zsh": "_multiplexerctl_vifs",
-        "preamble": {
-            "bash": """
-_multiplexerctl_vifs() {
-  compgen -W "$(multiplexerctl vif list 2>/dev/null | awk 'NR > 1 { print $1 }')" -- "$1"
-}
+
+def _completed_by(what: str, column: int) -> Mapping[str, Any]:
+    """Return what completes a name by *column* of what `multiplexerctl WHAT list` says."""
+    listed = f"multiplexerctl {what} list 2>/dev/null | awk 'NR > 1 {{ print ${column} }}'"
+    function = f"_multiplexerctl_{what}s"
+    return MappingProxyType(
+        {
+            "bash": function,
+            "zsh": function,
+            "preamble": {
+                "bash": f"""
+{function}() {{
+  compgen -W "$({listed})" -- "$1"
+}}
 """,
-            "zsh": """
-_multiplexerctl_vifs() {
-  compadd -- ${(f)"$(multiplexerctl vif list 2>/dev/null | awk 'NR > 1 { print $1 }')"}
-}
+                "zsh": f"""
+{function}() {{
+  compadd -- ${{(f)"$({listed})"}}
+}}
 """,
-        },
-    }
-)
+            },
+        }
+    )
+
+
+#: What completes the name of a vif, and of a filter, by shell.
+COMPLETE_VIF: Final = _completed_by("vif", 1)
+COMPLETE_FILTER: Final = _completed_by("filter", 2)
 
 VIF_NAME: Final = argument(
     "name", metavar="NAME", type=value_of(VifName.parse), complete=COMPLETE_VIF
 )
 NAME: Final = argument("name", metavar="NAME")
+FILTER: Final = argument(
+    "filter", metavar="FILTER", complete=COMPLETE_FILTER, help="its name or its uuid"
+)

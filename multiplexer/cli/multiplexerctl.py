@@ -15,8 +15,8 @@ from typing import Any, Final
 import attrs
 import shtab
 
-from multiplexer.cli import filter_files, top
-from multiplexer.cli.arguments import COMPLETE_FILE, NAME, VIF_NAME, Argument, argument
+from multiplexer.cli import filter_definition, filter_files, top
+from multiplexer.cli.arguments import COMPLETE_FILE, FILTER, NAME, VIF_NAME, Argument, argument
 from multiplexer.cli.client import ControlClient, DaemonUnreachable, control_path
 from multiplexer.cli.render import as_json, as_terminal_text, as_text
 from multiplexer.cli.vif_arguments import CREATE, SET, make_vif, set_vif
@@ -164,6 +164,26 @@ COMMANDS: Final[tuple[Command | Program, ...]] = (
     Command(("vif", "list"), "list the vifs", control.VifList),
     Command(
         ("vif", "show"), "show a vif, its holder, counters and drops", control.VifShow, (VIF_NAME,)
+    ),
+    Command(("filter", "list"), "list the filters", control.FilterList),
+    Command(
+        ("filter", "define"),
+        "let there be the filter in a file, or change the one of its name",
+        filter_definition.define,
+        (filter_files.FILE, *filter_definition.STRICTNESS),
+    ),
+    Command(
+        ("filter", "undefine"),
+        "forget a filter that no vif is bound to",
+        control.FilterUndefine,
+        (FILTER,),
+    ),
+    Command(("filter", "dumpxml"), "print a filter", control.FilterDumpxml, (FILTER,)),
+    Program(
+        ("filter", "edit"),
+        "change a filter in an editor",
+        filter_definition.edit,
+        (FILTER, *filter_definition.STRICTNESS),
     ),
     Program(
         ("filter", "validate"),

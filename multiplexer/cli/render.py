@@ -329,6 +329,45 @@ def _vif(vif: control.VifInfo) -> Iterable[Section]:
     yield from _conflicts(vif.conflicts)
 
 
+def _filters(result: control.Filters) -> Iterable[Section]:
+    columns = (
+        Column("UUID"),
+        Column("FILTER"),
+        Column("CHAIN"),
+        Column("PRIORITY", is_number=True),
+        Column("MADE"),
+        Column("VIFS", is_number=True),
+    )
+    rows = tuple(
+        (
+            each.uuid,
+            each.name,
+            each.chain,
+            str(each.priority),
+            "stock" if each.stock else "own",
+            str(each.vifs),
+        )
+        for each in result.filters
+    )
+    yield Table(columns, rows, "no filters")
+
+
+def _filter(filter_: control.FilterInfo) -> Iterable[Section]:
+    yield Facts(
+        (
+            ("filter", filter_.name),
+            ("uuid", filter_.uuid),
+            ("chain", f"{filter_.chain}, priority {filter_.priority}"),
+            ("made", "with the installation" if filter_.stock else "by an administrator"),
+            ("vifs", str(filter_.vifs)),
+        )
+    )
+
+
+def _filter_text(filter_: control.FilterText) -> Iterable[Section]:
+    yield Lines(filter_.xml)
+
+
 def _traces(result: control.Traces) -> Iterable[Section]:
     yield Lines(trace_text(result.traces))
 
@@ -358,6 +397,9 @@ _SECTIONS: Final[Mapping[type[control.Result], Callable[[Any], Iterable[Section]
             control.UplinkInfo: _uplink,
             control.Vifs: _vifs,
             control.VifInfo: _vif,
+            control.Filters: _filters,
+            control.FilterInfo: _filter,
+            control.FilterText: _filter_text,
             control.Traces: _traces,
             control.Deleted: _deleted,
             control.Reloaded: _reloaded,

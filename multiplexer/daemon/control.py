@@ -34,6 +34,7 @@ from multiplexer.daemon.calls import RequestFailed
 from multiplexer.daemon.clientlog import ClientLog
 from multiplexer.daemon.control_socket import CONTROL_LIMITS, TOO_MANY, ControlService
 from multiplexer.daemon.creation import ID_BYTES, Creation
+from multiplexer.daemon.definitions import Definitions, library_of
 from multiplexer.daemon.deletion import Deletion
 from multiplexer.daemon.doorman import Doorman
 from multiplexer.daemon.engine_client import EngineClient
@@ -129,7 +130,7 @@ class Control:
                 readers.cancel_scope.cancel()
 
     async def _serve(self, config: Config, state: State, start: channel.Start) -> None:
-        in_force = InForce(config)
+        in_force = InForce(config, library=library_of(state.filters()))
         host = Host(in_force, self._system)
         in_force.recalled = nic_macs = await self._recall_nic_macs(config, state)
         doorman = Doorman(wary=not start.features.passrights)
@@ -171,12 +172,13 @@ class Control:
             Creation(provisioning, Prober(in_force, self._broker, self._engine)),
             Alteration(provisioning),
             Deletion(provisioning),
+            Definitions(provisioning, state),
             reload,
             doorman,
             host_watch,
             self._client_log,
         )
-        service = ControlService(requests.answer, host, doorman)
+        service = ControlService(requests.answer, in_force, host, doorman)
 
         owners = [vif.owner for vif in config.vifs]
         facts = await host.facts(owners, nic_macs)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import attrs
 
 from multiplexer.model import Config, UplinkKind
+from multiplexer.policy.nwfilter.library import Library
 from pfinet_proto.values import MacAddress
 
 
@@ -12,11 +13,13 @@ from pfinet_proto.values import MacAddress
 class InForce:
     """The file that is in force, which a reload replaces while the daemon runs.
 
-    *recalled* has MACs of an earlier run, for NICs that were not seen since.
+    *recalled* has MACs of an earlier run, for NICs that were not seen since; *library*
+    has the network filters.
     """
 
     config: Config
     recalled: Mapping[str, MacAddress] = attrs.field(factory=dict)
+    library: Library = attrs.field(factory=lambda: Library({}))
 
     def nic_macs(self, seen: Mapping[str, MacAddress]) -> Mapping[str, MacAddress]:
         """Return the MAC of each NIC of the file, by its uplink, as last *seen* or recalled."""

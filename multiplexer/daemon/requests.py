@@ -20,6 +20,7 @@ from multiplexer.daemon import authorize, channel
 from multiplexer.daemon.alteration import Alteration
 from multiplexer.daemon.clientlog import ClientLog
 from multiplexer.daemon.creation import Creation
+from multiplexer.daemon.definitions import Definitions
 from multiplexer.daemon.deletion import Deletion
 from multiplexer.daemon.doorman import Doorman
 from multiplexer.daemon.engine_client import EngineClient
@@ -77,6 +78,7 @@ class Requests:
         creation: Creation,
         alteration: Alteration,
         deletion: Deletion,
+        definitions: Definitions,
         reload: Reload,
         doorman: Doorman,
         host_watch: HostWatch,
@@ -107,6 +109,10 @@ class Requests:
             control.VifDelete: deletion.answer,
             control.VifLocate: self._vif_locate,
             control.VifTrace: self._vif_trace,
+            control.FilterList: definitions.list,
+            control.FilterDefine: definitions.define,
+            control.FilterUndefine: definitions.undefine,
+            control.FilterDumpxml: definitions.dumpxml,
         }
 
     @property

@@ -1,4 +1,4 @@
-"""What must survive any crash: the vifs that were created, and what keeps others as they are.
+"""What must survive any crash: what was created and defined, and what keeps others as they are.
 
 One SQLite database in the state directory, with a write-ahead log and
 synchronous=FULL: a change is on disk when its method returns.  The database
@@ -6,32 +6,37 @@ is made whole under another name and then renamed, so one that is empty or
 cut short is damage, never a first start; and damage is refused, because
 starting without the vifs would give their addresses to others.
 
-The file `multiplexer.toml` stays the authority for all else.  Of its vifs only
-the ids are here, so that their sockets keep their paths, and of its NICs the
-MACs, so that a vif's does not change because the NIC is missing at a start.
+Vifs and filters are as `multiplexer.daemon.rows` writes them.  The file
+`multiplexer.toml` stays the authority for all else.  Of its vifs only the ids are
+here, so that their sockets keep their paths, and of its NICs the MACs, so that
+a vif's does not change because the NIC is missing at a start.
 """
 
 import contextlib
 import errno
-import json
 import os
 import sqlite3
 import stat
-from collections.abc import Mapping, Sequence
-from ipaddress import ip_interface, ip_network
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
-import attrs
-
-from multiplexer.model import LinkLocal, OwnLimits, Role, Trust, Vif
+from multiplexer.daemon.rows import (
+    VIF_COLUMNS,
+    filter_of,
+    row_of_filter,
+    row_of_vif,
+    vif_of,
+)
+from multiplexer.model import Vif
+from multiplexer.policy.nwfilter.syntax import Filter
 from pfinet_proto.values import MacAddress, VifName
 
 #: "Pfmx": tells our database from any other (sqlite.org/fileformat2.html, 1.3.17).
 APPLICATION_ID: Final = 0x50666D78
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
 SCHEMA: Final = f"""
 CREATE TABLE vif (
@@ -46,7 +51,14 @@ CREATE TABLE vif (
     limits TEXT NOT NULL DEFAULT '{{}}',
     trust TEXT NOT NULL DEFAULT '{{}}',
     ephemeral INTEGER NOT NULL DEFAULT 0,
-    grant_name TEXT
+    grant_name TEXT,
+    filter TEXT,
+    parameters TEXT NOT NULL DEFAULT '{{}}'
+) STRICT;
+CREATE TABLE filter (
+    name TEXT PRIMARY KEY,
+    uuid TEXT NOT NULL UNIQUE,
+    xml TEXT NOT NULL
 ) STRICT;
 CREATE TABLE static_vif (
     name TEXT PRIMARY KEY,
@@ -69,11 +81,18 @@ ALTER TABLE vif ADD COLUMN trust TEXT NOT NULL DEFAULT '{}';
 ALTER TABLE vif ADD COLUMN ephemeral INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE vif ADD COLUMN grant_name TEXT;
 """,
+        3: """
+ALTER TABLE vif ADD COLUMN filter TEXT;
+ALTER TABLE vif ADD COLUMN parameters TEXT NOT NULL DEFAULT '{}';
+CREATE TABLE filter (name TEXT PRIMARY KEY, uuid TEXT NOT NULL UNIQUE, xml TEXT NOT NULL) STRICT;
+""",
     }
 )
 
 #: A predecessor that was just killed may not be gone yet.
 LOCK_TIMEOUT_S: Final = 5.0
+
+T = TypeVar("T")
 
 
 class StateError(Exception):
@@ -125,7 +144,16 @@ class State:
             StateError: if a row cannot be one.
         """
         rows = self._read("SELECT * FROM vif ORDER BY name")
-        return tuple(self._vif_of(row) for row in rows)
+        return tuple(self._made(vif_of, row, "vif") for row in rows)
+
+    def filters(self) -> tuple[Filter, ...]:
+        """Return the filters that were defined, by name.
+
+        Raises:
+            StateError: if a row cannot be one.
+        """
+        rows = self._read("SELECT * FROM filter ORDER BY name")
+        return tuple(self._made(filter_of, row, "filter") for row in rows)
 
     def static_ids(self) -> Mapping[VifName, str]:
         """Return the id of each static vif that there ever was.
@@ -157,7 +185,7 @@ class State:
         Raises:
             StateError: if the disk, or an id or name that is there already, does not let it.
         """
-        self._write("INSERT INTO vif VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", _row_of(vif))
+        self._write(f"INSERT INTO vif VALUES ({_marks(VIF_COLUMNS)})", row_of_vif(vif))
 
     def update(self, vif: Vif) -> None:
         """Keep *vif* in the place of what its id has stood for.
@@ -166,10 +194,8 @@ class State:
             StateError: if the disk does not let it, or there is none of that id.
         """
         changed = self._write(
-            "UPDATE vif SET (id, name, owner_uid, owner_name, network, mac, addresses, prefixes,"
-            " limits, trust, ephemeral, grant_name) = (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-            " WHERE id = ?",
-            (*_row_of(vif), vif.id),
+            f"UPDATE vif SET ({', '.join(VIF_COLUMNS)}) = ({_marks(VIF_COLUMNS)}) WHERE id = ?",
+            (*row_of_vif(vif), vif.id),
         )
         if changed != 1:
             raise StateError(f"{self._path}: there is no vif {vif.name} to change")
@@ -181,6 +207,26 @@ class State:
             StateError: if the disk does not let it.
         """
         self._write("DELETE FROM vif WHERE id = ?", (vif_id,))
+
+    def keep_filter(self, filter_: Filter) -> None:
+        """Keep *filter_*, which has a uuid, in the place of the one of its name.
+
+        Raises:
+            StateError: if the disk, or a uuid that is another's, does not let it.
+        """
+        self._write(
+            "INSERT INTO filter VALUES (?, ?, ?) ON CONFLICT (name)"
+            " DO UPDATE SET (uuid, xml) = (excluded.uuid, excluded.xml)",
+            row_of_filter(filter_),
+        )
+
+    def forget_filter(self, name: str) -> None:
+        """Forget the filter of that name; none is fine.
+
+        Raises:
+            StateError: if the disk does not let it.
+        """
+        self._write("DELETE FROM filter WHERE name = ?", (name,))
 
     def keep_static_id(self, name: VifName, vif_id: str) -> None:
         """Let the static vif *name* have that id from now on.
@@ -211,6 +257,12 @@ class State:
         except sqlite3.Error as error:
             raise _explain(self._path, error) from error
 
+    def _made(self, make: Callable[[Mapping[str, Any]], T], row: sqlite3.Row, what: str) -> T:
+        try:
+            return make(dict(row))
+        except (ValueError, TypeError) as error:
+            raise StateError(f"{self._path}: damaged: {what} {row['name']!r}: {error}") from error
+
     def _write(self, statement: str, values: tuple[Any, ...]) -> int:
         """Return how many rows *statement* changed."""
         # Without a transaction of its own each statement is one, durable when it returns.
@@ -219,68 +271,9 @@ class State:
         except sqlite3.Error as error:
             raise _explain(self._path, error) from error
 
-    def _vif_of(self, row: sqlite3.Row) -> Vif:
-        try:
-            return Vif(
-                id=row["id"],
-                name=VifName.parse(row["name"]),
-                owner_uid=row["owner_uid"],
-                owner_name=row["owner_name"],
-                network=row["network"],
-                mac=MacAddress.parse(row["mac"]),
-                addresses=tuple(map(ip_interface, json.loads(row["addresses"]))),
-                prefixes=tuple(map(ip_network, json.loads(row["prefixes"]))),
-                limits=OwnLimits(**json.loads(row["limits"])),
-                trust=_trust_of_json(**json.loads(row["trust"])),
-                ephemeral=bool(row["ephemeral"]),
-                grant=row["grant_name"],
-            )
-        except (ValueError, TypeError) as error:
-            raise StateError(f"{self._path}: damaged: vif {row['name']!r}: {error}") from error
 
-
-def _row_of(vif: Vif) -> tuple[Any, ...]:
-    return (
-        vif.id,
-        str(vif.name),
-        vif.owner_uid,
-        vif.owner_name,
-        vif.network,
-        str(vif.mac),
-        json.dumps([str(address) for address in vif.addresses]),
-        json.dumps([str(prefix) for prefix in vif.prefixes]),
-        json.dumps(_limits_to_json(vif.limits)),
-        json.dumps(_trust_to_json(vif.trust)),
-        int(vif.ephemeral),
-        vif.grant,
-    )
-
-
-def _limits_to_json(limits: OwnLimits) -> dict[str, int]:
-    return {name: rate for name, rate in attrs.asdict(limits).items() if rate is not None}
-
-
-def _trust_to_json(trust: Trust) -> dict[str, Any]:
-    return {
-        "roles": sorted(role.value for role in trust.roles),
-        "ethertypes": list(trust.ethertypes),
-        "link_local": None if trust.link_local is None else trust.link_local.value,
-        "trusted_tap": trust.trusted_tap,
-    }
-
-
-def _trust_of_json(
-    roles: Sequence[str] = (),
-    ethertypes: Sequence[int] = (),
-    link_local: str | None = None,
-    trusted_tap: bool = False,
-) -> Trust:
-    return Trust(
-        frozenset(map(Role, roles)),
-        tuple(ethertypes),
-        None if link_local is None else LinkLocal(link_local),
-        trusted_tap,
-    )
+def _marks(columns: Sequence[str]) -> str:
+    return ", ".join("?" for _ in columns)
 
 
 def _refuse_orphaned_log(path: Path) -> None:

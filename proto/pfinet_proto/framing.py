@@ -30,6 +30,13 @@ class FrameDecoder:
         """True if no part of a record has arrived; the end of the stream is then a clean one."""
         return not self._pending
 
+    @property
+    def announced_bytes(self) -> int:
+        """How long the record is whose begin has arrived; 0 if that is not known yet."""
+        if len(self._pending) < LENGTH_LEN:
+            return 0
+        return int.from_bytes(self._pending[:LENGTH_LEN], "big")
+
     def feed(self, data: bytes) -> list[bytes]:
         """Take the next bytes of the stream; return the records that are now whole.
 

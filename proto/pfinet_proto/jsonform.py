@@ -2,12 +2,15 @@
 
 A value of an attrs class is an object with a key for each field.  A reader
 skips keys that it does not know, and a field with a default may be missing.
-Text from the peer is printable, since it ends up in logs and on terminals.
+Text from the peer is printable, since it ends up in logs and on terminals; only
+in documents, which are Text, there are lines and whatever else is no control
+character.
 """
 
 import functools
 import json
 import operator
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -17,12 +20,15 @@ from typing import Any, TypeVar, cast
 import attrs
 
 from pfinet_proto.errors import BadMessage
-from pfinet_proto.values import IPAddress, IPInterface, IPNetwork, MacAddress, VifName
+from pfinet_proto.values import IPAddress, IPInterface, IPNetwork, MacAddress, Text, VifName
 
 T = TypeVar("T")
 
 #: What a JSON number may be; Python's own has no bound.
 _MIN_INT, _MAX_INT = -(2**63), 2**64 - 1
+
+#: What no Text has: control characters, and halves of a pair, which are no characters.
+_NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 #: Characters of a text from the peer in an error.
 _MOST_SHOWN = 80
@@ -83,6 +89,8 @@ def from_json_untrusted(form: type[T], data: Any, where: str) -> T:
 def _read(form: Any, data: Any, where: str) -> Any:
     if form in _FROM_TEXT:
         return _read_from_text(form, data, where)
+    if form is Text:
+        return _read_document(data, where)
     if form is bool or form is int or form is str:
         return _read_plain(form, data, where)
     if isinstance(form, types.UnionType):
@@ -115,6 +123,15 @@ def _read_plain(form: type[Any], data: Any, where: str) -> Any:
     if isinstance(data, int) and not _MIN_INT <= data <= _MAX_INT:
         raise BadMessage(f"{where} is out of the range of 64 bits")
     return data
+
+
+def _read_document(data: Any, where: str) -> Text:
+    if not isinstance(data, str):
+        raise BadMessage(f"{where} is {_name(data)}, not {_NAMES[str]}")
+    found = _NO_TEXT.search(data)
+    if found:
+        raise BadMessage(f"{where} has {found.group()!r} at {found.start()}, which is no text")
+    return Text(data)
 
 
 def _read_from_text(form: Any, data: Any, where: str) -> Any:

@@ -14,13 +14,17 @@ from ipaddress import (
     IPv6Interface,
     IPv6Network,
 )
-from typing import Any, Self
+from typing import Any, NewType, Self
 
 import attrs
 
 IPAddress = IPv4Address | IPv6Address
 IPInterface = IPv4Interface | IPv6Interface
 IPNetwork = IPv4Network | IPv6Network
+
+#: Text of any number of lines: line breaks and tabs may stand in it, other control
+#: characters may not.
+Text = NewType("Text", str)
 
 _MAC_TEXT = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
 _VIF_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")

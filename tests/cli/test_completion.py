@@ -18,7 +18,12 @@ MAINS: Mapping[str, Callable[[list[str]], int]] = {
 PARSERS = {"multiplexerctl": multiplexerctl_parser, "pfinet": pfinet_parser}
 
 #: Stands for the command itself, which lists vifs for the names.
-LISTS = "() { printf 'VIF OWNER\\nalice 1\\nalbert 2\\nbob 3\\n'; }"
+LISTS = """() {
+  case "$1" in
+    filter) printf 'UUID FILTER\\n1 web-2\\n2 webs\\n3 other\\n' ;;
+    *) printf 'VIF OWNER\\nalice 1\\nalbert 2\\nbob 3\\n' ;;
+  esac
+}"""
 
 COMPLETE = r"""
 COMP_WORDS=("$@")
@@ -45,6 +50,7 @@ def completions(*words: str) -> set[str]:
         (("multiplexerctl", "vif", "cr"), {"create"}),
         (("multiplexerctl", "vif", "show", "al"), {"alice", "albert"}),
         (("multiplexerctl", "filter", "val"), {"validate"}),
+        (("multiplexerctl", "filter", "edit", "web"), {"web-2", "webs"}),
         (("multiplexerctl", "filter", "canonical", "--len"), {"--lenient"}),
         (("multiplexerctl", "trace", "b"), {"bob"}),
         (("multiplexerctl", "vif", "create", "x", "--role", ""), {"router", "dhcp-server"}),

@@ -15,6 +15,9 @@ from pfinet_proto.control import (
     Conflict,
     Counters,
     Deleted,
+    FilterInfo,
+    Filters,
+    FilterText,
     Holder,
     HostPortInfo,
     LimitsInfo,
@@ -32,7 +35,7 @@ from pfinet_proto.control import (
     Vifs,
 )
 from pfinet_proto.jsonform import to_json
-from pfinet_proto.values import MacAddress, VifName
+from pfinet_proto.values import MacAddress, Text, VifName
 
 VIF = VifInfo(
     name=VifName.parse("one"),
@@ -101,6 +104,9 @@ WIRE = UplinkInfo(
 )
 STATUS = StatusInfo("0.1.0", 90061, "/etc/multiplexer.toml", "6.18.0", True, 0, 1, 1, 2, 1)
 
+FILTER = FilterInfo("web", "6ef53069-ba34-94a0-d33d-17751b9b8cb1", "ipv4", -700, False, 2)
+STOCK = FilterInfo("allow-arp", "11111111-2222-4333-8444-555555555555", "arp", -500, True, 0)
+
 TRACES = Traces(
     VIF.name,
     (Trace("60 bytes", "src_mac", (TraceStep("ingress", "drop: src_mac"),), ()),),
@@ -116,6 +122,9 @@ RESULTS: tuple[Result, ...] = (
     Vifs((VIF, QUIET)),
     VIF,
     TRACES,
+    Filters((FILTER, STOCK)),
+    FILTER,
+    FilterText("web", FILTER.uuid, False, Text("<filter name='web'/>\n")),
     Deleted(),
     Reloaded(False, ("vif.web: added",), ("a warning",), ("an error",)),
 )
@@ -143,6 +152,20 @@ def test_a_vif_is_told_with_all_that_its_owner_asks_about() -> None:
         "FOREIGN MAC        CLAIMED   TIMES\n"
         "02:00:00:00:00:66  fd77::11      5\n"
     )
+
+
+def test_filters_are_listed_as_virsh_does_and_with_what_they_are() -> None:
+    assert as_text(Filters((STOCK, FILTER))) == (
+        "UUID                                  FILTER     CHAIN  PRIORITY  MADE   VIFS\n"
+        "11111111-2222-4333-8444-555555555555  allow-arp  arp        -500  stock     0\n"
+        "6ef53069-ba34-94a0-d33d-17751b9b8cb1  web        ipv4       -700  own       2\n"
+    )
+
+
+def test_a_filters_text_is_printed_as_it_is() -> None:
+    text = Text("<filter name='web'>\n</filter>\n")
+
+    assert as_text(FilterText("web", FILTER.uuid, False, text)) == text
 
 
 def test_a_host_in_the_network_is_told_with_all_that_passed_and_did_not() -> None:

@@ -219,7 +219,8 @@ async def test_the_requests_of_one_uid_take_turns_and_do_not_delay_others() -> N
         await go_on.wait()
         return Deleted()
 
-    service = ControlService(answer, Host(InForce(Config()), system()), Doorman(wary=False))
+    in_force = InForce(Config())
+    service = ControlService(answer, in_force, Host(in_force, system()), Doorman(wary=False))
     async with trio.open_nursery() as nursery:
         askers = []
         for uid in (ALICE, ALICE, ALICE, BOB):

@@ -11,8 +11,10 @@ from pathlib import Path
 import attrs
 import pytest
 
-from multiplexer.daemon.state import SCHEMA_VERSION, State, StateError
-from multiplexer.model import LinkLocal, OwnLimits, Role, Trust, Vif
+from multiplexer.daemon.state import SCHEMA_VERSION, UPGRADES, State, StateError
+from multiplexer.model import FilterBinding, LinkLocal, OwnLimits, Role, Trust, Vif
+from multiplexer.policy.nwfilter.parse import parse_untrusted
+from multiplexer.policy.nwfilter.syntax import Filter
 from pfinet_proto.values import MacAddress, VifName
 from tests.support.plain import acting_as
 
@@ -31,6 +33,11 @@ ALICE = Vif(
     trust=Trust(frozenset({Role.ROUTER}), (0x88CC,), LinkLocal.FIRST_COME, trusted_tap=True),
     ephemeral=True,
     grant="students",
+    filter=FilterBinding.of("web", {"PORT": ("80", "443"), "IP": ("10.77.0.11",)}),
+)
+WEB = parse_untrusted(
+    b"<filter name='web'><uuid>6ef53069-ba34-94a0-d33d-17751b9b8cb1</uuid>"
+    b"<rule action='drop' direction='in'><tcp dstportstart='$PORT'/></rule></filter>"
 )
 BOB = Vif(
     "b" * 32, VifName.parse("bob"), 20002, None, "lan", MacAddress.parse("52:54:00:00:00:02")
@@ -108,6 +115,29 @@ def test_ids_and_macs_are_kept(path: Path) -> None:
         assert state.nic_macs() == {"wire": BOB.mac}
 
 
+def test_a_filter_is_kept_in_the_place_of_the_one_of_its_name(path: Path) -> None:
+    other = Filter("web", uuid="11111111-2222-4333-8444-555555555555")
+    with opened(path) as state:
+        state.keep_filter(WEB)
+    with opened(path) as state:
+        assert state.filters() == (WEB,)
+        state.keep_filter(other)
+    with opened(path) as state:
+        assert state.filters() == (other,)
+        state.forget_filter("web")
+        state.forget_filter("web")
+    with opened(path) as state:
+        assert state.filters() == ()
+
+
+def test_a_uuid_is_kept_once(path: Path) -> None:
+    with opened(path) as state:
+        state.keep_filter(WEB)
+        with pytest.raises(StateError, match=r"UNIQUE.*filter\.uuid"):
+            state.keep_filter(attrs.evolve(WEB, name="other"))
+        assert state.filters() == (WEB,)
+
+
 def test_only_its_owner_can_read_it(path: Path) -> None:
     with opened(path) as state:
         state.add(ALICE)
@@ -166,6 +196,10 @@ def ruin_trust(path: Path) -> None:
     change(path, 'UPDATE vif SET trust = \'{"roles": ["king"]}\'')
 
 
+def ruin_parameters(path: Path) -> None:
+    change(path, "UPDATE vif SET parameters = '[]'")
+
+
 def take_a_later_release(path: Path) -> None:
     change(path, f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
 
@@ -195,6 +229,7 @@ RUINS = [
     (ruin_addresses, "damaged: vif 'alice'"),
     (ruin_limits, "damaged: vif 'alice': bytes_per_s is -1"),
     (ruin_trust, "damaged: vif 'alice': 'king' is not a valid Role"),
+    (ruin_parameters, "damaged: vif 'alice': parameters are []"),
     (
         take_a_later_release,
         f"has schema version {SCHEMA_VERSION + 1}, wanted 1 to {SCHEMA_VERSION}",
@@ -220,6 +255,30 @@ def test_damage_is_refused_and_left_as_it_is(
     assert message in str(caught.value)
     assert str(path) in str(caught.value)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("change_", "message"),
+    [
+        ("SET xml = '<filter'", "not XML"),
+        ("SET name = 'other'", "its document is of 'web'"),
+        ("SET uuid = 'other'", "its document is of 'web'"),
+        ("SET xml = replace(xml, 'tcp', 'tcq')", "tcq"),
+    ],
+)
+def test_a_filter_that_is_not_what_was_kept_is_damage(
+    path: Path, change_: str, message: str
+) -> None:
+    """A lenient reader would take the last one for a rule that matches everything."""
+    with opened(path) as state:
+        state.keep_filter(WEB)
+    change(path, f"UPDATE filter {change_}")
+
+    with opened(path) as state, pytest.raises(StateError) as caught:
+        state.filters()
+
+    assert "state.db: damaged: filter " in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -324,4 +383,24 @@ def test_a_database_of_the_first_release_is_upgraded_with_all_its_vifs(path: Pat
             assert state.vifs() == (BOB,)
     with opened(path) as state:
         state.add(ALICE)
+        state.keep_filter(WEB)
         assert state.vifs() == (ALICE, BOB)
+
+
+def test_a_database_of_the_second_version_is_upgraded_with_all_its_vifs(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(FIRST_SCHEMA + UPGRADES[2] + "PRAGMA user_version = 2;")
+        connection.execute(
+            "INSERT INTO vif (id, name, owner_uid, network, mac, addresses, prefixes, limits)"
+            " VALUES (?, 'bob', 20002, 'lan', ?, '[]', '[]', '{\"bytes_per_s\": 5}')",
+            (BOB.id, str(BOB.mac)),
+        )
+        connection.commit()
+
+    with opened(path) as state:
+        assert state.vifs() == (attrs.evolve(BOB, limits=OwnLimits(bytes_per_s=5)),)
+        state.add(ALICE)
+        state.keep_filter(WEB)
+    with opened(path) as state:
+        assert state.vifs()[0] == ALICE
+        assert state.filters() == (WEB,)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 import attrs
 
 from pfinet_proto import jsonform
-from pfinet_proto.control.requests import OPERATIONS, Request
+from pfinet_proto.control.requests import OPERATIONS, FilterDefine, Request
 from pfinet_proto.control.results import ControlError, ErrorCode, Result
 from pfinet_proto.errors import BadMessage
 from pfinet_proto.framing import encode_record
@@ -20,6 +20,9 @@ DEFAULT_CONTROL_PATH = "/run/multiplexer/control"
 
 #: A `vif.create` with every list at its longest is far below this.
 MAX_REQUEST_BYTES = 65536
+
+#: What an administrator's may be: a filter of tens of thousands of rules.
+MAX_LONG_REQUEST_BYTES = 8 * 1024 * 1024
 
 #: `vif.list` of every vif that the daemon may have (3776) is below this.
 MAX_REPLY_BYTES = 16 * 1024 * 1024
@@ -88,6 +91,10 @@ def _record(body: bytes, max_bytes: int) -> bytes:
     return encode_record(body)
 
 
+def _most_bytes(request: Request[Any]) -> int:
+    return MAX_LONG_REQUEST_BYTES if isinstance(request, FilterDefine) else MAX_REQUEST_BYTES
+
+
 def encode_request(request: Request[Any], request_id: int) -> bytes:
     """Return *request* as a record, its length first.
 
@@ -100,7 +107,7 @@ def encode_request(request: Request[Any], request_id: int) -> bytes:
         "op": _NAME_OF[type(request)],
         "args": jsonform.to_json(request),
     }
-    return _record(jsonform.format_json(body), MAX_REQUEST_BYTES)
+    return _record(jsonform.format_json(body), _most_bytes(request))
 
 
 def decode_request_untrusted(body: bytes) -> Call:

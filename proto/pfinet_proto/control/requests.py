@@ -14,6 +14,9 @@ import attrs
 from pfinet_proto.control.results import (
     NO_TRUST,
     Deleted,
+    FilterInfo,
+    Filters,
+    FilterText,
     Located,
     NetworkInfo,
     Networks,
@@ -26,7 +29,7 @@ from pfinet_proto.control.results import (
     VifInfo,
     Vifs,
 )
-from pfinet_proto.values import IPInterface, IPNetwork, MacAddress, VifName
+from pfinet_proto.values import IPInterface, IPNetwork, MacAddress, Text, VifName
 
 MAX_ADDRESSES = 64
 MAX_PREFIXES = 64
@@ -34,6 +37,10 @@ MAX_PREFIXES = 64
 #: Of a network or uplink, and of a user, as a request has them.
 MAX_NAME_CHARS = 64
 MAX_USER_CHARS = 256
+
+#: Of a filter.
+MAX_FILTER_CHARS = 255
+MAX_SOURCE_CHARS = 4096
 
 #: Frames in one `vif.trace`, and bytes of each: no network's frames are longer.
 MAX_TRACED = 32
@@ -237,6 +244,37 @@ class Reload(Request[Reloaded]):
 
 
 @attrs.frozen
+class FilterList(Request[Filters]):
+    """Which filters are there?"""
+
+
+@attrs.frozen
+class FilterDefine(Request[FilterInfo]):
+    """Let there be the filter that *xml* is, in the place of the one of its name if there is one.
+
+    It is read strictly, or if *lenient* as libvirt reads it.  Errors call it *source*.
+    """
+
+    xml: Text
+    lenient: bool = False
+    source: str = attrs.field(default="filter", validator=_chars_at_most(MAX_SOURCE_CHARS))
+
+
+@attrs.frozen
+class FilterUndefine(Request[Deleted]):
+    """Forget a filter, by name or uuid."""
+
+    filter: str = attrs.field(validator=_chars_at_most(MAX_FILTER_CHARS))
+
+
+@attrs.frozen
+class FilterDumpxml(Request[FilterText]):
+    """What is the document of a filter, by name or uuid?"""
+
+    filter: str = attrs.field(validator=_chars_at_most(MAX_FILTER_CHARS))
+
+
+@attrs.frozen
 class Operation:
     """The classes of one operation."""
 
@@ -259,4 +297,8 @@ OPERATIONS: Mapping[str, Operation] = {
     "vif.delete": Operation(VifDelete, Deleted),
     "vif.locate": Operation(VifLocate, Located),
     "vif.trace": Operation(VifTrace, Traces),
+    "filter.list": Operation(FilterList, Filters),
+    "filter.define": Operation(FilterDefine, FilterInfo),
+    "filter.undefine": Operation(FilterUndefine, Deleted),
+    "filter.dumpxml": Operation(FilterDumpxml, FilterText),
 }

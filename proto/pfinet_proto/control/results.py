@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from pfinet_proto.values import IPAddress, IPInterface, IPNetwork, MacAddress, VifName
+from pfinet_proto.values import IPAddress, IPInterface, IPNetwork, MacAddress, Text, VifName
 
 
 class ErrorCode(enum.StrEnum):
@@ -338,3 +338,35 @@ class Reloaded(Result):
     changes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class FilterInfo(Result):
+    """A filter that is defined; *vifs* are those that it is bound to, or that reach it.
+
+    A *stock* filter is installed with the daemon, and stays as it is.
+    """
+
+    name: str
+    uuid: str
+    chain: str
+    priority: int
+    stock: bool
+    vifs: int
+
+
+@attrs.frozen
+class Filters(Result):
+    """Every filter, by name."""
+
+    filters: tuple[FilterInfo, ...]
+
+
+@attrs.frozen
+class FilterText(Result):
+    """A filter's document, in its one form."""
+
+    name: str
+    uuid: str
+    stock: bool
+    xml: Text

@@ -1,0 +1,133 @@
+"""Defining filters at the daemon: from a file, or by editing what it has.
+
+An edit is lost to nobody: what the daemon refuses can be corrected, and whoever
+gives up is told where it is.
+"""
+
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from multiplexer.cli.arguments import argument
+from multiplexer.cli.client import ControlClient
+from multiplexer.cli.filter_files import STDIN
+from multiplexer.cli.render import as_json, as_text
+from pfinet_proto import control
+from pfinet_proto.control import ControlError, ErrorCode
+from pfinet_proto.values import Text
+
+DONE: Final = 0
+FAILED: Final = 1
+
+#: What is the author's to correct.
+CORRECTABLE: Final = (ErrorCode.BAD_REQUEST, ErrorCode.INVALID, ErrorCode.CONFLICT)
+
+STRICTNESS: Final = (
+    argument(
+        "--validate",
+        action="store_true",
+        help="refuse what the language does not have; that is done in any case",
+    ),
+    argument(
+        "--lenient", action="store_true", help="take what libvirt takes, instead of refusing it"
+    ),
+)
+
+
+def define(file: str, validate: bool, lenient: bool) -> control.FilterDefine:
+    """Return the request that `filter define` is.
+
+    Raises:
+        ValueError: if the file is no text, or it is to be read in both ways.
+        OSError: if it cannot be read.
+    """
+    _check_strictness(validate, lenient)
+    octets = sys.stdin.buffer.read() if file == STDIN else Path(file).read_bytes()
+    return control.FilterDefine(_text_of(octets, file), lenient, file)
+
+
+def edit(
+    connect: Callable[[], ControlClient], json: bool, filter: str, validate: bool, lenient: bool
+) -> int:
+    """Let the caller edit a filter, again if it is refused, and define that.
+
+    Raises:
+        ControlError: if there is none such, or it cannot be changed.
+        ValueError: if it is to be read in both ways, or was changed meanwhile.
+        OSError: if there is no editor.
+    """
+    _check_strictness(validate, lenient)
+    with connect() as client:
+        now = client.ask(control.FilterDumpxml(filter))
+    if now.stock:
+        raise ValueError(f"{now.name!r} is a stock filter, which nobody changes")
+    draft = Path(tempfile.mkdtemp(prefix="multiplexerctl-")) / "filter.xml"
+    draft.write_text(now.xml)
+    made: control.FilterInfo | None = None
+    try:
+        made = _edited(connect, now, draft, lenient)
+    finally:
+        if made is not None or draft.read_text(errors="replace") == now.xml:
+            draft.unlink()
+            draft.parent.rmdir()
+        else:
+            print(f"multiplexerctl: what you wrote is in {draft}", file=sys.stderr)
+    if made is None:
+        return FAILED
+    sys.stdout.write(as_json(made) if json else as_text(made))
+    return DONE
+
+
+def _edited(
+    connect: Callable[[], ControlClient], now: control.FilterText, draft: Path, lenient: bool
+) -> control.FilterInfo | None:
+    """Return what became of the edit; None if its author gave up."""
+    while True:
+        if subprocess.run([*editor(os.environ), str(draft)], check=False).returncode != 0:
+            print("multiplexerctl: the editor failed, so nothing is changed", file=sys.stderr)
+            return None
+        try:
+            text = _text_of(draft.read_bytes(), draft.name)
+            with connect() as client:
+                # Also who leaves it as it is gets to know what it is.
+                if client.ask(control.FilterDumpxml(now.uuid)).xml != now.xml:
+                    raise ControlError(
+                        ErrorCode.UNAVAILABLE, f"filter {now.name!r} was changed meanwhile"
+                    )
+                return client.ask(control.FilterDefine(text, lenient, draft.name))
+        except ControlError as error:
+            if error.code not in CORRECTABLE:
+                raise
+            print(f"multiplexerctl: {error}", file=sys.stderr)
+        except ValueError as error:
+            print(f"multiplexerctl: {error}", file=sys.stderr)
+        if not _again():
+            return None
+
+
+def editor(environment: Mapping[str, str]) -> list[str]:
+    """Return the command of the caller's editor, which may have arguments."""
+    return shlex.split(environment.get("VISUAL") or environment.get("EDITOR") or "vi")
+
+
+def _again() -> bool:
+    print("Edit it again? [y/n] ", end="", file=sys.stderr, flush=True)
+    # The end of the input is no wish to go on.
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _text_of(octets: bytes, file: str) -> Text:
+    try:
+        return Text(octets.decode())
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: no UTF-8 at byte {error.start}") from None
+
+
+def _check_strictness(validate: bool, lenient: bool) -> None:
+    if validate and lenient:
+        raise ValueError("--validate and --lenient are opposites")

@@ -139,6 +139,7 @@ class Integer(_SameWhenLenient):
     minimum: int = 0
     names: Mapping[str, int] = attrs.field(factory=lambda: MappingProxyType({}), hash=False)
     accepts_hexadecimal: bool = True
+    keeps_hexadecimal: bool = True
 
     def read(self, text: str) -> Number:
         folded = text.lower()
@@ -149,7 +150,9 @@ class Integer(_SameWhenLenient):
         if not self.minimum <= number.value <= self.maximum:
             raise ValueError(f"{shown(text)} is out of range, wanted {self.wanted}")
         # What has a name is printed as it, so how it was written is not kept.
-        return Number(number.value) if number.value in self.names.values() else number
+        if number.value in self.names.values() or not self.keeps_hexadecimal:
+            return Number(number.value)
+        return number
 
     def _read_number(self, text: str) -> Number:
         if found := _DECIMAL.fullmatch(text):

@@ -72,6 +72,7 @@ COMMENT = Comment()
         (ENCAPSULATED, "rarp", Number(0x8035), "rarp"),
         (OPCODE, "request_REVERSE", Number(3), "Request_Reverse"),
         (OPCODE, "9", Number(9), "ARP_NAK"),
+        (OPCODE, "0x4d", Number(77), "77"),
         (OPCODE, "77", Number(77), "77"),
         (IP_PROTOCOL, "UDPlite", Number(136), "udplite"),
         (IP_PROTOCOL, "58", Number(58), "icmpv6"),

@@ -149,9 +149,11 @@ def rule(draw: st.DrawFn, position: int, protocols: st.SearchStrategy[str | None
     return ResolvedRule("f", chain, priority, made, asked, position)
 
 
-def filters(protocols: st.SearchStrategy[str | None], most: int = 6) -> st.SearchStrategy[Any]:
+def filters(
+    protocols: st.SearchStrategy[str | None], most: int = 6, least: int = 1
+) -> st.SearchStrategy[Any]:
     """Return flat rules in document order."""
-    return st.integers(1, most).flatmap(
+    return st.integers(least, most).flatmap(
         lambda n: st.tuples(*(rule(position, protocols) for position in range(n)))
     )
 
@@ -196,7 +198,7 @@ def make_ip(rng: Random, version: int, protocol: int) -> bytes:
     src, dst = rng.choices(IPV4S if version == 4 else IPV6S, k=2)
     if rng.random() < 0.9 and src == dst:
         dst = next(each for each in (IPV4S if version == 4 else IPV6S) if each != src)
-    kind = rng.choice(["plain"] * 6 + ["fragment", "more", "error"])
+    kind = rng.choice(["plain"] * 6 + ["fragment", "more", "error", "error", "error"])
     dscp, first = rng.choice([0, 8, 46]), rng.random() < 0.5
     pieces: dict[str, Any] = {}
     if version == 4:

@@ -52,7 +52,10 @@ class Comparison:
 
 
 def compare_many(
-    protocols: st.SearchStrategy[str | None], about: Sequence[str | None], examples: int
+    protocols: st.SearchStrategy[str | None],
+    about: Sequence[str | None],
+    examples: int,
+    rules: tuple[int, int] = (1, 6),
 ) -> Counter[object]:
     """Compare random filters, with frames about one of some protocols; count what came out."""
     seen: Counter[object] = Counter()
@@ -64,7 +67,7 @@ def compare_many(
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )
-    @given(filters.filters(protocols), STEPS, st.sampled_from(about))
+    @given(filters.filters(protocols, rules[1], rules[0]), STEPS, st.sampled_from(about))
     def compare(rules: tuple[ResolvedRule, ...], steps: list[Step], about: str | None) -> None:
         note(str(compile_filter(rules, filters.SETS)))
         comparison, now_ns = Comparison(rules, seen), 1_000_000_000
@@ -103,6 +106,13 @@ def test_filters_of_ipv6_follow_connections_alike() -> None:
         *product((Flow.ESTABLISHED, Flow.RELATED), (False, True)),
         *product((Action.ACCEPT, Action.DROP, Action.REJECT), ("network",)),
     } <= seen.keys()
+
+
+def test_filters_that_are_long_enough_for_an_index_say_the_same() -> None:
+    names = ["tcp", "udp"]
+    seen = compare_many(st.sampled_from(names), names, 60, (20, 40))
+
+    assert {(action, "network") for action in (Action.ACCEPT, Action.DROP)} <= seen.keys()
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -67,6 +67,20 @@ static void enqueue(struct dp_flows *flows, uint32_t id, uint8_t queue, uint64_t
 	ends->newest = id;
 }
 
+/* Puts a flow that was just used to the end of a queue. */
+static void touch(struct dp_flows *flows, uint32_t id, uint8_t queue, uint64_t now_ns)
+{
+	struct dp_flow *flow = &flows->flows[id];
+
+	/* Who used it last before is who uses it now, mostly. */
+	if (flow->queue == queue && flows->queues[queue].newest == id) {
+		flow->expires_ns = now_ns + timeout_s[queue] * NS_PER_S;
+		return;
+	}
+	unqueue(flows, id);
+	enqueue(flows, id, queue, now_ns);
+}
+
 static uint8_t queue_of(const struct dp_flow *flow)
 {
 	switch (flow->key.proto) {
@@ -106,6 +120,8 @@ static void remove_flow(struct dp_flows *flows, uint32_t id)
 
 	unqueue(flows, id);
 	dp_count_forget(flows, flow);
+	if (flows->last == id)
+		flows->last = DP_NO_FLOW;
 	/* It is in its bucket, and a bucket has at most all flows. */
 	for (uint32_t i = 0; i < DP_MAX_FLOWS && *link != id; i++)
 		link = &flows->flows[*link].next;
@@ -186,21 +202,19 @@ void dp_flow_note(struct dp_flows *flows, uint64_t now_ns, struct dp_track *trac
 		sweep(flows, now_ns, MAX_COUNTED_SWEEP);
 	if (track->flow && !track->begins && track->state != DP_FLOW_RELATED) {
 		flow = &flows->flows[track->flow];
-		if (track->state == DP_FLOW_INVALID)
-			return;
+		flows->last = track->flow;
 		if (track->reply)
 			flow->replied = true;
 		if (flow->key.proto == DP_IPPROTO_TCP)
 			flow->tcp = dp_track_tcp_next(flow->tcp, track->tcp_flags, track->reply);
-		unqueue(flows, track->flow);
-		enqueue(flows, track->flow, queue_of(flow), now_ns);
+		touch(flows, track->flow, queue_of(flow), now_ns);
 	}
 }
 
 bool dp_flow_confirm(struct dp_flows *flows, uint64_t now_ns, struct dp_track *track)
 {
 	struct dp_flow *flow;
-	uint32_t id;
+	uint32_t id, bucket;
 
 	if (track->state == DP_FLOW_ESTABLISHED || (track->flow && !track->begins)) {
 		if (track->flow && track->state != DP_FLOW_RELATED)
@@ -220,8 +234,9 @@ bool dp_flow_confirm(struct dp_flows *flows, uint64_t now_ns, struct dp_track *t
 	flow->origin = track->side;
 	if (flow->key.proto == DP_IPPROTO_TCP)
 		flow->tcp = dp_track_tcp_next(DP_TCP_NONE, track->tcp_flags, false);
-	flow->next = flows->buckets[track->bucket];
-	flows->buckets[track->bucket] = id;
+	bucket = dp_track_bucket(flows, &flow->key);
+	flow->next = flows->buckets[bucket];
+	flows->buckets[bucket] = id;
 	flows->n_flows++;
 	enqueue(flows, id, queue_of(flow), now_ns);
 	dp_count_add(flows, flow, track);

@@ -109,6 +109,7 @@ struct dp_flows {
 	uint32_t n_used;  /* flows, from the first one on, that were ever used */
 	uint32_t n_flows; /* that are in use now */
 	uint32_t n_counts;
+	uint32_t last; /* that was found, or DP_NO_FLOW */
 	uint32_t free; /* those that are in use no more, by their next */
 	struct dp_flow_queue_ends queues[DP_N_QUEUES];
 	uint32_t buckets[DP_FLOW_BUCKETS];
@@ -120,7 +121,6 @@ struct dp_flows {
 /* What was found out about one frame. */
 struct dp_track {
 	struct dp_flow_key key;
-	uint32_t bucket;
 	uint32_t flow;      /* that it belongs to, or DP_NO_FLOW */
 	uint32_t counted;   /* rules that are to count it, beside those that do */
 	uint8_t state;      /* enum dp_flow_state */

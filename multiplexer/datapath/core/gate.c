@@ -6,19 +6,11 @@
 /* Answers to what was rejected, a second: enough for people, too few to be a weapon. */
 #define REJECTS_PER_S 100
 
-/* Where the frames of a class hold what is looked at, in words. */
-static const uint8_t n_words[DP_N_CLASSES] = {
-	[DP_CLASS_ARP] = 6,
-	[DP_CLASS_IPV4] = 6,
-	[DP_CLASS_IPV6] = DP_KEY_WORDS,
-};
+/* Up to there frames of ARP and of IPv4 hold what is looked at; those of IPv6 longer. */
+#define SHORT_WORDS 6
 
-/* Odd numbers without a pattern: digits of pi. */
-static const uint64_t factors[DP_KEY_WORDS] = {
-	0x243f6a8885a308d3, 0x13198a2e03707345, 0xa4093822299f31d1, 0x082efa98ec4e6c89,
-	0x452821e638d01377, 0xbe5466cf34e90c6d, 0xc0ac29b7c97c50dd, 0x3f84d5b5b5470917,
-	0x9216d5d98979fb1b,
-};
+/* 2^64 divided by the golden ratio: a product's upper bits depend on all of a number's. */
+#define FACTOR 0x9e3779b97f4a7c15ull
 
 size_t dp_gate_size(void)
 {
@@ -34,32 +26,47 @@ void dp_gate_init(struct dp_gate *gate, const struct dp_filter *filter, struct d
 
 _Static_assert((DP_GATE_KEPT & (DP_GATE_KEPT - 1)) == 0, "a slot is masked");
 
-/* Takes a frame's words that a list looks at. Return: the slot of its verdict. */
-static inline unsigned int take_key(uint64_t key[DP_KEY_WORDS], const uint64_t *mask,
-				    const struct dp_frame *frame, unsigned int n)
-{
-	uint64_t hash = 0;
-
-	if (frame->len >= n * sizeof(uint64_t)) {
-		memcpy(key, frame->data, n * sizeof(uint64_t));
-	} else {
-		memset(key, 0, n * sizeof(uint64_t));
-		memcpy(key, frame->data, frame->len);
-	}
-	for (unsigned int i = 0; i < n; i++) {
-		key[i] &= mask[i];
-		hash += (key[i] ^ key[i] >> 32) * factors[i];
-	}
-	return (unsigned int)(hash >> 48);
-}
-
-static inline bool same_key(const uint64_t *a, const uint64_t *b, unsigned int n)
+/* Whether a frame is the same, to a list, as one whose verdict is kept. */
+static inline bool has_words(const struct dp_kept *kept, const uint8_t *bytes,
+			     const uint64_t *mask, unsigned int n)
 {
 	uint64_t differs = 0;
 
-	for (unsigned int i = 0; i < n; i++)
-		differs |= a[i] ^ b[i];
+	for (unsigned int i = 0; i < n; i++) {
+		uint64_t word;
+
+		memcpy(&word, bytes + i * sizeof(word), sizeof(word));
+		differs |= (word & mask[i]) ^ kept->key[i];
+	}
 	return !differs;
+}
+
+/* Takes the key of a frame. Return: the slot of its verdict. */
+static unsigned int take_key(uint64_t key[DP_KEY_WORDS], const uint8_t *bytes,
+			     const uint64_t *mask, unsigned int n)
+{
+	uint64_t hash = 0;
+
+	for (unsigned int i = 0; i < n; i++) {
+		uint64_t word;
+
+		memcpy(&word, bytes + i * sizeof(word), sizeof(word));
+		key[i] = word & mask[i];
+		hash = (hash ^ key[i]) * FACTOR;
+		hash ^= hash >> 32;
+	}
+	return (unsigned int)hash;
+}
+
+/* The frame's bytes; one that is shorter than a key is copied, and followed by zeroes. */
+static const uint8_t *bytes_of(const struct dp_frame *frame, unsigned int n,
+			       uint8_t padded[DP_KEY_WORDS * sizeof(uint64_t)])
+{
+	if (frame->len >= n * sizeof(uint64_t))
+		return frame->data;
+	memset(padded, 0, DP_KEY_WORDS * sizeof(uint64_t));
+	memcpy(padded, frame->data, frame->len);
+	return padded;
 }
 
 static enum dp_filter_action walk(const struct dp_gate *gate, const struct dp_frame *frame,
@@ -79,45 +86,73 @@ static enum dp_filter_action walk(const struct dp_gate *gate, const struct dp_fr
 	return action;
 }
 
-/* Lets one list decide, by what was kept of a frame that was the same to it. */
-static enum dp_filter_action consult(struct dp_gate *gate, const struct dp_frame *frame,
-				     enum dp_filter_class class, unsigned int id, bool peek,
+/* Walks a list, and keeps what comes of it in a slot. */
+static enum dp_filter_action decide(struct dp_gate *gate, const struct dp_frame *frame,
+				    unsigned int id, struct dp_kept *kept,
+				    struct dp_passage *passage)
+{
+	enum dp_filter_action action = walk(gate, frame, id, passage);
+
+	kept->origin = passage->origin[passage->layer];
+	kept->decided = passage->list[passage->layer];
+	kept->action = (uint8_t)action;
+	return action;
+}
+
+/* Lets one list decide over a frame of which it is not the last that is known. */
+static enum dp_filter_action look_up(struct dp_gate *gate, const struct dp_frame *frame,
+				     enum dp_filter_class class, unsigned int id, uint32_t tag,
 				     struct dp_passage *passage)
 {
+	const uint64_t *mask = gate->filter->lists[id].mask[class];
+	uint8_t padded[DP_KEY_WORDS * sizeof(uint64_t)];
+	unsigned int n = class == DP_CLASS_IPV6 ? DP_KEY_WORDS : SHORT_WORDS;
+	uint64_t key[DP_KEY_WORDS] = { 0 };
+	unsigned int hash = take_key(key, bytes_of(frame, n, padded), mask, n);
+	unsigned int slot = (hash ^ tag >> 16 ^ tag << 4) & (DP_GATE_KEPT - 1);
+	struct dp_kept *kept = &gate->kept[slot];
+
+	/* There are two places for it; where it is in neither and both are used, they take turns. */
+	if (kept->tag != tag || memcmp(kept->key, key, sizeof(key)) != 0)
+		kept = &gate->kept[slot ^ 1];
+	if (kept->tag != tag || memcmp(kept->key, key, sizeof(key)) != 0) {
+		slot ^= gate->kept[slot].tag && (!gate->kept[slot ^ 1].tag || gate->turn++ & 1);
+		kept = &gate->kept[slot];
+		gate->last[id] = (uint16_t)(kept - gate->kept);
+		kept->tag = tag;
+		memcpy(kept->key, key, sizeof(key));
+		return decide(gate, frame, id, kept, passage);
+	}
+	gate->last[id] = (uint16_t)(kept - gate->kept);
+	passage->origin[passage->layer] = kept->origin;
+	passage->list[passage->layer] = kept->decided;
+	return (enum dp_filter_action)kept->action;
+}
+
+/* Lets one list decide, by what was kept of a frame that was the same to it. */
+static inline enum dp_filter_action consult(struct dp_gate *gate, const struct dp_frame *frame,
+					    enum dp_filter_class class, unsigned int id, bool peek,
+					    struct dp_passage *passage)
+{
 	const struct dp_filter_list *list = &gate->filter->lists[id];
-	uint64_t key[DP_KEY_WORDS];
-	enum dp_filter_action action;
-	struct dp_kept *kept;
-	unsigned int n, slot;
-	uint8_t ct = 0;
+	const struct dp_kept *kept = &gate->kept[gate->last[id]];
+	uint32_t tag = (id + 1) << 16 | (uint32_t)class << 8;
 
 	passage->list[passage->layer] = (uint8_t)id;
 	if (!list->n)
 		return DP_ACT_ACCEPT;
-	if (class == DP_CLASS_NONE || list->fickle)
+	if (peek || class == DP_CLASS_NONE || list->fickle)
 		return walk(gate, frame, id, passage);
-	n = n_words[class];
-	slot = take_key(key, list->mask[class], frame, n);
 	if (list->stateful)
-		ct = (uint8_t)(passage->track.state * 2 + passage->track.reply);
-	kept = &gate->kept[(slot + id * 97 + ct * 31u) & (DP_GATE_KEPT - 1)];
-	if (kept->list == id + 1 && kept->class == class && kept->ct == ct &&
-	    same_key(kept->key, key, n)) {
-		passage->origin[passage->layer] = kept->origin;
-		passage->list[passage->layer] = kept->decided;
-		return (enum dp_filter_action)kept->action;
-	}
-	action = walk(gate, frame, id, passage);
-	if (peek)
-		return action;
-	memcpy(kept->key, key, n * sizeof(uint64_t));
-	kept->origin = passage->origin[passage->layer];
-	kept->list = (uint8_t)(id + 1);
-	kept->class = (uint8_t)class;
-	kept->ct = ct;
-	kept->action = (uint8_t)action;
-	kept->decided = passage->list[passage->layer];
-	return action;
+		tag |= passage->track.state * 2u + passage->track.reply;
+	/* What came last mostly comes again. */
+	if (kept->tag != tag || frame->len < SHORT_WORDS * sizeof(uint64_t) ||
+	    class == DP_CLASS_IPV6 ||
+	    !has_words(kept, frame->data, list->mask[class], SHORT_WORDS))
+		return look_up(gate, frame, class, id, tag, passage);
+	passage->origin[passage->layer] = kept->origin;
+	passage->list[passage->layer] = kept->decided;
+	return (enum dp_filter_action)kept->action;
 }
 
 static enum dp_filter_action judge_network(struct dp_gate *gate, const struct dp_frame *frame,

@@ -23,7 +23,7 @@
 #include "limit.h"
 
 /* Verdicts that are kept for one vif. */
-#define DP_GATE_KEPT 512
+#define DP_GATE_KEPT 1024
 
 #define DP_NO_LIST 0xff
 
@@ -31,10 +31,8 @@ enum dp_gate_direction { DP_GATE_OUT = 0, DP_GATE_IN = 1 };
 
 struct dp_kept {
 	uint64_t key[DP_KEY_WORDS];
+	uint32_t tag; /* which list, class of frames and state of a connection; 0: unused */
 	uint32_t origin;
-	uint8_t list; /* that was walked, and 1; 0: nothing is kept here */
-	uint8_t class;
-	uint8_t ct; /* DP_CT_BIT()'s number, where the list looks at it */
 	uint8_t action;
 	uint8_t decided; /* list */
 };
@@ -43,6 +41,8 @@ struct dp_gate {
 	const struct dp_filter *filter;
 	struct dp_flows *flows;   /* NULL where the filter tracks none */
 	struct dp_bucket rejects; /* answers a second */
+	uint16_t last[DP_N_FIXED_LISTS]; /* that each list has used */
+	uint8_t turn;                    /* of the two places that one may be kept in */
 	struct dp_kept kept[DP_GATE_KEPT];
 };
 

@@ -4,6 +4,7 @@
  */
 #include "track.h"
 
+#include <stddef.h>
 #include <string.h>
 
 #define IPV4_HEADER 20
@@ -55,19 +56,31 @@ uint32_t dp_track_bucket(const struct dp_flows *flows, const struct dp_flow_key 
 	uint64_t word[5];
 
 	memcpy(word, key, sizeof(word));
-	word[0] = mix(word[0] ^ flows->seed) + word[2];
-	word[0] ^= mix(word[1] ^ word[4]) + word[3];
-	return (uint32_t)(mix(word[0]) & (DP_FLOW_BUCKETS - 1));
+	/* Two chains side by side, each of which the seed begins. */
+	word[0] = mix(word[0] ^ flows->seed) ^ word[1];
+	word[2] = mix(word[2] + flows->seed) ^ word[3];
+	return (uint32_t)(mix(mix(word[0]) + mix(word[2] + word[4])) & (DP_FLOW_BUCKETS - 1));
 }
 
 _Static_assert((DP_FLOW_BUCKETS & (DP_FLOW_BUCKETS - 1)) == 0, "a bucket is masked");
+
+static bool same_key(const struct dp_flow_key *a, const struct dp_flow_key *b)
+{
+	uint64_t left[5], right[5], differs = 0;
+
+	memcpy(left, a, sizeof(left));
+	memcpy(right, b, sizeof(right));
+	for (unsigned int i = 0; i < 5; i++)
+		differs |= left[i] ^ right[i];
+	return !differs;
+}
 
 static uint32_t find(const struct dp_flows *flows, const struct dp_flow_key *key, uint32_t bucket)
 {
 	uint32_t id = flows->buckets[bucket];
 
 	for (uint32_t i = 0; i < DP_MAX_FLOWS && id; i++) {
-		if (memcmp(&flows->flows[id].key, key, sizeof(*key)) == 0)
+		if (same_key(&flows->flows[id].key, key))
 			return id;
 		id = flows->flows[id].next;
 	}
@@ -135,7 +148,7 @@ static bool is_icmp(const struct packet *packet)
 }
 
 /* What a packet is, and its ports, or what stands for them. */
-static enum kind kind_of(const struct packet *packet, struct dp_flow_key *key, uint16_t *from,
+static enum kind kind_of(const struct packet *packet, uint8_t *query, uint16_t *from,
 			 uint16_t *to)
 {
 	enum kind kind;
@@ -158,31 +171,63 @@ static enum kind kind_of(const struct packet *packet, struct dp_flow_key *key, u
 		return KIND_FLOW;
 	if (packet->room < QUOTED)
 		return KIND_INVALID;
-	kind = icmp_kind(packet, &key->query);
+	kind = icmp_kind(packet, query);
 	if (kind == KIND_QUESTION || kind == KIND_ANSWER)
 		*from = *to = dp_get16(packet->l4 + 4);
 	return kind;
 }
 
-/* Fills the key, and tells which end is the source. */
+_Static_assert(offsetof(struct dp_flow_key, port) == 32, "the fifth word");
+_Static_assert(offsetof(struct dp_flow_key, asker) == 39, "its last byte");
+
+/* A number whose byte @n, in memory, is that bits 8 * n to 8 * n + 7 of @value. */
+static inline uint64_t in_memory(uint64_t value)
+{
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+	return value;
+#else
+	return __builtin_bswap64(value);
+#endif
+}
+
+/* An address of IPv4 as two words of a key. */
+static inline void put_ipv4(uint64_t word[2], const uint8_t *addr)
+{
+	word[0] = in_memory((uint64_t)addr[0] | (uint64_t)addr[1] << 8 | (uint64_t)addr[2] << 16 |
+			    (uint64_t)addr[3] << 24);
+	word[1] = 0;
+}
+
+/*
+ * Fills the key, and tells which end is the source; their order is any, and the same both
+ * ways.  It is made of whole words, since as such it is read again at once.
+ */
 static enum kind key_of(const struct packet *packet, struct dp_flow_key *key, uint8_t *side)
 {
-	size_t len = packet->family == 4 ? 4 : 16;
 	uint16_t from = 0, to = 0;
-	enum kind kind;
-	int order;
+	uint8_t query = 0, asker;
+	uint64_t word[5], ports;
+	enum kind kind = kind_of(packet, &query, &from, &to);
 
-	memset(key, 0, sizeof(*key));
-	key->family = packet->family;
-	key->proto = packet->proto;
-	kind = kind_of(packet, key, &from, &to);
-	order = memcmp(packet->src, packet->dst, len);
-	*side = order > 0 || (order == 0 && from > to);
-	memcpy(key->addr[*side], packet->src, len);
-	memcpy(key->addr[!*side], packet->dst, len);
-	key->port[*side] = from;
-	key->port[!*side] = to;
-	key->asker = kind == KIND_ANSWER ? !*side : kind == KIND_QUESTION ? *side : 0;
+	if (packet->family == 4) {
+		uint32_t src = dp_get32(packet->src), dst = dp_get32(packet->dst);
+
+		*side = src > dst || (src == dst && from > to);
+		put_ipv4(word, *side ? packet->dst : packet->src);
+		put_ipv4(word + 2, *side ? packet->src : packet->dst);
+	} else {
+		int order = memcmp(packet->src, packet->dst, 16);
+
+		*side = order > 0 || (order == 0 && from > to);
+		memcpy(word, *side ? packet->dst : packet->src, 16);
+		memcpy(word + 2, *side ? packet->src : packet->dst, 16);
+	}
+	ports = *side ? (uint32_t)to | (uint32_t)from << 16 : (uint32_t)from | (uint32_t)to << 16;
+	asker = kind == KIND_ANSWER ? !*side : kind == KIND_QUESTION ? *side : 0;
+	/* As the members of the key stand; ports are only compared, in whatever order of bytes. */
+	word[4] = in_memory(ports | (uint64_t)packet->proto << 32 | (uint64_t)packet->family << 40 |
+			    (uint64_t)query << 48 | (uint64_t)asker << 56);
+	memcpy(key, word, sizeof(word));
 	return kind;
 }
 
@@ -328,7 +373,6 @@ void dp_flow_find(const struct dp_flows *flows, const struct dp_frame *frame, ui
 	track->tcp_flags = 0;
 	track->begins = false;
 	track->expired = false;
-	track->bucket = 0;
 	kind = key_of(&packet, &track->key, &track->side);
 	if (kind == KIND_ERROR) {
 		find_related(flows, &packet, now_ns, track);
@@ -343,8 +387,11 @@ void dp_flow_find(const struct dp_flows *flows, const struct dp_frame *frame, ui
 			return;
 		track->tcp_flags = packet.l4[13];
 	}
-	track->bucket = dp_track_bucket(flows, &track->key);
-	track->flow = find(flows, &track->key, track->bucket);
+	/* The flow of the frame before is mostly that of this one, too. */
+	if (same_key(&flows->flows[flows->last].key, &track->key))
+		track->flow = flows->last;
+	else
+		track->flow = find(flows, &track->key, dp_track_bucket(flows, &track->key));
 	flow = &flows->flows[track->flow];
 	track->expired = track->flow && flow->expires_ns <= now_ns;
 	if (track->flow && !track->expired) {

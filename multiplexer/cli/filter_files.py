@@ -53,7 +53,7 @@ def validate(
     connect: Callable[[], object], json: bool, files: Sequence[str], lenient: bool
 ) -> int:
     """Say of each file whether it is a filter; the exit status is 0 if all are."""
-    read = {file: _read(file, lenient) for file in files}
+    read = {file: read_filter(file, lenient) for file in files}
     found = {file: made for file, made in read.items() if isinstance(made, Filter)}
     verdicts = {
         file: _in_company(file, made, found) if isinstance(made, Filter) else made
@@ -67,15 +67,15 @@ def validate(
             if isinstance(verdict, Filter):
                 print(f"{file}: filter {verdict.name!r} is valid")
             else:
-                print(_as_line(file, verdict), file=sys.stderr)
+                print(as_line(file, verdict), file=sys.stderr)
     return VALID if all(isinstance(each, Filter) for each in verdicts.values()) else INVALID
 
 
 def show_canonical(connect: Callable[[], object], json: bool, file: str, lenient: bool) -> int:
     """Print the canonical text of a file; the exit status is 1 if it is no filter."""
-    made = _read(file, lenient)
+    made = read_filter(file, lenient)
     if isinstance(made, Complaint):
-        print(_as_line(file, made), file=sys.stderr)
+        print(as_line(file, made), file=sys.stderr)
         return INVALID
     text = canonical(made)
     if json:
@@ -84,7 +84,8 @@ def show_canonical(connect: Callable[[], object], json: bool, file: str, lenient
     return VALID
 
 
-def _read(file: str, lenient: bool) -> Filter | Complaint:
+def read_filter(file: str, lenient: bool) -> Filter | Complaint:
+    """Return the filter in a file, or what is wrong with that."""
     try:
         text = _bytes_of(file)
     except OSError as error:
@@ -120,7 +121,8 @@ def _in_company(file: str, made: Filter, found: Mapping[str, Filter]) -> Filter 
     return made
 
 
-def _as_line(file: str, complaint: Complaint) -> str:
+def as_line(file: str, complaint: Complaint) -> str:
+    """Return what is wrong with a file, for people."""
     where = complaint.position
     return (
         f"{file}:{where.line}:{where.column}: {complaint.why}"

@@ -15,7 +15,7 @@ from typing import Any, Final
 import attrs
 import shtab
 
-from multiplexer.cli import filter_definition, filter_files, top
+from multiplexer.cli import filter_definition, filter_files, filter_trial, top
 from multiplexer.cli.arguments import COMPLETE_FILE, FILTER, NAME, VIF_NAME, Argument, argument
 from multiplexer.cli.client import ControlClient, DaemonUnreachable, control_path
 from multiplexer.cli.render import as_json, as_terminal_text, as_text
@@ -196,6 +196,12 @@ COMMANDS: Final[tuple[Command | Program, ...]] = (
         "print a filter in a file as it is kept, without asking the daemon",
         filter_files.show_canonical,
         (filter_files.FILE, filter_files.LENIENT),
+    ),
+    Program(
+        ("filter", "test"),
+        "say what a filter in a file does with the frames of captures, without the daemon",
+        filter_trial.test,
+        filter_trial.ARGUMENTS,
     ),
     Command(
         ("trace",),

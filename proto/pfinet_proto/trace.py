@@ -9,6 +9,8 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
+import attrs
+
 from pfinet_proto.control import (
     MAX_REQUEST_BYTES,
     MAX_TRACED,
@@ -22,7 +24,8 @@ from pfinet_proto.errors import BadMessage
 from pfinet_proto.values import VifName
 
 #: draft-ietf-opsawg-pcap, section 4: with timestamps in microseconds, and in nanoseconds.
-_MAGICS: Final = (0xA1B2C3D4, 0xA1B23C4D)
+_NANOSECONDS: Final = 0xA1B23C4D
+_MAGICS: Final = (0xA1B2C3D4, _NANOSECONDS)
 _PCAPNG: Final = b"\x0a\x0d\x0d\x0a"
 _FILE_HEADER: Final = 24
 _RECORD_HEADER: Final = 16
@@ -48,8 +51,21 @@ def read_hex(text: str) -> bytes:
     return frame
 
 
+@attrs.frozen
+class Captured:
+    """A frame, and when it was captured: nanoseconds since 1970."""
+
+    time_ns: int
+    frame: bytes
+
+
 def read_pcap_untrusted(data: bytes) -> list[bytes]:
-    """Return the Ethernet frames of a capture (draft-ietf-opsawg-pcap).
+    """Return the Ethernet frames of a capture, as read_capture_untrusted() does."""
+    return [captured.frame for captured in read_capture_untrusted(data)]
+
+
+def read_capture_untrusted(data: bytes) -> list[Captured]:
+    """Return the Ethernet frames of a capture, and their times (draft-ietf-opsawg-pcap).
 
     Raises:
         BadMessage: if it is none, of another link type, or has only parts of a frame.
@@ -62,13 +78,14 @@ def read_pcap_untrusted(data: bytes) -> list[bytes]:
     link_type = struct.unpack_from(f"{order}I", data, 20)[0] & _LINK_TYPE_BITS
     if link_type != _ETHERNET:
         raise BadMessage(f"link type is {link_type}, wanted {_ETHERNET} (Ethernet)")
-    frames: list[bytes] = []
+    unit_ns = 1 if struct.unpack_from(f"{order}I", data)[0] == _NANOSECONDS else 1000
+    frames: list[Captured] = []
     at = _FILE_HEADER
     while at < len(data):
         number = len(frames) + 1
         if len(data) - at < _RECORD_HEADER:
             raise BadMessage(f"ends within the header of frame {number}")
-        captured, length = struct.unpack_from(f"{order}II", data, at + 8)
+        seconds, fraction, captured, length = struct.unpack_from(f"{order}IIII", data, at)
         at += _RECORD_HEADER
         if captured > len(data) - at:
             raise BadMessage(f"ends within frame {number}")
@@ -76,7 +93,8 @@ def read_pcap_untrusted(data: bytes) -> list[bytes]:
             raise BadMessage(
                 f"frame {number} was captured only in part, {captured} of {length} bytes"
             )
-        frames.append(data[at : at + captured])
+        time_ns = seconds * 1_000_000_000 + fraction * unit_ns
+        frames.append(Captured(time_ns, data[at : at + captured]))
         at += captured
     return frames
 

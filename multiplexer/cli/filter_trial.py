@@ -1,0 +1,250 @@
+"""What a filter says of the frames of captures, without a daemon: `filter test`.
+
+The file's filter is bound as a vif would bind it, and the datapath's own code
+judges: frame after frame in order, with one table of connections, by the times
+of the captures.
+"""
+
+import json as jsonlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from multiplexer.cli.arguments import COMPLETE_FILE, Argument, argument, repeated
+from multiplexer.cli.filter_files import FILE, LENIENT, Complaint, as_line, read_filter
+from multiplexer.datapath.engine import Gate, Judged
+from multiplexer.observe.frames import describe
+from multiplexer.policy.nwfilter.compile import compile_filter
+from multiplexer.policy.nwfilter.errors import BindError, FilterLoop
+from multiplexer.policy.nwfilter.resolve import over, resolve
+from multiplexer.policy.nwfilter.resolved import ResolvedRule
+from multiplexer.policy.nwfilter.syntax import Direction, Filter, Parameter
+from multiplexer.policy.nwfilter.tables import LIST_NAMES, Table, TableFull, pack
+from multiplexer.stock import stock_filters
+from pfinet_proto.errors import BadMessage
+from pfinet_proto.trace import Captured, read_capture_untrusted
+from pfinet_proto.typed import value_of
+from pfinet_proto.values import MacAddress
+
+DONE: Final = 0
+FAILED: Final = 1
+
+_SUFFIX: Final = ".xml"
+
+
+def read_parameter(text: str) -> Parameter:
+    """Return NAME=VALUE as a parameter with that one value."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"{text!r} is no parameter, wanted NAME=VALUE")
+    return Parameter(name, (value,))
+
+
+def _capture_of(name: str, what: str) -> Argument:
+    return argument(name, metavar="FILE", complete=COMPLETE_FILE, help=what)
+
+
+ARGUMENTS: Final = (
+    FILE,
+    LENIENT,
+    argument(
+        "--mac", metavar="MAC", type=value_of(MacAddress.parse), required=True, help="the vif's"
+    ),
+    repeated(
+        "--param",
+        "NAME=VALUE",
+        type=value_of(read_parameter),
+        help="a parameter of the binding; the same name again makes a list",
+    ),
+    argument(
+        "--filters", metavar="DIR", complete=COMPLETE_FILE, help="filters that it may refer to"
+    ),
+    argument("--direction", choices=("in", "out"), help="of --pcap: to the vif, or from it"),
+    _capture_of("--pcap", "a capture of one direction"),
+    _capture_of("--pcap-in", "a capture of frames to the vif"),
+    _capture_of("--pcap-out", "a capture of frames from it"),
+)
+
+
+@attrs.frozen
+class Sent:
+    """A frame, and which way it goes."""
+
+    direction: Direction
+    captured: Captured
+
+
+class Refused(Exception):
+    """The filter or what it is given is no good; what was found is for people to read."""
+
+
+def test(
+    connect: Callable[[], object],
+    json: bool,
+    file: str,
+    lenient: bool,
+    mac: MacAddress,
+    param: Sequence[Parameter],
+    filters: str | None,
+    direction: str | None,
+    pcap: str | None,
+    pcap_in: str | None,
+    pcap_out: str | None,
+) -> int:
+    """Say what a filter does with each frame; the exit status is 1 where nothing can be said."""
+    try:
+        rules, table = _bound(file, lenient, mac, param, filters)
+        frames = _frames(direction, pcap, pcap_in, pcap_out)
+        gate = Gate(pack(table))
+    except Refused as refused:
+        print(refused, file=sys.stderr)
+        return FAILED
+    said: list[dict[str, object]] = []
+    for sent in frames:
+        judged = gate.judge(
+            sent.captured.frame, sent.direction is Direction.OUT, sent.captured.time_ns
+        )
+        said.append(_said(len(said) + 1, sent, judged, rules, table))
+    if json:
+        sys.stdout.write(jsonlib.dumps({"frames": said}, indent=2) + "\n")
+    else:
+        sys.stdout.write("".join(map(_as_text, said)))
+    return DONE
+
+
+# ---- what is given ----
+
+
+def _bound(
+    file: str, lenient: bool, mac: MacAddress, given: Sequence[Parameter], folder: str | None
+) -> tuple[tuple[ResolvedRule, ...], Table]:
+    made = _filter(file, lenient)
+    others = _folder(folder, lenient) if folder is not None else {}
+    known = {**stock_filters(), **others, made.name: made}
+    supplied = (Parameter("MAC", (str(mac),)),)
+    try:
+        rules = resolve(made.name, known, over(_joined(given), supplied))
+        table = compile_filter(rules, {})
+        pack(table)
+    except (BindError, FilterLoop, TableFull) as error:
+        raise Refused(f"{file}: {error}") from None
+    return rules, table
+
+
+def _filter(file: str, lenient: bool) -> Filter:
+    made = read_filter(file, lenient)
+    if isinstance(made, Complaint):
+        raise Refused(as_line(file, made))
+    return made
+
+
+def _folder(folder: str, lenient: bool) -> Mapping[str, Filter]:
+    try:
+        files = sorted(each for each in Path(folder).iterdir() if each.suffix == _SUFFIX)
+    except OSError as error:
+        raise Refused(f"{folder}: {error.strerror}") from None
+    made = [_filter(str(each), lenient) for each in files]
+    return {each.name: each for each in made}
+
+
+def _joined(given: Sequence[Parameter]) -> tuple[Parameter, ...]:
+    """Return *given* with each name once; what came first is first of its values."""
+    values: dict[str, tuple[str, ...]] = {}
+    for each in given:
+        values[each.name] = values.get(each.name, ()) + each.values
+    return tuple(Parameter(name, values[name]) for name in sorted(values))
+
+
+def _frames(
+    direction: str | None, pcap: str | None, pcap_in: str | None, pcap_out: str | None
+) -> list[Sent]:
+    """Return the frames of all captures, in the order of their times."""
+    if (pcap is None) != (direction is None):
+        raise Refused("--pcap and --direction go together")
+    captures = [(Direction.IN, pcap_in), (Direction.OUT, pcap_out)]
+    if direction is not None:
+        captures.append((Direction(direction), pcap))
+    if all(path is None for _, path in captures):
+        raise Refused("there is no frame to judge, wanted --pcap, --pcap-in or --pcap-out")
+    sent = [
+        Sent(way, captured)
+        for way, path in captures
+        if path is not None
+        for captured in _capture(path)
+    ]
+    return sorted(sent, key=lambda each: each.captured.time_ns)
+
+
+def _capture(path: str) -> list[Captured]:
+    try:
+        return read_capture_untrusted(Path(path).read_bytes())
+    except OSError as error:
+        raise Refused(f"{path}: {error.strerror}") from None
+    except BadMessage as error:
+        raise Refused(f"{path}: {error}") from None
+
+
+# ---- what is said ----
+
+
+def _said(
+    number: int, sent: Sent, judged: Judged, rules: Sequence[ResolvedRule], table: Table
+) -> dict[str, object]:
+    frame = sent.captured.frame
+    return {
+        "number": number,
+        "direction": sent.direction.value,
+        "frame": describe(frame, judged.l4_proto, judged.l4_offset),
+        "verdict": judged.verdict,
+        "why": judged.why,
+        "link": _decided(judged.link_list, judged.link, rules, table),
+        "network": _decided(judged.network_list, judged.network, rules, table),
+    }
+
+
+def _decided(
+    number: int | None, position: int | None, rules: Sequence[ResolvedRule], table: Table
+) -> dict[str, object] | None:
+    """Return where a layer was decided, and by which rule; None where it was not asked."""
+    if number is None:
+        return None
+    fixed = len(LIST_NAMES)
+    chain = None if number < fixed else table.chains[number - fixed].name
+    if position is None:
+        return {"chain": chain, "rule": None}
+    rule = rules[position]
+    return {
+        "chain": chain,
+        "rule": {
+            "position": position,
+            "filter": rule.filter,
+            "line": rule.rule.position.line,
+            "action": rule.action.value,
+            "direction": rule.direction.value,
+            "priority": rule.priority,
+        },
+    }
+
+
+def _as_text(said: Mapping[str, object]) -> str:
+    lines = [f"{said['number']}  {said['direction']:<4}{said['frame']}"]
+    lines.append(f"   {said['verdict']}" + (f": {said['why']}" if said["why"] else ""))
+    for layer in ("link", "network"):
+        decided = said[layer]
+        if isinstance(decided, dict):
+            lines.append(f"   {layer:<9}{_by_whom(decided)}")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _by_whom(decided: Mapping[str, object]) -> str:
+    chain, rule = decided["chain"], decided["rule"]
+    where = f" in chain {chain}" if chain else ""
+    if not isinstance(rule, dict):
+        return f"no rule decides{where}" + (", whose end accepts" if chain else "")
+    return (
+        f"{rule['action']} {rule['direction']} by filter {rule['filter']!r},"
+        f" line {rule['line']}{where}"
+    )

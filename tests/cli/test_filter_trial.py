@@ -1,0 +1,221 @@
+"""`multiplexerctl filter test`: a filter in a file, captures, and what the datapath says."""
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from multiplexer.cli import main
+from multiplexer.datapath.engine import Gate
+from tests.datapath.frames import ARP, arp, ethernet, ipv4, ipv6, raw, udp
+
+MAC = "52:54:00:00:00:01"
+OURS, THEIRS = bytes.fromhex("525400000001"), bytes.fromhex("525400000002")
+
+ANSWERS_ONLY = """<filter name='answers-only' chain='ipv4'>
+  <rule action='accept' direction='out'>
+    <udp dstportstart='53'/>
+  </rule>
+  <rule action='drop' direction='inout'><all/></rule>
+</filter>
+"""
+
+
+def pcap(*frames: tuple[float, bytes], magic: int = 0xA1B2C3D4) -> bytes:
+    """Return a capture of frames at their times in seconds."""
+    unit = 1_000_000_000 if magic == 0xA1B23C4D else 1_000_000
+    records = b"".join(
+        struct.pack("<IIII", int(at), round(at % 1 * unit), len(frame), len(frame)) + frame
+        for at, frame in frames
+    )
+    return struct.pack("<IHHiIII", magic, 2, 4, 0, 0, 65535, 1) + records
+
+
+def query(port: int = 53) -> bytes:
+    packet = ipv4(udp(b"?", sport=40000, dport=port), src="10.0.0.1", dst="10.0.0.2")
+    return ethernet(packet, src=OURS, dst=THEIRS)
+
+
+def answer() -> bytes:
+    packet = ipv4(udp(b"!", sport=53, dport=40000), src="10.0.0.2", dst="10.0.0.1")
+    return ethernet(packet, src=THEIRS, dst=OURS)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a filter, and no daemon anywhere."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MULTIPLEXER_CONTROL", str(tmp_path / "nobody"))
+    (tmp_path / "f.xml").write_text(ANSWERS_ONLY)
+    return tmp_path
+
+
+def tried(capsys: pytest.CaptureFixture[str], *more: str) -> list[dict[str, Any]]:
+    """Return what is said of frames by f.xml."""
+    assert main(["filter", "test", "f.xml", "--mac", MAC, "--json", *more]) == 0
+    frames: list[dict[str, Any]] = json.loads(capsys.readouterr().out)["frames"]
+    return frames
+
+
+def test_captures_of_both_directions_are_merged_by_time_and_share_connections(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "in").write_bytes(pcap((1.5, answer()), (2.5, answer()), (200, answer())))
+    (folder / "out").write_bytes(pcap((2, query()), (2.1, query(54)), magic=0xA1B23C4D))
+
+    said = tried(capsys, "--pcap-in", "in", "--pcap-out", "out")
+
+    assert [(each["direction"], each["verdict"]) for each in said] == [
+        ("in", "drop"),
+        ("out", "accept"),
+        ("out", "drop"),
+        ("in", "accept"),
+        ("in", "drop"),
+    ]
+    assert [each["number"] for each in said] == [1, 2, 3, 4, 5]
+    assert [each["network"]["rule"]["line"] for each in said] == [5, 2, 5, 2, 5]
+    assert said[1]["network"]["rule"] == {
+        "position": 0,
+        "filter": "answers-only",
+        "line": 2,
+        "action": "accept",
+        "direction": "out",
+        "priority": 500,
+    }
+    assert said[0]["frame"].endswith("IPv4 10.0.0.2 to 10.0.0.1, UDP port 53 to 40000")
+
+
+def test_a_person_is_told_each_frame_its_verdict_and_the_rules(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoofed = ethernet(
+        arp(1, sender_mac=OURS, sender="10.0.0.9", target="10.0.0.2"),
+        src=OURS,
+        dst=THEIRS,
+        ethertype=ARP,
+    )
+    (folder / "c").write_bytes(pcap((1, spoofed), (2, query())))
+    (folder / "f.xml").write_text(
+        "<filter name='mine'><filterref filter='clean-traffic'/></filter>"
+    )
+    arguments = ["--param", "IP=10.0.0.1", "--direction", "out", "--pcap", "c"]
+
+    assert main(["filter", "test", "f.xml", "--mac", MAC, *arguments]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("1  out 42 bytes, 52:54:00:00:00:01 to 52:54:00:00:00:02, ARP")
+    assert lines[1] == "   drop"
+    assert lines[2].startswith("   link     drop out by filter 'no-arp-ip-spoofing', line ")
+    assert lines[2].endswith(" in chain arp-ip")
+    assert lines[4] == "   accept"
+    assert lines[5].startswith("   link     accept out by filter 'clean-traffic', line ")
+    assert lines[6] == "   network  no rule decides"
+
+
+def test_a_chain_that_ends_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "f.xml").write_text(
+        "<filter name='f' chain='ipv4'><rule action='drop' direction='out'>"
+        "<ip protocol='tcp'/></rule></filter>"
+    )
+    (folder / "c").write_bytes(pcap((1, query())))
+
+    assert (
+        main(["filter", "test", "f.xml", "--mac", MAC, "--direction", "out", "--pcap", "c"]) == 0
+    )
+    assert "   link     no rule decides in chain ipv4, whose end accepts\n" in (
+        capsys.readouterr().out
+    )
+
+
+def test_filters_of_a_folder_stand_before_the_stock_ones(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "more").mkdir()
+    (folder / "more" / "x.xml").write_text(
+        "<filter name='clean-traffic'><rule action='drop' direction='inout'/></filter>"
+    )
+    (folder / "more" / "notes.txt").write_text("no filter")
+    (folder / "f.xml").write_text("<filter name='f'><filterref filter='clean-traffic'/></filter>")
+    (folder / "c").write_bytes(pcap((1, query())))
+
+    (said,) = tried(capsys, "--filters", "more", "--direction", "out", "--pcap", "c")
+
+    assert (said["verdict"], said["link"]["rule"]["filter"]) == ("drop", "clean-traffic")
+
+
+def test_frames_that_cannot_be_judged_are_dropped_by_name(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = ethernet(ipv4(raw(17, bytes(4)), src="1.1.1.1", dst="2.2.2.2"), src=OURS, dst=THEIRS)
+    longest = ethernet(ipv6(raw(17, bytes(9)), src="::1", dst="::2"), src=OURS, dst=THEIRS)
+    frames = (b"short", broken, longest.ljust(66000, b"\0"))
+    (folder / "c").write_bytes(pcap(*((1, frame) for frame in frames)))
+
+    said = tried(capsys, "--direction", "in", "--pcap", "c")
+
+    assert [(each["verdict"], each["why"]) for each in said] == [
+        ("drop", "runt"),
+        ("drop", "ipv4_malformed"),
+        ("drop", "oversize"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--pcap", "c"], "--pcap and --direction go together"),
+        ([], "there is no frame to judge, wanted --pcap, --pcap-in or --pcap-out"),
+        (["--pcap-in", "gone"], "gone: No such file or directory"),
+        (["--pcap-in", "f.xml"], "f.xml: no pcap file"),
+        (["--pcap-in", "c", "--filters", "gone"], "gone: No such file or directory"),
+    ],
+)
+def test_what_is_no_good_is_told(
+    folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str
+) -> None:
+    (folder / "c").write_bytes(pcap((1, query())))
+
+    assert main(["filter", "test", "f.xml", "--mac", MAC, *arguments]) == 1
+    assert capsys.readouterr() == ("", f"{complaint}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("<filter/>", "f.xml:1:1: "),
+        (
+            "<filter name='f'><filterref filter='clean-traffic'/></filter>",
+            "f.xml: parameters are missing: 'IP'",
+        ),
+        ("<filter name='f'><filterref filter='g'/></filter>", "f.xml: filters are missing: 'g'"),
+        (
+            "<filter name='f'><filterref filter='f'/></filter>",
+            "f.xml: filters refer to",
+        ),
+    ],
+)
+def test_a_filter_that_cannot_be_bound_is_told(
+    folder: Path, capsys: pytest.CaptureFixture[str], text: str, complaint: str
+) -> None:
+    (folder / "f.xml").write_text(text)
+    (folder / "c").write_bytes(pcap((1, query())))
+
+    assert main(["filter", "test", "f.xml", "--mac", MAC, "--pcap-in", "c"]) == 1
+    said, complained = capsys.readouterr()
+    assert said == ""
+    assert complained.startswith(complaint)
+
+
+def test_a_parameter_without_a_value_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["filter", "test", "f.xml", "--mac", MAC, "--param", "IP"])
+    assert "'IP' is no parameter, wanted NAME=VALUE" in capsys.readouterr().err
+
+
+def test_a_table_that_does_not_fit_together_is_no_gate() -> None:
+    with pytest.raises(ValueError, match="does not fit together"):
+        Gate(b"")

@@ -17,7 +17,7 @@ PYTHON ?= /usr/bin/python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-RUN_PACKAGES := gcc libseccomp-dev python3-dev python3-venv iproute2
+RUN_PACKAGES := gcc liblwip-dev libseccomp-dev python3-dev python3-venv iproute2
 DEMO_PACKAGES := iputils-ping curl
 TEST_PACKAGES := iperf3 tcpdump ethtool mandoc uidmap libasan8 libubsan1 procps slirp4netns socat \
 	qemu-system-x86 busybox-static cpio golang-go openssh-client \
@@ -29,11 +29,11 @@ BENCH_PACKAGES := iperf3 vde2 libvdeplug-dev openvswitch-switch ethtool procps \
 WORK ?= all
 
 SOURCES := pyproject.toml setup.py $(shell find multiplexer pfinet_client proto \
-	-name '*.py' -o -name '*.[ch]' -o -name '*.xml' | grep -v '/_dp.c$$\|/_pump.c$$' | LC_ALL=C sort)
+	-name '*.py' -o -name '*.[ch]' -o -name '*.xml' | grep -v '/_dp.c$$\|/_pump.c$$\|/_lwip.c$$' | LC_ALL=C sort)
 C_SOURCES := $(shell find multiplexer pfinet_client bench -name '*.c' ! -name '_*')
 C_WARNINGS := -std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra -Wconversion -Wshadow \
 	-Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror \
-	-Iproto/include -Imultiplexer/datapath -Ipfinet_client/pump
+	-Iproto/include -Imultiplexer/datapath -Ipfinet_client/pump -isystem /usr/include/lwip
 
 .PHONY: all demo test fuzz lint bench clean
 all: $(VENV)/.installed
@@ -58,13 +58,14 @@ $(VENV)/.python: Makefile
 
 $(VENV)/.installed: $(VENV)/.python $(SOURCES)
 	rm -rf build/lib.* build/temp.* build/bdist.*
-	$(UMASK) $(BIN)/pip install -q --disable-pip-version-check --no-build-isolation .
+	$(UMASK) PFINET_LWIP=1 $(BIN)/pip install -q --disable-pip-version-check --no-build-isolation .
 	cp build/lib.*/multiplexer/datapath/_dp.*.so multiplexer/datapath/
 	cp build/lib.*/pfinet_client/_pump.*.so pfinet_client/
+	cp build/lib.*/pfinet_client/stack/lwip/_lwip.*.so pfinet_client/stack/lwip/
 	touch $@
 
 $(VENV)/.tools: $(VENV)/.installed pyproject.toml
-	$(UMASK) $(BIN)/pip install -q --disable-pip-version-check --no-build-isolation '.[test,lint]'
+	$(UMASK) PFINET_LWIP=1 $(BIN)/pip install -q --disable-pip-version-check --no-build-isolation '.[test,lint]'
 	touch $@
 
 demo: $(VENV)/.installed
@@ -105,7 +106,7 @@ lint: $(VENV)/.tools
 	mandoc -T lint -W warning man/*
 
 $(VENV)/.drawing: $(VENV)/.tools
-	$(UMASK) $(BIN)/pip install -q --disable-pip-version-check --no-build-isolation '.[bench]'
+	$(UMASK) PFINET_LWIP=1 $(BIN)/pip install -q --disable-pip-version-check --no-build-isolation '.[bench]'
 	touch $@
 
 bench: $(VENV)/.drawing

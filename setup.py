@@ -1,10 +1,18 @@
-"""The two C extensions; everything else stands in pyproject.toml."""
+"""The C extensions; everything else stands in pyproject.toml.
+
+That of lwIP is built where $PFINET_LWIP is set, for it needs liblwip-dev, and what
+is built against that is under the GPL, version 3.
+"""
+
+import os
 
 from setuptools import setup
 
-setup(
-    cffi_modules=[
-        "multiplexer/datapath/build_ffi.py:ffibuilder",
-        "pfinet_client/pump/build_ffi.py:ffibuilder",
-    ]
-)
+MODULES = [
+    "multiplexer/datapath/build_ffi.py:ffibuilder",
+    "pfinet_client/pump/build_ffi.py:ffibuilder",
+]
+if os.environ.get("PFINET_LWIP"):
+    MODULES.append("pfinet_client/stack/lwip/build_ffi.py:ffibuilder")
+
+setup(cffi_modules=MODULES)

@@ -108,7 +108,7 @@ ROWS: Mapping[str, Row] = MappingProxyType(
         "client's stack": Row(
             ("pfinet_client.stack",),
             ("protocol", "client's decisions", "client"),
-            ("attrs", "dns", "trio"),
+            ("attrs", "cffi", "dns", "trio"),
             pure=False,
         ),
         "client": Row(

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import dns.asyncresolver
 import dns.exception
@@ -21,10 +21,20 @@ import trio
 
 from pfinet_client.stack import hosts
 from pfinet_client.stack.backend import StackBackend
+from pfinet_proto.attach import Binding
 from pfinet_proto.values import IPAddress
 
-if TYPE_CHECKING:
-    from pfinet_client.stack.stack import Stack
+
+class ResolvingStack(Protocol):
+    """What a resolver needs of its stack."""
+
+    @property
+    def binding(self) -> Binding:
+        """What the vif is now."""
+
+    def socket(self, family: int, type: int, proto: int) -> trio.socket.SocketType:
+        """Return a new socket of the stack."""
+
 
 HOSTS = Path("/etc/hosts")
 #: The records to ask for, by the family that is wanted.
@@ -40,7 +50,7 @@ Entry = tuple[Any, Any, int, str, Any]
 class StackResolver(trio.abc.HostnameResolver):
     """Looks names up for *stack*, with the name servers that its binding has at that time."""
 
-    def __init__(self, stack: "Stack") -> None:
+    def __init__(self, stack: ResolvingStack) -> None:
         self._stack = stack
         self._backend = StackBackend(stack)
 

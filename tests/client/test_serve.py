@@ -39,7 +39,7 @@ def on_served(path: str, body: str) -> str:
     """Return a program on the stack that is served at *path*."""
     return (
         program("v1", body)
-        .replace("open_stack('v1')", f"connect_stack({path!r})")
+        .replace("open_stack('v1', 'kernel')", f"connect_stack({path!r})")
         .replace("import StackError, open_stack", "import StackError, connect_stack")
     )
 

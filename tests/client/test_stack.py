@@ -29,7 +29,7 @@ async def wait_line():
     return (await trio.to_thread.run_sync(sys.stdin.readline)).strip()
 
 async def main():
-    async with open_stack(VIF) as stack:
+    async with open_stack(VIF, KIND) as stack:
         stack.install()
 BODY
 
@@ -37,9 +37,10 @@ trio.run(main)
 """
 
 
-def program(vif: str, body: str) -> str:
+def program(vif: str, body: str, kind: str = "kernel") -> str:
     indented = "\n".join(f"        {line}" for line in body.strip().splitlines())
-    return PROGRAM.replace("VIF", repr(vif)).replace("BODY", indented)
+    opening = PROGRAM.replace("VIF", repr(vif)).replace("KIND", repr(kind))
+    return opening.replace("BODY", indented)
 
 
 #: Answers each line in capitals, led by the address of who wrote it.
@@ -58,8 +59,8 @@ async with trio.open_nursery() as nursery:
 
 
 @contextmanager
-def server(user: ClientUser, vif: str) -> Iterator[RunningStack]:
-    with user.program(program(vif, SERVER)) as running:
+def server(user: ClientUser, vif: str, kind: str = "kernel") -> Iterator[RunningStack]:
+    with user.program(program(vif, SERVER, kind)) as running:
         yield running
 
 
@@ -244,11 +245,11 @@ def test_a_name_that_is_none_is_said(alice: ClientUser) -> None:
 
 
 def test_a_kind_that_is_unknown_is_said(alice: ClientUser) -> None:
-    script = program("v1", "pass").replace("open_stack('v1')", "open_stack('v1', 'hurd')")
+    script = program("v1", "pass").replace("'kernel'", "'hurd'")
 
     done = alice.run_program(script)
 
-    assert done.stderr.splitlines()[-1] == "ValueError: kind is 'hurd', not \"kernel\""
+    assert done.stderr.splitlines()[-1] == 'ValueError: kind is \'hurd\', not "kernel" or "lwip"'
 
 
 def test_at_its_end_trio_is_as_before_and_the_vif_is_free(alice: ClientUser) -> None:

@@ -27,34 +27,44 @@ FILES = (
 )
 
 
-def run_on_stack(user: ClientUser, *modules: str) -> subprocess.CompletedProcess[str]:
-    """Run test modules of trio as *user* does, on a stack that the user serves."""
+def run_on_stack(
+    user: ClientUser, kind: str, *modules: str, **more: str
+) -> subprocess.CompletedProcess[str]:
+    """Run test modules of trio as *user* does, on a stack of that *kind*."""
     plugins = user.daemon.directory / "plugins"
     plugins.mkdir()
     plugins.chmod(0o755)
     copy = Path(shutil.copy(Path(__file__).with_name("trio_on_stack.py"), plugins))
     copy.chmod(0o644)
     options = ("-p", "trio._tests.pytest_plugin", "-p", "trio_on_stack", "-p", "no:cacheprovider")
-    with served(user) as path:
-        inherited = user.environment.get("PYTHONPATH")
-        environment = {
-            **user.environment,
-            "PFINET_SOCKET": path,
-            "PYTHONPATH": ":".join(filter(None, (str(plugins), inherited))),
-        }
-        argv = interpreter().module("pytest", *options, "-q", "--run-slow", "--pyargs")
-        names = [f"trio._tests.{name}" for name in modules]
-        return user.run_to_end([*argv, *names], env=environment)
+    inherited = user.environment.get("PYTHONPATH")
+    environment = {
+        **user.environment,
+        **more,
+        "STACK_KIND": kind,
+        "PYTHONPATH": ":".join(filter(None, (str(plugins), inherited))),
+    }
+    argv = interpreter().module("pytest", *options, "-q", "-rxX", "--run-slow", "--pyargs")
+    names = [f"trio._tests.{name}" for name in modules]
+    return user.run_to_end([*argv, *names], env=environment)
 
 
-@pytest.mark.parametrize("module", FILES)
-def test_trios_own_tests_pass(alice: ClientUser, module: str) -> None:
-    done = run_on_stack(alice, module)
-
+def check(done: subprocess.CompletedProcess[str]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     made = re.search(r"^(\d+) sockets were the stack's$", done.stdout, re.MULTILINE)
     assert made is not None
     assert int(made[1]) > 0
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_trios_own_tests_pass_on_the_kernels(alice: ClientUser, module: str) -> None:
+    with served(alice) as path:
+        check(run_on_stack(alice, "kernel", module, PFINET_SOCKET=path))
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_trios_own_tests_pass_on_lwip(alice: ClientUser, module: str) -> None:
+    check(run_on_stack(alice, "lwip", module))
 
 
 def test_remapped_they_pass_without_any_exception(alice: ClientUser) -> None:
@@ -71,7 +81,7 @@ def test_remapped_they_pass_without_any_exception(alice: ClientUser) -> None:
 
 
 def test_a_run_without_a_socket_of_the_stack_fails(alice: ClientUser) -> None:
-    done = run_on_stack(alice, "test_channel")
+    done = run_on_stack(alice, "lwip", "test_channel")
 
     assert "0 sockets were the stack's" in done.stdout
     assert " failed" not in done.stdout

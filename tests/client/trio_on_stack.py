@@ -1,10 +1,11 @@
 """A pytest plug-in: trio's own tests, on a stack.
 
 It is loaded by a pytest of its own (`-p trio_on_stack`), which an unprivileged
-user runs where trio is installed, with the path of a served stack in
-$PFINET_SOCKET.  Each test that is a coroutine begins with the stack's factory
-of sockets in its place; the resolver is left as it is, for trio's tests bring
-their own.  A run in which the stack made no socket fails.
+user runs where trio is installed.  $STACK_KIND is `kernel`, and then
+$PFINET_SOCKET tells where it is served, or `lwip`.  Each test that is a
+coroutine begins with the stack's factory of sockets in its place; the resolver
+is left as it is, for trio's tests bring their own.  A run in which the stack
+made no socket fails.
 
 Tests that cannot pass where a factory is set, whosever, are EXCEPTIONS: that
 they fail is asserted as well.
@@ -12,14 +13,16 @@ they fail is asserted as well.
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import pytest
 import trio
 
-from pfinet_client.serving.client import connect
-from pfinet_client.serving.place import socket_path
-from pfinet_client.stack import Stack
+from pfinet_client.stack import Stack, StackError, connect_stack, open_stack
+
+KIND = os.environ["STACK_KIND"]
 
 
 class Factory(trio.abc.SocketFactory):
@@ -27,16 +30,29 @@ class Factory(trio.abc.SocketFactory):
 
     def __init__(self) -> None:
         self.made = 0
-        self._stack = Stack(connect(socket_path()))
+        self._stack: Stack | None = None
+
+    @asynccontextmanager
+    async def stack(self) -> AsyncIterator[None]:
+        """Have a stack for the block: lwIP lives in one trio run."""
+        if KIND == "kernel":
+            async with connect_stack() as self._stack:
+                yield
+            return
+        async with AsyncExitStack() as closing:
+            while True:
+                # The fake daemon notices a little later that the one before has gone.
+                with suppress(StackError):
+                    self._stack = await closing.enter_async_context(open_stack(kind="lwip"))
+                    break
+            yield
 
     def socket(self, family: int = 2, type: int = 1, proto: int = 0) -> trio.socket.SocketType:
+        assert self._stack is not None
         made = self._stack.socket(family, type, proto)
         if family in (trio.socket.AF_INET, trio.socket.AF_INET6):
             self.made += 1
         return made
-
-    def close(self) -> None:
-        self._stack.close()
 
 
 #: With the reason of each.
@@ -47,6 +63,13 @@ EXCEPTIONS = {
     "and connects it to the stack",
     "test_custom_socket_factory": "asserts that no factory was set before",
 }
+if KIND == "lwip":
+    EXCEPTIONS |= {
+        "test_local_address_real": "binds 127.0.0.2; of those lwIP has 127.0.0.1 alone",
+        "test_SocketType_basics": "asserts that there is a descriptor",
+        "test_SocketType_resolve": "asserts trio's private class",
+        "test_resolve_address_exception_in_connect_closes_socket": "asserts trio's private class",
+    }
 
 FACTORY = pytest.StashKey[Factory]()
 
@@ -55,17 +78,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[FACTORY] = Factory()
 
 
-def pytest_unconfigure(config: pytest.Config) -> None:
-    config.stash[FACTORY].close()
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         assert isinstance(item, pytest.Function)
         if inspect.iscoroutinefunction(item.obj):
             item.obj = on_stack(config.stash[FACTORY], item.obj)
-        if item.name in EXCEPTIONS:
-            item.add_marker(pytest.mark.xfail(reason=EXCEPTIONS[item.name], strict=True))
+        reason = EXCEPTIONS.get(item.originalname)
+        if reason is not None:
+            item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
 
 
 def on_stack(
@@ -73,8 +93,9 @@ def on_stack(
 ) -> Callable[..., Awaitable[None]]:
     @functools.wraps(test)
     async def on_stack(*arguments: object, **named: object) -> None:
-        trio.socket.set_custom_socket_factory(factory)
-        await test(*arguments, **named)
+        async with factory.stack():
+            trio.socket.set_custom_socket_factory(factory)
+            await test(*arguments, **named)
 
     return on_stack
 

@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "glue.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+#include <lwip/ethip6.h>
+#include <lwip/etharp.h>
+#include <lwip/netif.h>
+#include <lwip/tcpip.h>
+#include <netif/ethernet.h>
+
+struct frame {
+	struct frame *next;
+	uint32_t len;
+	uint8_t bytes[];
+};
+
+static int event = -1;
+static struct netif interface;
+static bool is_up;
+static struct frame *first, **last = &first;
+static size_t frames;
+static struct pl_socket *marked;
+
+void pl_signal(void)
+{
+	uint64_t one = 1;
+	/* Fails only if it is signalled already. */
+	ssize_t written = write(event, &one, sizeof(one));
+
+	(void)written;
+}
+
+void pl_mark(struct pl_socket *s)
+{
+	if (s->is_marked)
+		return;
+	s->is_marked = true;
+	s->next_marked = marked;
+	marked = s;
+	pl_signal();
+}
+
+void pl_unmark(struct pl_socket *s)
+{
+	for (struct pl_socket **at = &marked; *at; at = &(*at)->next_marked) {
+		if (*at == s) {
+			*at = s->next_marked;
+			break;
+		}
+	}
+	s->is_marked = false;
+}
+
+struct netif *pl_interface(void)
+{
+	return is_up ? &interface : NULL;
+}
+
+int pl_changed(uint64_t *ids, int n)
+{
+	int got = 0;
+
+	LOCK_TCPIP_CORE();
+	while (marked && got < n) {
+		ids[got++] = marked->id;
+		marked->is_marked = false;
+		marked = marked->next_marked;
+	}
+	UNLOCK_TCPIP_CORE();
+	return got;
+}
+
+int pl_start(void)
+{
+	unsigned int seed;
+
+	if (event >= 0)
+		return event;
+	event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (event < 0)
+		return -errno;
+	/* Its LWIP_RAND() is rand(), of which ports are made. */
+	if (getrandom(&seed, sizeof(seed), 0) == (ssize_t)sizeof(seed))
+		srand(seed);
+	tcpip_init(NULL, NULL);
+	return event;
+}
+
+/* The core lock is held: lwIP calls it. */
+static err_t send_frame(struct netif *netif, struct pbuf *p)
+{
+	struct frame *frame;
+
+	(void)netif;
+	if (frames >= PL_MAX_FRAMES)
+		return ERR_MEM;
+	frame = malloc(sizeof(*frame) + p->tot_len);
+	if (!frame)
+		return ERR_MEM;
+	frame->next = NULL;
+	frame->len = p->tot_len;
+	pbuf_copy_partial(p, frame->bytes, p->tot_len, 0);
+	*last = frame;
+	last = &frame->next;
+	frames++;
+	pl_signal();
+	return ERR_OK;
+}
+
+static err_t set_up(struct netif *netif)
+{
+	netif->name[0] = 'p';
+	netif->name[1] = 'f';
+	netif->output = etharp_output;
+	netif->output_ip6 = ethip6_output;
+	netif->linkoutput = send_frame;
+	netif->hwaddr_len = 6;
+	netif->flags = NETIF_FLAG_BROADCAST | NETIF_FLAG_ETHARP | NETIF_FLAG_ETHERNET |
+		       NETIF_FLAG_LINK_UP | NETIF_FLAG_IGMP | NETIF_FLAG_MLD6;
+	return ERR_OK;
+}
+
+static_assert(PL_MAX_IPV6 == LWIP_IPV6_NUM_ADDRESSES - 2, "link-local and loopback come with them");
+
+int pl_up(const uint8_t mac[6], uint16_t mtu)
+{
+	ip6_addr_t loopback;
+	int result = 0;
+
+	LOCK_TCPIP_CORE();
+	if (is_up) {
+		result = -EBUSY;
+	} else {
+		memset(&interface, 0, sizeof(interface));
+		memcpy(interface.hwaddr, mac, 6);
+		interface.mtu = mtu;
+		netif_add(&interface, NULL, NULL, NULL, NULL, set_up, ethernet_input);
+		memcpy(interface.hwaddr, mac, 6);
+		interface.mtu = mtu;
+		interface.mtu6 = mtu;
+		netif_set_default(&interface);
+		netif_create_ip6_linklocal_address(&interface, 1);
+		/* The daemon lets nobody else use it. */
+		netif_ip6_addr_set_state(&interface, 0, IP6_ADDR_PREFERRED);
+		/* Last, so that it is nobody's source but its own. */
+		ip6_addr_set_loopback(&loopback);
+		netif_ip6_addr_set(&interface, PL_MAX_IPV6 + 1, &loopback);
+		netif_ip6_addr_set_valid_life(&interface, PL_MAX_IPV6 + 1, IP6_ADDR_LIFE_STATIC);
+		netif_ip6_addr_set_state(&interface, PL_MAX_IPV6 + 1, IP6_ADDR_PREFERRED);
+		netif_set_up(&interface);
+		is_up = true;
+	}
+	UNLOCK_TCPIP_CORE();
+	return result;
+}
+
+void pl_down(void)
+{
+	LOCK_TCPIP_CORE();
+	if (is_up) {
+		is_up = false;
+		netif_remove(&interface);
+	}
+	while (first) {
+		struct frame *frame = first;
+
+		first = frame->next;
+		free(frame);
+	}
+	last = &first;
+	frames = 0;
+	UNLOCK_TCPIP_CORE();
+}
+
+void pl_set_mtu(uint16_t mtu)
+{
+	LOCK_TCPIP_CORE();
+	interface.mtu = mtu;
+	interface.mtu6 = mtu;
+	UNLOCK_TCPIP_CORE();
+}
+
+int pl_set_ipv4(const uint8_t address[4], const uint8_t mask[4], const uint8_t gateway[4])
+{
+	ip4_addr_t ip, net, gw;
+
+	memcpy(&ip.addr, address, 4);
+	memcpy(&net.addr, mask, 4);
+	memcpy(&gw.addr, gateway, 4);
+	LOCK_TCPIP_CORE();
+	netif_set_addr(&interface, &ip, &net, &gw);
+	UNLOCK_TCPIP_CORE();
+	return 0;
+}
+
+int pl_set_ipv6(const uint8_t *addresses, size_t n, bool autoconf)
+{
+	if (n > PL_MAX_IPV6)
+		return -E2BIG;
+	LOCK_TCPIP_CORE();
+	for (s8_t at = 1; at <= PL_MAX_IPV6; at++) {
+		ip6_addr_t ip;
+
+		if ((size_t)(at - 1) < n) {
+			memcpy(ip.addr, addresses + 16 * (at - 1), 16);
+			ip6_addr_clear_zone(&ip);
+			if (!ip6_addr_cmp(&ip, netif_ip6_addr(&interface, at)))
+				netif_ip6_addr_set(&interface, at, &ip);
+			netif_ip6_addr_set_valid_life(&interface, at, IP6_ADDR_LIFE_STATIC);
+			netif_ip6_addr_set_state(&interface, at, IP6_ADDR_PREFERRED);
+		} else if (!ip6_addr_isinvalid(netif_ip6_addr_state(&interface, at)) &&
+			   netif_ip6_addr_isstatic(&interface, at)) {
+			netif_ip6_addr_set_state(&interface, at, IP6_ADDR_INVALID);
+		}
+	}
+	interface.ip6_autoconfig_enabled = autoconf;
+	UNLOCK_TCPIP_CORE();
+	return 0;
+}
+
+/* Loopback addresses are this program's alone, but lwIP takes them from any interface. */
+static bool is_loopback(const uint8_t *frame, size_t len)
+{
+	static const uint8_t one[16] = {[15] = 1};
+
+	if (len >= 34 && frame[12] == 0x08 && frame[13] == 0x00)
+		return frame[26] == 127 || frame[30] == 127;
+	if (len >= 54 && frame[12] == 0x86 && frame[13] == 0xdd)
+		return !memcmp(frame + 22, one, 16) || !memcmp(frame + 38, one, 16);
+	return false;
+}
+
+void pl_input(const uint8_t *frame, size_t len)
+{
+	struct pbuf *p;
+
+	if (len < 14 || len > PL_MAX_FRAME_BYTES || is_loopback(frame, len))
+		return;
+	p = pbuf_alloc(PBUF_RAW, (u16_t)len, PBUF_RAM);
+	if (!p)
+		return;
+	pbuf_take(p, frame, (u16_t)len);
+	LOCK_TCPIP_CORE();
+	if (!is_up || ethernet_input(p, &interface) != ERR_OK)
+		pbuf_free(p);
+	UNLOCK_TCPIP_CORE();
+}
+
+int pl_output(uint8_t *to, size_t room, uint32_t *lens, int n)
+{
+	int got = 0;
+
+	LOCK_TCPIP_CORE();
+	while (first && got < n && first->len <= room) {
+		struct frame *frame = first;
+
+		memcpy(to, frame->bytes, frame->len);
+		to += frame->len;
+		room -= frame->len;
+		lens[got++] = frame->len;
+		first = frame->next;
+		if (!first)
+			last = &first;
+		frames--;
+		free(frame);
+	}
+	UNLOCK_TCPIP_CORE();
+	return got;
+}

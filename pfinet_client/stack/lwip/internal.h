@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * internal.h - What the files of the glue share; the core lock is held in all of it
+ */
+#ifndef PFINET_LWIP_INTERNAL_H
+#define PFINET_LWIP_INTERNAL_H
+
+#include "glue.h"
+
+#include <lwip/netif.h>
+#include <lwip/raw.h>
+#include <lwip/tcp.h>
+#include <lwip/udp.h>
+
+struct datagram {
+	struct datagram *next;
+	struct pbuf *p;
+	ip_addr_t from;
+	uint16_t port;
+};
+
+/** A socket; @tcp, @udp or @raw is NULL once lwIP has let go of it. */
+struct pl_socket {
+	enum pl_kind kind;
+	int family;
+	uint64_t id;
+	struct tcp_pcb *tcp;
+	struct udp_pcb *udp;
+	struct raw_pcb *raw;
+	int error;
+	bool v6only, is_listening, is_connecting, is_connected;
+	bool has_ended, is_send_shut, is_receive_shut;
+	struct pbuf *received;
+	struct datagram *datagrams, **last_datagram;
+	unsigned int n_datagrams;
+	int backlog;
+	struct pl_socket *waiting, *next_waiting;	/* accepted, not taken yet */
+	struct pl_address local, peer;	/* of a connection, kept when it is over */
+	bool is_marked;
+	struct pl_socket *next_marked;
+};
+
+void pl_signal(void);
+void pl_mark(struct pl_socket *s);
+void pl_unmark(struct pl_socket *s);
+/** pl_interface() - Return the interface, NULL if there is none */
+struct netif *pl_interface(void);
+
+/** pl_errno() - Return the negative errno of what lwIP returned */
+int pl_errno(err_t error);
+/** pl_to_lwip() - Return an address as lwIP's, of the type that @s may have; or -EAFNOSUPPORT */
+int pl_to_lwip(const struct pl_socket *s, const struct pl_address *from, ip_addr_t *to);
+/** pl_from_lwip() - Return an address of lwIP's as one for @s */
+void pl_from_lwip(const struct pl_socket *s, const ip_addr_t *from, uint16_t port,
+		  struct pl_address *to);
+/** pl_is_own() - Whether one may bind to an address: it is ours, or none in particular */
+bool pl_is_own(const ip_addr_t *address);
+/** pl_type() - Return which addresses @s takes: IPADDR_TYPE_V4, _V6 or _ANY */
+uint8_t pl_type(const struct pl_socket *s);
+
+/* tcp.c */
+int pl_tcp_open(struct pl_socket *s);
+void pl_tcp_close(struct pl_socket *s, bool abort);
+int pl_tcp_bind(struct pl_socket *s, const ip_addr_t *address, uint16_t port);
+int pl_tcp_connect(struct pl_socket *s, const ip_addr_t *address, uint16_t port);
+int pl_tcp_send(struct pl_socket *s, const uint8_t *data, size_t len);
+int pl_tcp_receive(struct pl_socket *s, uint8_t *to, size_t room, bool peek);
+
+#endif

@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * tcp.c - A TCP socket over lwIP's raw API
+ *
+ * lwIP frees a pcb before it reports an error, and after tcp_close(); from then
+ * on the socket stands without.  A socket that is closed lets its pcb go on by
+ * itself until everything is sent.
+ */
+#include "internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static err_t on_received(void *arg, struct tcp_pcb *pcb, struct pbuf *p, err_t error)
+{
+	struct pl_socket *s = arg;
+
+	(void)error;
+	if (!p) {
+		s->has_ended = true;
+	} else if (s->is_receive_shut) {
+		tcp_recved(pcb, p->tot_len);
+		pbuf_free(p);
+		return ERR_OK;
+	} else if (s->received) {
+		/* A chain of more than 64 KiB has no length. */
+		if (s->received->tot_len + p->tot_len > 0xffff)
+			return ERR_MEM;
+		pbuf_cat(s->received, p);
+	} else {
+		s->received = p;
+	}
+	pl_mark(s);
+	return ERR_OK;
+}
+
+static err_t on_sent(void *arg, struct tcp_pcb *pcb, u16_t len)
+{
+	(void)pcb;
+	(void)len;
+	pl_mark(arg);
+	return ERR_OK;
+}
+
+static void on_error(void *arg, err_t error)
+{
+	struct pl_socket *s = arg;
+
+	s->tcp = NULL;
+	s->error = -pl_errno(error);
+	if (s->is_connecting && error == ERR_RST)
+		s->error = ECONNREFUSED;
+	else if (s->is_connecting && error == ERR_ABRT)
+		s->error = ETIMEDOUT;
+	s->is_connecting = false;
+	pl_mark(s);
+}
+
+static void note_names(struct pl_socket *s)
+{
+	pl_from_lwip(s, &s->tcp->local_ip, s->tcp->local_port, &s->local);
+	pl_from_lwip(s, &s->tcp->remote_ip, s->tcp->remote_port, &s->peer);
+}
+
+static void take_over(struct pl_socket *s, struct tcp_pcb *pcb)
+{
+	s->tcp = pcb;
+	tcp_arg(pcb, s);
+	tcp_err(pcb, on_error);
+	tcp_recv(pcb, on_received);
+	tcp_sent(pcb, on_sent);
+}
+
+static void let_go(struct tcp_pcb *pcb)
+{
+	tcp_arg(pcb, NULL);
+	tcp_err(pcb, NULL);
+	tcp_recv(pcb, NULL);
+	tcp_sent(pcb, NULL);
+}
+
+int pl_tcp_open(struct pl_socket *s)
+{
+	struct tcp_pcb *pcb = tcp_new_ip_type(pl_type(s));
+
+	if (!pcb)
+		return -ENOMEM;
+	take_over(s, pcb);
+	return 0;
+}
+
+void pl_tcp_close(struct pl_socket *s, bool abort)
+{
+	while (s->waiting) {
+		struct pl_socket *next = s->waiting->next_waiting;
+
+		pl_tcp_close(s->waiting, true);
+		pl_unmark(s->waiting);
+		free(s->waiting);
+		s->waiting = next;
+	}
+	if (s->tcp && s->is_listening) {
+		tcp_arg(s->tcp, NULL);
+		tcp_accept(s->tcp, NULL);
+		tcp_close(s->tcp);
+	} else if (s->tcp) {
+		let_go(s->tcp);
+		/* What was received and not read makes it a reset, as in other stacks. */
+		if (abort || tcp_close(s->tcp) != ERR_OK)
+			tcp_abort(s->tcp);
+	}
+	s->tcp = NULL;
+	if (s->received)
+		pbuf_free(s->received);
+	s->received = NULL;
+}
+
+int pl_tcp_bind(struct pl_socket *s, const ip_addr_t *address, uint16_t port)
+{
+	if (!s->tcp || s->tcp->local_port)
+		return -EINVAL;
+	return pl_errno(tcp_bind(s->tcp, address, port));
+}
+
+static err_t on_accepted(void *arg, struct tcp_pcb *pcb, err_t error)
+{
+	struct pl_socket *s = arg, *child, **at;
+	int before = 0;
+
+	if (error != ERR_OK || !pcb || !s)
+		return ERR_VAL;
+	for (at = &s->waiting; *at; at = &(*at)->next_waiting)
+		before++;
+	child = before < s->backlog ? calloc(1, sizeof(*child)) : NULL;
+	if (!child) {
+		tcp_abort(pcb);
+		return ERR_ABRT;
+	}
+	child->kind = PL_TCP;
+	child->family = s->family;
+	child->last_datagram = &child->datagrams;
+	child->is_connected = true;
+	take_over(child, pcb);
+	note_names(child);
+	*at = child;
+	pl_mark(s);
+	return ERR_OK;
+}
+
+int pl_listen(struct pl_socket *s, int backlog)
+{
+	struct tcp_pcb *pcb;
+	int result = 0;
+	err_t error = ERR_OK;
+
+	if (s->kind != PL_TCP)
+		return -EOPNOTSUPP;
+	LOCK_TCPIP_CORE();
+	if (s->is_listening) {
+		result = 0;
+	} else if (!s->tcp || s->is_connected || s->is_connecting) {
+		result = -EINVAL;
+	} else {
+		if (!s->tcp->local_port)
+			error = tcp_bind(s->tcp, &s->tcp->local_ip, 0);
+		backlog = backlog < 1 ? 1 : backlog > PL_MAX_BACKLOG ? PL_MAX_BACKLOG : backlog;
+		tcp_recv(s->tcp, NULL);
+		tcp_sent(s->tcp, NULL);
+		tcp_err(s->tcp, NULL);
+		pcb = error == ERR_OK ? tcp_listen_with_backlog_and_err(s->tcp, 255, &error)
+				      : NULL;
+		if (!pcb) {
+			take_over(s, s->tcp);
+			result = pl_errno(error);
+		} else {
+			s->tcp = pcb;
+			s->is_listening = true;
+			s->backlog = backlog;
+			tcp_arg(pcb, s);
+			tcp_accept(pcb, on_accepted);
+		}
+	}
+	UNLOCK_TCPIP_CORE();
+	return result;
+}
+
+struct pl_socket *pl_accept(struct pl_socket *s, uint64_t id)
+{
+	struct pl_socket *child;
+
+	LOCK_TCPIP_CORE();
+	child = s->waiting;
+	if (child) {
+		s->waiting = child->next_waiting;
+		child->next_waiting = NULL;
+		child->id = id;
+		pl_unmark(child);
+	}
+	UNLOCK_TCPIP_CORE();
+	return child;
+}
+
+static err_t on_connected(void *arg, struct tcp_pcb *pcb, err_t error)
+{
+	struct pl_socket *s = arg;
+
+	(void)pcb;
+	(void)error;
+	s->is_connecting = false;
+	s->is_connected = true;
+	note_names(s);
+	pl_mark(s);
+	return ERR_OK;
+}
+
+int pl_tcp_connect(struct pl_socket *s, const ip_addr_t *address, uint16_t port)
+{
+	int result;
+
+	if (s->is_connecting)
+		return -EALREADY;
+	if (s->is_connected || s->is_listening)
+		return -EISCONN;
+	if (!s->tcp)
+		return -EINVAL;
+	result = pl_errno(tcp_connect(s->tcp, address, port, on_connected));
+	if (result < 0)
+		return result;
+	s->is_connecting = true;
+	note_names(s);
+	return -EINPROGRESS;
+}
+
+int pl_connected(struct pl_socket *s)
+{
+	int result;
+
+	LOCK_TCPIP_CORE();
+	result = s->is_connecting ? -EINPROGRESS : s->is_connected ? 0 : -s->error;
+	if (!s->is_connecting && !s->is_connected)
+		s->error = 0;
+	UNLOCK_TCPIP_CORE();
+	return result;
+}
+
+int pl_tcp_send(struct pl_socket *s, const uint8_t *data, size_t len)
+{
+	err_t error;
+
+	if (s->is_send_shut)
+		return -EPIPE;
+	if (!s->tcp) {
+		int number = s->error ? s->error : EPIPE;
+
+		s->error = 0;
+		return -number;
+	}
+	if (!s->is_connected)
+		return s->is_connecting ? -EAGAIN : -ENOTCONN;
+	if (len > tcp_sndbuf(s->tcp))
+		len = tcp_sndbuf(s->tcp);
+	if (len > 0xffff)
+		len = 0xffff;
+	if (!len)
+		return -EAGAIN;
+	error = tcp_write(s->tcp, data, (u16_t)len, TCP_WRITE_FLAG_COPY);
+	if (error == ERR_MEM)
+		return -EAGAIN;
+	if (error != ERR_OK)
+		return pl_errno(error);
+	tcp_output(s->tcp);
+	return (int)len;
+}
+
+int pl_tcp_receive(struct pl_socket *s, uint8_t *to, size_t room, bool peek)
+{
+	u16_t taken;
+
+	if (s->is_listening || (!s->is_connected && !s->is_connecting && !s->error))
+		return -ENOTCONN;
+	if (s->received) {
+		taken = pbuf_copy_partial(s->received, to, (u16_t)(room > 0xffff ? 0xffff : room), 0);
+		if (peek)
+			return taken;
+		s->received = pbuf_free_header(s->received, taken);
+		if (s->tcp)
+			tcp_recved(s->tcp, taken);
+		return taken;
+	}
+	if (s->error) {
+		int number = s->error;
+
+		s->error = 0;
+		return -number;
+	}
+	if (s->has_ended || s->is_receive_shut || !s->tcp)
+		return 0;
+	return -EAGAIN;
+}
+
+int pl_shut(struct pl_socket *s, bool receive, bool send)
+{
+	int result = 0;
+
+	LOCK_TCPIP_CORE();
+	if (s->kind != PL_TCP || !s->is_connected) {
+		result = -ENOTCONN;
+	} else {
+		s->is_receive_shut |= receive;
+		if (send && !s->is_send_shut && s->tcp) {
+			/* Receiving goes on in lwIP, or it would reset what comes. */
+			err_t error = tcp_shutdown(s->tcp, 0, 1);
+
+			s->is_send_shut = error == ERR_OK || error == ERR_CONN;
+			result = s->is_send_shut ? 0 : pl_errno(error);
+		}
+		s->is_send_shut |= send;
+		pl_mark(s);
+	}
+	UNLOCK_TCPIP_CORE();
+	return result;
+}

@@ -5,9 +5,28 @@ The stations are those of tests/datapath/sanitize/stations.h.
 
 import struct
 from collections.abc import Callable, Iterator, Mapping
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Final
 
+from multiplexer.policy.nwfilter.compile import compile_filter
+from multiplexer.policy.nwfilter.resolve import resolve
+from multiplexer.policy.nwfilter.syntax import Parameter
+from multiplexer.policy.nwfilter.tables import (
+    Between,
+    Chain,
+    Count,
+    Field,
+    InSet,
+    Masked,
+    Number,
+    Pair,
+    Row,
+    Table,
+    Verb,
+    pack,
+)
+from multiplexer.stock import stock_filters
 from tests.datapath import frames
 
 #: Station 0 is a vif, 6 lives on the wire.
@@ -109,11 +128,63 @@ def ring() -> Iterator[bytes]:
             yield bytes((options,)) + puts[0] + order + bytes((TURN,)) + puts[1]
 
 
+REPAIR: Final = 1  # of fuzz_filter.c
+OUT, IN = 0, 1
+
+
+def tables() -> Iterator[Table]:
+    """Return tables that have every kind of list, rule and condition."""
+    address = IPv6Address(ipv6_of(VIF)).packed
+    ports = Number(Field.CT, 3, 3), Count(1, 2)
+    few = ((address, address), (b"\xfe", b"\xff"))
+    every = (
+        Row(Verb.REJECT, (Number(Field.TCP_FLAGS, 2, 2, 0x12, negated=True),), 1),
+        Row(Verb.CONTINUE, (Number(Field.DSCP, 0, 63), Number(Field.TCP_OPTION, 2, 2)), 2),
+        Row(Verb.DROP, (Pair((8, 128), (0, 3)),), 3),
+        Row(Verb.RETURN, (Number(Field.AH, 1, 1), Number(Field.PROTOCOL, 6, 6)), 4),
+    )
+    of_port = [
+        Number(Field.DST_PORT if n % 2 else Field.SRC_PORT, n, n, 0xFFFF) for n in range(24)
+    ]
+    many = tuple(Row(Verb.ACCEPT, (each, Number(Field.CT, 3, 3))) for each in of_port)
+    arp_fields = (Number(Field.ARP_OPCODE, 1, 1), Number(Field.ARP_GRATUITOUS, 1, 1))
+    yield Table(
+        l2_out=(Row(Verb.JUMP), Row(Verb.JUMP, chain=1), Row(Verb.DROP, arp_fields)),
+        l2_in=(Row(Verb.JUMP, (Number(Field.ETH_TYPE, 0x806, 0x806),), chain=1),),
+        ipv4_out=(*every, *many),
+        ipv4_in=(Row(Verb.DROP, ports), *many),
+        ipv6_out=(*every, Row(Verb.DROP, (Between(Field.IPV6_SRC, bytes(16), address),))),
+        ipv6_in=(Row(Verb.ACCEPT, (InSet(Field.IPV6_SRC, few), Number(Field.CT, 15, 15))),),
+        chains=(
+            Chain("mac", (Row(Verb.RETURN, (Masked(Field.ETH_SRC, mac(VIF), b"\xff" * 6),)),)),
+            Chain("stp", (Row(Verb.DROP, (Number(Field.STP_ROOT_COST, 0, 9),)), *every)),
+        ),
+    )
+    clean = resolve("clean-traffic", stock_filters(), (
+        Parameter("IP", (ipv4_of(VIF),)),
+        Parameter("MAC", (":".join(f"{byte:02x}" for byte in mac(VIF)),)),
+    ))  # fmt: skip
+    yield compile_filter(clean, {})
+
+
+def filter() -> Iterator[bytes]:
+    sent = b"".join(
+        struct.pack("<BH", direction | 1 << 4, len(frame)) + frame
+        for direction, (me, you) in ((OUT, (VIF, NEIGHBOUR)), (IN, (NEIGHBOUR, VIF)))
+        for frame in packets(me, you)
+        if len(frame) < 256
+    )
+    for table in map(pack, tables()):
+        for options in (0, REPAIR):
+            yield struct.pack("<BH", options, len(table)) + table + sent + sent
+
+
 SEEDS: Final[Mapping[str, Callable[[], Iterator[bytes]]]] = {
     "switch": switch,
     "offload": offload,
     "stream": stream,
     "ring": ring,
+    "filter": filter,
 }
 
 

@@ -36,15 +36,15 @@ static uint16_t fold(uint32_t sum)
 
 static bool is_icmp_error(const struct dp_frame *frame)
 {
-	uint8_t type;
+	const uint8_t *type = frame->data + frame->l4_off;
 
+	/* Of other protocols there may be no byte at all. */
 	if (!frame->has_l4)
 		return false;
-	type = frame->data[frame->l4_off];
 	if (frame->l3 == DP_L3_IPV4 && frame->l4_proto == DP_IPPROTO_ICMP)
-		return type == 3 || type == 4 || type == 5 || type == 11 || type == 12;
+		return *type == 3 || *type == 4 || *type == 5 || *type == 11 || *type == 12;
 	return frame->l3 == DP_L3_IPV6 && frame->l4_proto == DP_IPPROTO_ICMPV6 &&
-	       (type < 128 || type == 137);
+	       (*type < 128 || *type == 137);
 }
 
 static bool is_answered(const struct dp_frame *frame)

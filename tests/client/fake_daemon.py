@@ -115,6 +115,8 @@ class FakeDaemon:
         self.offload = offload
         self.changed = threading.Condition()
         """Notified after each change of a port."""
+        self.wire: Callable[[list[bytes]], list[bytes]] = lambda records: records
+        """What becomes of records between two vifs."""
         self.created: list[VifCreate] = []
         self.borrowed: list[str] = []
         self.ports = {str(each.vif): Port(each, owner) for each, owner in bindings}
@@ -294,6 +296,7 @@ class FakeDaemon:
                 port.records += records[: 1000 - len(port.records)]
                 port.longest_bytes = max(port.longest_bytes, *map(len, records), 0)
                 self.changed.notify_all()
+                records = self.wire(records)
             for other in self.ports.values():
                 if other is not port and other.data is not None and records:
                     with suppress(OSError):

@@ -1,0 +1,178 @@
+"""Both kinds of stack in a Python program, against the kernel of the outside host."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.client.test_stack import program
+from tests.support.lab import Lab, interpreter
+from tests.support.programs import running
+
+ALICE = 20001
+OUTSIDE = {"ipv4": "10.77.0.1", "ipv6": "fd77::1"}
+OWN = {"ipv4": "10.77.0.11", "ipv6": "fd77::11"}
+#: What is sent each way, in bytes.
+BULK = 32 << 20
+
+kinds = pytest.mark.parametrize("kind", ["kernel", "lwip"])
+family = pytest.mark.parametrize("family", OWN)
+
+#: Run by the outside host: hashes what it gets, and sends as much of its own, by a seed.
+PEER = """
+import hashlib, random, socket, sys, threading
+
+def serve(sock):
+    with sock:
+        want, seed = sock.makefile("rb").readline().split()
+        digest, left = hashlib.sha256(), int(want)
+        sock.sendall(b"go")
+        while left:
+            data = sock.recv(min(left, 1 << 18))
+            digest.update(data)
+            left -= len(data)
+        sock.sendall(digest.digest())
+        data = random.Random(int(seed)).randbytes(int(want))
+        sock.sendall(data)
+        sock.sendall(hashlib.sha256(data).digest())
+
+any_host = {"family": socket.AF_INET6, "dualstack_ipv6": True}
+with socket.create_server(("::", 9), backlog=600, **any_host) as server:
+    print("ready", flush=True)
+    while True:
+        sock, _ = server.accept()
+        threading.Thread(target=serve, args=(sock,), daemon=True).start()
+"""
+
+#: Exchanges LENGTH bytes each way over CONNECTIONS at once; says how many were whole.
+EXCHANGE = """
+import hashlib, random
+whole = []
+
+async def exactly(stream, length):
+    data = bytearray()
+    while len(data) < length:
+        data += await stream.receive_some(min(length - len(data), 1 << 18))
+    return bytes(data)
+
+async def exchange(seed):
+    async with await trio.open_tcp_stream("HOST", 9) as stream:
+        await stream.send_all(b"LENGTH %d\\n" % seed)
+        assert await exactly(stream, 2) == b"go"
+        data = random.Random(-seed).randbytes(LENGTH)
+        await stream.send_all(data)
+        assert await exactly(stream, 32) == hashlib.sha256(data).digest()
+        data = await exactly(stream, LENGTH)
+        assert await exactly(stream, 32) == hashlib.sha256(data).digest()
+        whole.append(seed)
+
+async with trio.open_nursery() as nursery:
+    for seed in range(1, CONNECTIONS + 1):
+        nursery.start_soon(exchange, seed)
+say(len(whole))
+"""
+
+
+def exchange(host: str, length: int, connections: int = 1) -> str:
+    script = EXCHANGE.replace("HOST", host).replace("LENGTH", str(length))
+    return script.replace("CONNECTIONS", str(connections))
+
+
+@contextmanager
+def network(name: str, mtu: int = 1500) -> Iterator[Lab]:
+    with Lab(name, mtu=mtu) as lab:
+        lab.configure({"alice": ALICE}, mtu=mtu)
+        with (
+            lab.daemon(),
+            running(lab.outside, interpreter().executable, "-c", PEER, until="ready"),
+        ):
+            yield lab
+
+
+@pytest.fixture(scope="module")
+def lan() -> Iterator[Lab]:
+    with network("stacks") as lab:
+        yield lab
+
+
+def run(lab: Lab, kind: str, body: str) -> subprocess.CompletedProcess[str]:
+    """Run a program on a stack of alice's."""
+    return lab.user(ALICE).run(
+        interpreter().executable, "-c", program("alice", body, kind), check=False
+    )
+
+
+@kinds
+@family
+def test_bulk_arrives_whole_each_way(lan: Lab, kind: str, family: str) -> None:
+    done = run(lan, kind, exchange(OUTSIDE[family], BULK))
+
+    assert (done.stdout, done.stderr) == ("1\n", "")
+
+
+@kinds
+def test_500_connections_at_once_are_all_served(lan: Lab, kind: str) -> None:
+    done = run(lan, kind, exchange(OUTSIDE["ipv4"], 20_000, 500))
+
+    assert (done.stdout, done.stderr) == ("500\n", "")
+
+
+@kinds
+@pytest.mark.parametrize("mtu", [1280, 9000])
+def test_frames_may_be_of_any_size(kind: str, mtu: int) -> None:
+    with network(f"stacks-{mtu}", mtu) as lab:
+        for host in OUTSIDE.values():
+            done = run(lab, kind, exchange(host, 1 << 20))
+            assert (done.stdout, done.stderr) == ("1\n", "")
+
+
+@kinds
+@family
+def test_the_outside_host_is_served(lan: Lab, kind: str, family: str) -> None:
+    """And its address is seen."""
+    serve = """
+served = trio.Event()
+
+async def answer(stream):
+    await stream.send_all(stream.socket.getpeername()[0].encode())
+    await stream.aclose()
+    served.set()
+
+async with trio.open_nursery() as nursery:
+    for host in ("0.0.0.0", "::"):
+        await nursery.start(partial(trio.serve_tcp, answer, 80, host=host))
+    say("ready")
+    await served.wait()
+    await wait_line()
+    nursery.cancel_scope.cancel()
+"""
+    user = lan.user(ALICE)
+    process = user.popen(
+        interpreter().executable,
+        "-c",
+        program("alice", serve, kind),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    ask = (
+        "import socket, sys; print(socket.create_connection((sys.argv[1], 80)).recv(99).decode())"
+    )
+    done = lan.outside.run(interpreter().executable, "-c", ask, OWN[family])
+    process.stdin.close()
+
+    assert done.stdout == f"{OUTSIDE[family]}\n"
+    assert process.wait(20) == 0
+
+
+@kinds
+def test_nothing_that_it_sends_is_dropped_by_the_daemon(lan: Lab, kind: str) -> None:
+    """lwIP, too, claims no address that is not bound to the vif."""
+    before = lan.ask("vif.show", name="alice")["counters"]["drops"]
+    for host in OUTSIDE.values():
+        assert run(lan, kind, exchange(host, 1000)).stdout == "1\n"
+
+    assert lan.ask("vif.show", name="alice")["counters"]["drops"] == before

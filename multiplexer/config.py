@@ -20,6 +20,7 @@ from typing import Final
 from pfinet_proto.values import IPAddress, IPNetwork, VifName
 
 from .binding import Fault, binding_faults, choose_network, edge_addresses, unusable_reason
+from .config_filter import read_filter
 from .config_values import (
     read_address,
     read_admin,
@@ -115,6 +116,8 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "ethertypes",
             "link-local",
             "trusted_tap",
+            "filter",
+            "parameters",
         ),
         "grant": (
             "to",
@@ -341,12 +344,21 @@ class _ConfigReader:
             network = self.check_binding(table, vif)
         limits = _read_limits(table)
         trust = _read_trust(table)
+        binding = read_filter(table)
         if len(self.vifs) == MAX_VIFS:
             table.problem((), f"one too many, wanted at most {MAX_VIFS} vifs")
         if network is not None and owner is not None and table.ok():
             self.vifs.append(
                 StaticVif(
-                    VifName(name), owner, network.name, addresses, prefixes, mac, limits, trust
+                    VifName(name),
+                    owner,
+                    network.name,
+                    addresses,
+                    prefixes,
+                    mac,
+                    limits,
+                    trust,
+                    binding,
                 )
             )
 

@@ -102,6 +102,9 @@ def keys_of(table: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
         key = _KEYS.get(field.name, field.name)
         if isinstance(value, Trust):
             yield from keys_of(value)
+        elif field.name == "filter":
+            yield (key,), value and value.name
+            yield ("parameters",), tuple(value.assignments if value else ())
         elif isinstance(value, Limits | OwnLimits):
             yield from (((key, *below), rate) for below, rate in keys_of(value))
         elif field.name != "name":

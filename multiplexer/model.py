@@ -219,6 +219,14 @@ class FilterBinding:
         """Return the binding to filter *name*, with *parameters* in any order."""
         return cls(name, tuple((each, tuple(parameters[each])) for each in sorted(parameters)))
 
+    @property
+    def assignments(self) -> tuple[str, ...]:
+        """Each parameter with each of its values, as ``NAME=VALUE``."""
+        return tuple(f"{name}={value}" for name, values in self.parameters for value in values)
+
+    def __str__(self) -> str:
+        return " ".join((self.name, *self.assignments))
+
 
 @attrs.frozen
 class AddressRange:
@@ -301,6 +309,7 @@ class Vif:
     *owner_name* is None where the owner was given by number.  The length of
     each of *addresses* is that of its network's prefix.  An *ephemeral* vif goes
     when its client does.  *grant* names the grant by which a user made it.
+    *filter* judges its frames beside what it is bound to.
     """
 
     id: str
@@ -341,6 +350,7 @@ class StaticVif:
     mac: MacAddress | None = None
     limits: OwnLimits = OwnLimits()
     trust: Trust = Trust()
+    filter: FilterBinding | None = None
 
 
 @attrs.frozen

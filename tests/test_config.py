@@ -14,6 +14,7 @@ from multiplexer.model import (
     Config,
     ConfigError,
     Daemon,
+    FilterBinding,
     Grant,
     Limits,
     LinkLocal,
@@ -78,6 +79,8 @@ roles = ["router", "dhcp-server"]
 ethertypes = [0x88cc]
 link-local = "eui64"
 trusted_tap = true
+filter = "web"
+parameters = { PORT = [80, "443"], IP = "10.0.1.10" }
 
 [vif.b]
 owner = "1001"
@@ -167,6 +170,7 @@ def test_every_key_of_a_full_file_arrives_in_the_model() -> None:
                     LinkLocal.EUI64,
                     trusted_tap=True,
                 ),
+                filter=FilterBinding("web", (("IP", ("10.0.1.10",)), ("PORT", ("80", "443")))),
             ),
             StaticVif(
                 name=VifName("b"),
@@ -232,6 +236,12 @@ reserved = ["10.0.1.2-10.0.1.9"]
 """
 
 # The text is what follows LAN, which has nine lines; or a file of its own.
+#: A vif whose next line is the sixth.
+VIF = (
+    "[network.lan]\nprefixes = ['10.0.1.0/24']\n"
+    "[vif.v]\nowner = 'alice'\naddresses = ['10.0.1.5/24']\n"
+)
+
 WRONG = {
     # TOML
     "syntax": ("a = 1\nb =\n", "m.toml:2: not TOML: Invalid value in column 4"),
@@ -394,6 +404,31 @@ WRONG = {
     "no prefixes": (
         "[network.a]\n",
         "m.toml:1: network.a.prefixes: missing, wanted an IPv4 prefix, an IPv6 prefix or both",
+    ),
+    "a filter with an impossible name": (
+        f"{VIF}filter = 'a/b'",
+        "m.toml:6: vif.v.filter: 'a/b' is not a filter's name: 1 to 255 characters without /",
+    ),
+    "parameters without a filter": (
+        f"{VIF}parameters = {{ PORT = 80 }}",
+        "m.toml:6: vif.v.parameters: are for a filter, and none is given",
+    ),
+    "a parameter with an impossible name": (
+        f"{VIF}filter = 'web'\n[vif.v.parameters]\nA-B = 80",
+        "m.toml:8: vif.v.parameters.A-B: 'A-B' is not a parameter's name: letters, digits and _",
+    ),
+    "a parameter with an impossible value": (
+        f"{VIF}filter = 'web'\nparameters = {{ NET = ['10.0.0.1', '10.0.0.0/8'] }}",
+        "m.toml:7: vif.v.parameters.NET: '10.0.0.0/8' is not a parameter's value:"
+        " letters, digits, _ . and :",
+    ),
+    "a parameter that is no text": (
+        f"{VIF}filter = 'web'\nparameters = {{ ON = true }}",
+        "m.toml:7: vif.v.parameters.ON: true, wanted a string or a number, or an array of them",
+    ),
+    "a parameter without a value": (
+        f"{VIF}filter = 'web'\nparameters = {{ PORT = [] }}",
+        "m.toml:7: vif.v.parameters.PORT: an empty array, wanted a value",
     ),
     "two prefixes of one family": (
         "[network.a]\nprefixes = ['10.0.0.0/24',\n '10.0.1.0/24']",

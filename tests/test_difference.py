@@ -106,7 +106,8 @@ def replaced(*pairs: str) -> Callable[[str], str]:
             replaced(
                 '"alice"\n',
                 '"bob"\nroles = ["router", "dhcp-server"]\nlink-local = "first-come"\n'
-                "ethertypes = [0x88cc]\ntrusted_tap = true\nlimits = { bytes_per_s = 5 }\n",
+                "ethertypes = [0x88cc]\ntrusted_tap = true\nlimits = { bytes_per_s = 5 }\n"
+                'filter = "ports"\nparameters = { PORT = [80, 443] }\n',
                 "10.0.1.10/24",
                 "10.0.1.11/24",
             ),
@@ -118,6 +119,8 @@ def replaced(*pairs: str) -> Callable[[str], str]:
                 "vif.web.ethertypes: none -> 35020",
                 "vif.web.link-local: not set -> first-come",
                 "vif.web.trusted_tap: false -> true",
+                "vif.web.filter: not set -> ports",
+                "vif.web.parameters: none -> PORT=80, PORT=443",
             ],
         ),
         (

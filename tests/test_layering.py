@@ -68,12 +68,14 @@ ROWS: Mapping[str, Row] = MappingProxyType(
         "compilers": Row(
             (
                 "multiplexer.config",
+                "multiplexer.config_filter",
                 "multiplexer.config_values",
                 "multiplexer.toml_tables",
                 "multiplexer.probes",
                 "multiplexer.policy",
                 "multiplexer.daemon.amend",
                 "multiplexer.daemon.authorize",
+                "multiplexer.daemon.filtering",
                 "multiplexer.daemon.grants",
                 "multiplexer.observe.counters",
                 "multiplexer.observe.frames",

@@ -15,7 +15,7 @@ from typing import Any, Final
 import attrs
 import shtab
 
-from multiplexer.cli import filter_definition, filter_files, filter_trial, top
+from multiplexer.cli import filter_binding, filter_definition, filter_files, filter_trial, top
 from multiplexer.cli.arguments import COMPLETE_FILE, FILTER, NAME, VIF_NAME, Argument, argument
 from multiplexer.cli.client import ControlClient, DaemonUnreachable, control_path
 from multiplexer.cli.render import as_json, as_terminal_text, as_text
@@ -186,6 +186,29 @@ COMMANDS: Final[tuple[Command | Program, ...]] = (
         (FILTER, *filter_definition.STRICTNESS),
     ),
     Program(
+        ("filter", "binding", "list"),
+        "list which vif is bound to which filter",
+        filter_binding.list_all,
+    ),
+    Program(
+        ("filter", "binding", "show"),
+        "show the filter of a vif, and what its variables stand for",
+        filter_binding.show,
+        (VIF_NAME,),
+    ),
+    Program(
+        ("filter", "binding", "create"),
+        "bind a vif to a filter",
+        filter_binding.create,
+        filter_binding.CREATE,
+    ),
+    Program(
+        ("filter", "binding", "delete"),
+        "let a vif have no filter",
+        filter_binding.delete,
+        (VIF_NAME,),
+    ),
+    Program(
         ("filter", "validate"),
         "say whether files are filters, without asking the daemon",
         filter_files.validate,
@@ -261,13 +284,14 @@ COMMANDS: Final[tuple[Command | Program, ...]] = (
     ),
 )
 
-#: What the first word of a command of two is about.
-GROUPS: Final[Mapping[str, str]] = MappingProxyType(
+#: What the words of commands before their last are about.
+GROUPS: Final[Mapping[tuple[str, ...], str]] = MappingProxyType(
     {
-        "filter": "what vifs may send and receive, beside what they must",
-        "network": "the broadcast domains that vifs are in",
-        "uplink": "where networks meet the outside",
-        "vif": "the users' virtual interfaces",
+        ("filter",): "what vifs may send and receive, beside what they must",
+        ("filter", "binding"): "which vif is bound to which filter",
+        ("network",): "the broadcast domains that vifs are in",
+        ("uplink",): "where networks meet the outside",
+        ("vif",): "the users' virtual interfaces",
     }
 )
 
@@ -278,24 +302,22 @@ def parser() -> argparse.ArgumentParser:
         prog="multiplexerctl", description="Administer the network multiplexer."
     )
     _add_global(top, control=None, json=False)
-    words = top.add_subparsers(metavar="COMMAND", required=True)
-    groups: dict[str, Any] = {}
+    groups: dict[tuple[str, ...], Any] = {(): top.add_subparsers(metavar="COMMAND", required=True)}
     for command in COMMANDS:
         *group, last = command.words
-        below = words
-        if group:
-            (name,) = group
-            if name not in groups:
-                made = words.add_parser(name, help=GROUPS[name])
-                groups[name] = made.add_subparsers(metavar="COMMAND", required=True)
-            below = groups[name]
+        for length in range(1, len(group) + 1):
+            words = tuple(group[:length])
+            if words not in groups:
+                made = groups[words[:-1]].add_parser(words[-1], help=GROUPS[words])
+                groups[words] = made.add_subparsers(metavar="COMMAND", required=True)
+        below = groups[tuple(group)]
         one = below.add_parser(last, help=command.help, description=f"{command.help}.")
         for each in command.arguments:
             options = dict(each.options)
             complete = options.pop("complete", None)
             action = one.add_argument(each.name, **options)
             if complete is not None:  # where shtab looks for it
-                action.complete = dict(complete)  # type: ignore[attr-defined]
+                action.complete = dict(complete)
         # After the command they mean the same, and must not undo what stood before it.
         _add_global(one, control=argparse.SUPPRESS, json=argparse.SUPPRESS)
         one.set_defaults(command=command)

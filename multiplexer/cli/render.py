@@ -319,6 +319,7 @@ def _vif(vif: control.VifInfo) -> Iterable[Section]:
             ("made", _maker(vif)),
             *(_limits(vif.limits) if vif.limits is not None else ()),
             *_trust(vif.trust),
+            *_bound_filter(vif.filter),
             *([("claimed", _lines(vif.claimed))] if vif.claimed else []),
             *([("the host has", _lines(vif.host_conflicts))] if vif.host_conflicts else []),
             ("held by", _holder(vif.attached)),
@@ -443,6 +444,15 @@ def _trust(trust: control.TrustInfo) -> Iterable[tuple[str, str]]:
         yield "link-local", trust.link_local
     if trust.trusted_tap:
         yield "tap", "trusted"
+
+
+def _bound_filter(binding: control.FilterBindingInfo | None) -> Iterable[tuple[str, str]]:
+    if binding is not None:
+        yield "filter", binding.name
+        given = [
+            f"{name}={each}" for name, values in binding.parameters.items() for each in values
+        ]
+        yield "parameters", _lines(given)
 
 
 def _limit(rate: int) -> str:

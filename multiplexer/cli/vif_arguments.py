@@ -1,10 +1,10 @@
 """What `vif create` and `vif set` are given, and the requests that they make of it."""
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
-from multiplexer.cli.arguments import argument, repeated
+from multiplexer.cli.arguments import COMPLETE_FILTER, argument, repeated
 from pfinet_proto import control
 from pfinet_proto.typed import read_interface, read_prefix, read_rate, value_of
 from pfinet_proto.values import IPInterface, IPNetwork, MacAddress, VifName
@@ -20,6 +20,22 @@ def read_ethertype(text: str) -> int:
         raise ValueError(f"{text!r} is no EtherType, wanted one such as 0x88cc") from None
 
 
+def read_parameter(text: str) -> tuple[str, str]:
+    """Return name and value of ``NAME=VALUE``."""
+    name, equals, value = text.partition("=")
+    if not equals or not name or not value:
+        raise ValueError(f"{text!r} is no parameter, wanted NAME=VALUE")
+    return name, value
+
+
+def grouped(parameters: Sequence[tuple[str, str]]) -> Mapping[str, tuple[str, ...]]:
+    """Return the values of each of *parameters* by its name, in their order."""
+    values: dict[str, tuple[str, ...]] = {}
+    for name, value in parameters:
+        values[name] = (*values.get(name, ()), value)
+    return values
+
+
 def make_vif(
     name: VifName,
     owner: str,
@@ -29,7 +45,7 @@ def make_vif(
     network: str | None,
     **more: Any,
 ) -> control.VifCreate:
-    """Return the request that `vif create` is; *more* are `LIMITS`, `TRUST` and force."""
+    """Return the request that `vif create` is; *more* are its other options."""
     return control.VifCreate(
         name,
         owner,
@@ -42,6 +58,8 @@ def make_vif(
             tuple(more["role"]), tuple(more["ethertype"]), more["link_local"], more["trusted_tap"]
         ),
         more["force"],
+        more["filter"],
+        grouped(more["param"]),
     )
 
 
@@ -63,7 +81,11 @@ def set_vif(name: VifName, **given: Any) -> control.VifSet:
     """
     if not any(given[option] not in (None, []) for option in given):
         raise ValueError("nothing to set is given, see --help")
+    # A filter may have any name.
+    filter_, no_filter = given.pop("filter"), given.pop("no_filter")
     defaults = tuple(option for option, value in given.items() if value == DEFAULT)
+    if no_filter:
+        defaults += ("filter",)
     one: dict[str, Any] = {
         option: None if value == DEFAULT else value for option, value in given.items()
     }
@@ -85,6 +107,8 @@ def set_vif(name: VifName, **given: Any) -> control.VifSet:
             one["trusted_tap"],
         ),
         defaults=defaults,
+        filter=filter_,
+        parameters=grouped(one["param"]) or None,
     )
 
 
@@ -140,6 +164,15 @@ TRUST: Final = (
     ),
 )
 
+PARAMETERS: Final = (
+    repeated(
+        "--param",
+        "NAME=VALUE",
+        type=value_of(read_parameter),
+        help="what a variable of the filter stands for; again with the same name: a list",
+    ),
+)
+
 CREATE: Final = (
     argument("--owner", metavar="USER", required=True, help="user name, or uid"),
     repeated(
@@ -168,6 +201,13 @@ CREATE: Final = (
         action="store_true",
         help="also if a station on the wire has one of its addresses",
     ),
+    argument(
+        "--filter",
+        metavar="FILTER",
+        complete=COMPLETE_FILTER,
+        help="a network filter that it is bound to",
+    ),
+    *PARAMETERS,
 )
 
 SET: Final = (
@@ -246,4 +286,12 @@ SET: Final = (
         action=argparse.BooleanOptionalAction,
         help="let the daemon read and write its client's tap, or not",
     ),
+    argument(
+        "--filter",
+        metavar="FILTER",
+        complete=COMPLETE_FILTER,
+        help="a network filter that it is bound to, with the parameters given, or none",
+    ),
+    argument("--no-filter", action="store_const", const=True, help="bind it to no filter"),
+    *PARAMETERS,
 )

@@ -58,4 +58,5 @@ class Alteration:
         vif = amended(provisioning.config, live.vif, request, facts)
         others = [other for other in provisioning.vifs.bound if other.id != vif.id]
         authorize.check_changed_vif(provisioning.config, others, vif, facts)
+        await provisioning.check_filter(vif)
         return vif

@@ -14,11 +14,12 @@ from pfinet_proto.values import IPInterface, IPNetwork
 from ..binding import Fault
 from ..model import Config, OwnLimits, Trust, Vif, stable_mac
 from .authorize import HostFacts, Refused, find_owner, read_limits, read_trust
+from .filtering import amended_binding
 
 LIMITS: Final = tuple(field.name for field in attrs.fields(OwnLimits))
 
 #: What can be as if it had never been given.
-DEFAULTS: Final = ("mac", "link_local", *LIMITS)
+DEFAULTS: Final = ("mac", "link_local", "filter", *LIMITS)
 
 Bound = TypeVar("Bound", bound=IPInterface | IPNetwork)
 
@@ -32,6 +33,7 @@ def amended(config: Config, vif: Vif, change: control.VifSet, facts: HostFacts) 
         Refused: if *change* contradicts the vif or itself.
     """
     _check_defaults(change)
+    binding = amended_binding(vif.filter, change)
     try:
         amended = attrs.evolve(
             vif,
@@ -43,6 +45,7 @@ def amended(config: Config, vif: Vif, change: control.VifSet, facts: HostFacts) 
             ),
             limits=_amend_limits(vif.limits, change),
             trust=_amend_trust(vif.trust, change),
+            filter=binding,
         )
     except ValueError as error:
         raise Refused("invalid", str(error)) from None
@@ -59,7 +62,11 @@ def amended(config: Config, vif: Vif, change: control.VifSet, facts: HostFacts) 
 
 
 def _check_defaults(change: control.VifSet) -> None:
-    given = {"mac": change.mac, "link_local": change.trust.link_local}
+    given = {
+        "mac": change.mac,
+        "link_local": change.trust.link_local,
+        "filter": change.filter,
+    }
     given.update(attrs.asdict(change.limits))
     for name in change.defaults:
         if name not in DEFAULTS:

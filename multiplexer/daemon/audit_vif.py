@@ -21,6 +21,7 @@ def fields_of(vif: Vif) -> Mapping[str, object]:
         "ethertypes": _list(f"{ethertype:#06x}" for ethertype in trust.ethertypes),
         "link_local": trust.link_local.value if trust.link_local is not None else None,
         "trusted_tap": "yes" if trust.trusted_tap else None,
+        "filter": None if vif.filter is None else str(vif.filter),
         **attrs.asdict(vif.limits),
         "grant": vif.grant,
         "ephemeral": "yes" if vif.ephemeral else None,

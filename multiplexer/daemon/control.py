@@ -39,6 +39,7 @@ from multiplexer.daemon.deletion import Deletion
 from multiplexer.daemon.doorman import Doorman
 from multiplexer.daemon.engine_client import EngineClient
 from multiplexer.daemon.fabric import Fabric
+from multiplexer.daemon.filtering import check_static, part_stored
 from multiplexer.daemon.host import THIS_SYSTEM, Host, System
 from multiplexer.daemon.hostwatch import HostWatch
 from multiplexer.daemon.in_force import InForce, nic_names
@@ -183,7 +184,10 @@ class Control:
         owners = [vif.owner for vif in config.vifs]
         facts = await host.facts(owners, nic_macs)
         static = authorize.build_vifs(config, facts, _static_ids(config, state))
+        check_static(config, in_force.library, static)
         stored, refused = authorize.keep_vifs(config, static, state.vifs(), facts)
+        stored, unfiltered = part_stored(config, in_force.library, stored)
+        refused = (*refused, *unfiltered)
         for vif, refusal in refused:
             vifs.aside[vif.name] = Aside(vif, refusal.message)
             self._log.warning(why_aside(vif, refusal))

@@ -19,6 +19,7 @@ from multiplexer.binding import given_claims
 from multiplexer.daemon import authorize
 from multiplexer.daemon.audit_vif import fields_of
 from multiplexer.daemon.authorize import HostFacts
+from multiplexer.daemon.filtering import read_binding
 from multiplexer.daemon.grants import borrowed_name, check_granted_vif, may_use_grant
 from multiplexer.daemon.host import Client
 from multiplexer.daemon.live_vif import LiveVif
@@ -118,7 +119,9 @@ class Creation:
         def judge(existing: Sequence[Vif], facts: HostFacts) -> Vif:
             self._check_aside(request.name, client)
             config, found = self.provisioning.config, authorize.find_owner(owner, facts)
-            return authorize.check_new_vif(config, existing, request, found, facts, vif_id)
+            vif = authorize.check_new_vif(config, existing, request, found, facts, vif_id)
+            binding = read_binding(request.filter, request.parameters)
+            return attrs.evolve(vif, filter=binding)
 
         return _Order(
             client,
@@ -187,6 +190,7 @@ class Creation:
             async with provisioning.vifs.changing:
                 facts = await provisioning.facts(order.owners)
                 vif = order.judge(provisioning.vifs.bound, facts)
+                await provisioning.check_filter(vif)
                 self._check_askable(vif, order)
                 draft = await provisioning.vifs.draft(vif)
                 undo.push_async_callback(provisioning.vifs.drop, draft)

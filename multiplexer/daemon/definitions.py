@@ -2,12 +2,13 @@
 
 What may be is the library's to say.  A definition is judged as it was written,
 so that errors name its own lines, and kept as its canonical text has it, so
-that later ones name those of dumpxml.
+that later ones name those of dumpxml.  What vifs are bound to changes for all of
+them at once, or for none.
 """
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Final, TypeVar
 
@@ -99,8 +100,8 @@ class Definitions:
                 library, kept = await _aside(partial(_defined, now, request))
             if kept != now.own.get(kept.name):
                 with provisioning.answering(f"filter {kept.name} is not defined"):
-                    await trio.to_thread.run_sync(self.state.keep_filter, kept)
-                provisioning.in_force.library = library
+                    async with self._judging_by(library, kept.name):
+                        await trio.to_thread.run_sync(self.state.keep_filter, kept)
                 provisioning.log.audit(
                     "filter-defined", filter=kept.name, uuid=kept.uuid, by=client.peer
                 )
@@ -134,6 +135,25 @@ class Definitions:
         vifs = self.provisioning.vifs
         every = (*vifs.bound, *(aside.vif for aside in vifs.aside.values()))
         return {str(vif.name): vif.filter.name for vif in every if vif.filter is not None}
+
+    @asynccontextmanager
+    async def _judging_by(self, library: Library, name: str) -> AsyncIterator[None]:
+        """Go by *library*, where filter *name* is new or another, once the context ends well.
+
+        Raises:
+            Refused: if a vif could not have its filter any more; then nothing has changed.
+            RequestFailed: if the engine does not take it; the same.
+        """
+        provisioning, vifs = self.provisioning, self.provisioning.vifs
+        users = library.users(name, self._bound())
+        # Drafts have no filter at the engine yet, but must be able to have theirs.
+        judged = [vif for vif in vifs.bound if str(vif.name) in users]
+        tables = await vifs.gates.tables(provisioning.config, library, judged)
+        by_id = {vif.id: table for vif, table in zip(judged, tables, strict=True)}
+        served = {live.port: by_id[live.vif.id] for live in vifs if live.vif.id in by_id}
+        async with vifs.gates.switching(served):
+            yield
+        provisioning.in_force.library = library
 
     def _info(
         self, library: Library, filter_: Filter, counts: Mapping[str, int]

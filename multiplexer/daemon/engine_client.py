@@ -21,6 +21,9 @@ COUNTERS_AT_ONCE = 128
 #: The same: some 100 characters each.
 PORTS_AT_ONCE = 1024
 
+#: Of a table, in hexadecimal.
+FILTER_BYTES_AT_ONCE = 65536
+
 
 @attrs.define(eq=False)
 class Attachment:
@@ -115,6 +118,28 @@ class EngineClient:
     async def clear_vif(self, port: int) -> None:
         """Forget the vif of *port* with its counters."""
         await self._calls.call(lambda number: channel.ClearVif(number, port))
+
+    async def prepare_filter(self, port: int, table: bytes) -> None:
+        """Have the next filter of the vif at *port* ready, none if *table* is empty.
+
+        *table* is of `multiplexer.policy.nwfilter.compile`.
+        """
+        length = len(table)
+        for offset in range(0, max(length, 1), FILTER_BYTES_AT_ONCE):
+            part = table[offset : offset + FILTER_BYTES_AT_ONCE]
+            await self._calls.call(
+                partial(
+                    channel.PrepareFilter, port=port, offset=offset, length=length, data=part
+                )
+            )
+
+    async def commit_filters(self) -> None:
+        """Let all filters that are ready take over at once."""
+        await self._calls.call(channel.CommitFilters)
+
+    async def abandon_filters(self) -> None:
+        """Forget the filters that are ready."""
+        await self._calls.call(channel.AbandonFilters)
 
     async def inject(self, port: int, frames: Sequence[bytes], *, to_wire: bool = False) -> None:
         """Deliver *frames* as if the stack of the vif at *port* had sent them.

@@ -143,6 +143,8 @@ def _privileges(request: control.VifCreate, caller: Caller) -> Iterator[str]:
         yield "makes a vif for an address that is in use on the wire"
     if request.trust != control.TrustInfo():
         yield "gives roles, EtherTypes, link-local addresses or a trusted tap"
+    if request.filter is not None or request.parameters:
+        yield "binds a vif to a network filter"
 
 
 def _why_not(

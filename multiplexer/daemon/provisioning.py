@@ -9,12 +9,14 @@ import contextlib
 from collections.abc import Iterable, Iterator
 
 import attrs
+import trio
 
 from multiplexer.daemon.audit import Log
 from multiplexer.daemon.authorize import HostFacts, Refused
 from multiplexer.daemon.broker_client import BrokerClient
 from multiplexer.daemon.calls import RequestFailed
 from multiplexer.daemon.clientlog import ClientLog
+from multiplexer.daemon.filtering import table_of
 from multiplexer.daemon.host import Host
 from multiplexer.daemon.in_force import InForce
 from multiplexer.daemon.state import StateError
@@ -42,6 +44,16 @@ class Provisioning:
         """Return what judging vifs of *owners* takes."""
         nic_macs = self.in_force.nic_macs(self.broker.nic_macs())
         return await self.host.facts(owners, nic_macs)
+
+    async def check_filter(self, vif: Vif) -> None:
+        """Return if *vif* can have its filter.
+
+        Raises:
+            Refused: if not.
+        """
+        if vif.filter is not None:
+            library = self.in_force.library
+            await trio.to_thread.run_sync(table_of, self.config, library, vif)
 
     @contextlib.contextmanager
     def answering(self, failed: str) -> Iterator[None]:

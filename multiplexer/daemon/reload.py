@@ -23,6 +23,7 @@ from multiplexer.daemon.broker_client import BrokerClient
 from multiplexer.daemon.calls import RequestFailed
 from multiplexer.daemon.clientlog import ClientLog
 from multiplexer.daemon.creation import ID_BYTES
+from multiplexer.daemon.filtering import check_static, part_stored
 from multiplexer.daemon.host import Client, Host
 from multiplexer.daemon.in_force import InForce, nic_names
 from multiplexer.daemon.live_vif import Aside
@@ -142,7 +143,10 @@ class Reload:
             vif.name: secrets.token_hex(ID_BYTES) for vif in config.vifs if vif.name not in ids
         }
         static = authorize.build_vifs(config, facts, {**ids, **new_ids})
+        check_static(config, self.in_force.library, static)
         stored, refused = authorize.keep_vifs(config, static, self.state.vifs(), facts)
+        stored, unfiltered = part_stored(config, self.in_force.library, stored)
+        refused = (*refused, *unfiltered)
         return _Plan(
             config,
             nic_macs,

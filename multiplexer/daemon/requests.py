@@ -44,6 +44,7 @@ from multiplexer.model import (
     port_of_uplink,
 )
 from multiplexer.observe.trace import PortName, Scene, explain
+from multiplexer.policy.nwfilter.binding import supplied
 from pfinet_proto import control
 from pfinet_proto.control import ControlError, ErrorCode
 from pfinet_proto.values import VifName
@@ -287,6 +288,7 @@ class Requests:
             conflicts=tally.conflicts(live.port),
             host_conflicts=self._host_watch.conflicts(vif),
             claimed=tally.claimed(live.port),
+            filter=_filter_info(network, vif),
         )
 
     def _aside_info(self, aside: Aside, client: Client) -> control.AsideInfo:
@@ -308,6 +310,13 @@ class Requests:
 
 def _seconds_since(monotonic_ns: int) -> int:
     return (time.monotonic_ns() - monotonic_ns) // 1_000_000_000
+
+
+def _filter_info(network: Network, vif: Vif) -> control.FilterBindingInfo | None:
+    if vif.filter is None:
+        return None
+    own = {each.name: each.values for each in supplied(network, vif)}
+    return control.FilterBindingInfo(vif.filter.name, dict(vif.filter.parameters), own)
 
 
 def _trust_info(trust: Trust) -> control.TrustInfo:

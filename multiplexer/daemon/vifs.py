@@ -13,7 +13,15 @@ import bisect
 import contextlib
 import socket
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from types import MappingProxyType
 from typing import Final
 
@@ -24,6 +32,7 @@ from multiplexer.daemon.audit import Log
 from multiplexer.daemon.broker_client import BrokerClient, Inherited
 from multiplexer.daemon.calls import RequestFailed
 from multiplexer.daemon.engine_client import EngineClient
+from multiplexer.daemon.gates import NO_FILTER, Gates, differing
 from multiplexer.daemon.in_force import InForce
 from multiplexer.daemon.legacy import Settlement
 from multiplexer.daemon.live_vif import STOPPING, Aside, LiveVif, Patience, bind
@@ -100,6 +109,7 @@ class Vifs:
         self.aside: dict[VifName, Aside] = {}
         #: While the file changes, NICs are told at the end of it, when all are there.
         self._is_following = False
+        self.gates = Gates(engine)
 
     @property
     def _config(self) -> Config:
@@ -146,9 +156,13 @@ class Vifs:
         ports = settlement.ports
         async with trio.open_nursery() as self._nursery:
             patience_s = self._patience.after_start_s
-            for vif in sorted(vifs, key=lambda vif: vif.id not in ports):
-                row = compile_vif(self._config, vif)
-                live, listeners = await self._set_up(vif, row, ports.get(vif.id), reached=False)
+            in_order = sorted(vifs, key=lambda vif: vif.id not in ports)
+            for vif, table in zip(in_order, await self._tables(in_order), strict=True):
+                row, port = compile_vif(self._config, vif), ports.get(vif.id)
+                live, listeners = await self._set_up(vif, row, port, reached=False)
+                # What an earlier control let take over may not be what it stored.
+                if table != NO_FILTER or port is not None:
+                    await self.gates.switch({live.port: table})
                 self._start(live, listeners, patience_s, settlement.resumed.get(vif.id))
             await self._reach_all()
             for uplink in self._config.uplinks:
@@ -183,9 +197,12 @@ class Vifs:
         assert self.changing.locked()
         vif, port = draft.live.vif, draft.live.port
         draft.live.check_wanted()
+        tables = await self._tables([vif])
         # What was counted and noted of the draft is not its client's.
         await self._engine.clear_vif(port)
         await self._engine.set_vif(port, vif.id, compile_vif(self._config, vif))
+        # Not before: a filter need not let out what the wire is asked in its name.
+        await self.gates.switch(differing([port], [NO_FILTER], tables))
         await trio.to_thread.run_sync(self._state.add, vif)
         self._start(draft.live, draft.listeners, self._patience.after_making_s)
         return draft.live
@@ -220,10 +237,12 @@ class Vifs:
     ) -> list[socket.socket]:
         """Tell engine and broker of the change; return listeners for the owner, if that is new."""
         network = self._config.network(vif.network)
-        await self._engine.set_vif(live.port, vif.id, compile_vif(self._config, vif))
-        undo.push_async_callback(
-            self._engine.set_vif, live.port, vif.id, compile_vif(self._config, live.vif)
+        before, after = await self._tables([live.vif, vif])
+        there, back = (
+            differing([live.port], [a], [b]) for a, b in ((before, after), (after, before))
         )
+        await self._set_row(live.port, vif, there)
+        undo.push_async_callback(self._set_row, live.port, live.vif, back)
         now, then = (self._config, live.vif), (self._config, vif)
         undo.push_async_callback(self._reroute, then, now)
         await self._reroute(now, then)
@@ -237,6 +256,14 @@ class Vifs:
         for listener in listeners:
             undo.enter_context(listener)
         return listeners
+
+    async def _set_row(self, port: int, vif: Vif, tables: Mapping[int, bytes]) -> None:
+        """Tell the engine what *vif* may send, and let *tables* take over."""
+        async with self.gates.switching(tables):
+            await self._engine.set_vif(port, vif.id, compile_vif(self._config, vif))
+
+    async def _tables(self, vifs: Collection[Vif]) -> Sequence[bytes]:
+        return await self.gates.tables(self._config, self._in_force.library, vifs)
 
     async def _reopen_sockets(self, vif: Vif) -> None:
         """Give the sockets of *vif* back to its owner; who serves them has its own copy."""
@@ -323,8 +350,10 @@ class Vifs:
             await self._reroute((before, old), (config, vif))
         for live, listeners in handed:
             await self._hand_over(live, dict(zip(KINDS, listeners, strict=True)))
-        for vif in wanted.values():
+        comers = list(wanted.values())
+        for vif, table in zip(comers, await self._tables(comers), strict=True):
             live, by_kind = await self._set_up(vif, compile_vif(config, vif))
+            await self.gates.switch(differing([live.port], [NO_FILTER], [table]))
             self._start(live, by_kind, self._patience.after_making_s)
         for name, number in before.numbering.networks.items():
             if name not in config.numbering.networks:
@@ -348,11 +377,16 @@ class Vifs:
         self, config: Config, stays: Iterable[tuple[LiveVif, Vif]], comers: Iterable[Vif]
     ) -> None:
         """Give the engine the networks of *config*, and the vifs of now as they will be."""
-        for row in network_rows(self._config, config):
-            await self._engine.set_network(row)
         staying = [Staying(live.port, live.vif, vif) for live, vif in stays]
-        for step in vif_steps(self._config, config, staying, comers):
-            await self._engine.set_vif(step.port, step.vif_id, step.row)
+        before = await self._tables([each.before for each in staying])
+        library = self._in_force.library
+        after = await self.gates.tables(config, library, [each.after for each in staying])
+        ports = [each.port for each in staying]
+        async with self.gates.switching(differing(ports, before, after)):
+            for row in network_rows(self._config, config):
+                await self._engine.set_network(row)
+            for step in vif_steps(self._config, config, staying, comers):
+                await self._engine.set_vif(step.port, step.vif_id, step.row)
 
     async def _set_up(
         self, vif: Vif, row: bytes, port: int | None = None, *, reached: bool = True

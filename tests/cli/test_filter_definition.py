@@ -27,9 +27,11 @@ def place() -> Iterator[Place]:
 
 
 @asynccontextmanager
-async def daemon(place: Place, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+async def daemon(
+    place: Place, monkeypatch: pytest.MonkeyPatch, extra: str = ""
+) -> AsyncIterator[None]:
     monkeypatch.setenv("MULTIPLEXER_CONTROL", str(place.run_dir / "control"))
-    async with running(place):
+    async with running(place, extra):
         yield
 
 

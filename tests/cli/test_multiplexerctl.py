@@ -128,6 +128,21 @@ def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDaem
             VIF,
         ),
         (
+            "vif create one --owner alice --address 10.0.1.5/24 --filter default"
+            " --param PORT=80 --param IP=10.0.1.5 --param PORT=443",
+            VifCreate(
+                ONE,
+                "alice",
+                (ip_interface("10.0.1.5/24"),),
+                filter="default",
+                parameters={"PORT": ("80", "443"), "IP": ("10.0.1.5",)},
+            ),
+            VIF,
+        ),
+        ("vif set one --filter default", VifSet(ONE, filter="default"), VIF),
+        ("vif set one --no-filter", VifSet(ONE, defaults=("filter",)), VIF),
+        ("vif set one --param A=b=c", VifSet(ONE, parameters={"A": ("b=c",)}), VIF),
+        (
             "vif set one --owner bob --mac default --frames-per-s 5 --bytes-per-s default"
             " --role router --ethertype none --link-local default --no-trusted-tap",
             VifSet(

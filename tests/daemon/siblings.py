@@ -282,6 +282,9 @@ class FakeEngine(Sibling):
         self.claimed: tuple[channel.Claimed, ...] = ()
         #: The addresses of stations on the wire.
         self.stations: set[str] = set()
+        #: The tables of filters that are in force, and those that are ready, by port.
+        self.filters: dict[int, bytes] = {}
+        self.ready: dict[int, bytes] = {}
 
     async def answer(self, message: channel.Message, fds: list[int]) -> None:
         if isinstance(message, channel.ReadCounters):
@@ -303,6 +306,16 @@ class FakeEngine(Sibling):
             before = self.ports.get(message.port)
             generation = before.generation if before is not None else None
             self.ports[message.port] = channel.Port(message.port, message.vif_id, generation)
+        if isinstance(message, channel.PrepareFilter) and refusal is None:
+            before_it = self.ready.get(message.port, b"") if message.offset else b""
+            self.ready[message.port] = before_it + message.data
+        if isinstance(message, channel.CommitFilters) and refusal is None:
+            self.filters = {
+                port: each for port, each in {**self.filters, **self.ready}.items() if each
+            }
+            self.ready = {}
+        if isinstance(message, channel.AbandonFilters):
+            self.ready = {}
         if isinstance(message, channel.Attach):
             if refusal is not None:
                 channel.close_all(fds)
@@ -318,6 +331,8 @@ class FakeEngine(Sibling):
             self._let_go(message.port)
         if isinstance(message, channel.ClearVif):
             self.ports.pop(message.port, None)
+            self.filters.pop(message.port, None)
+            self.ready.pop(message.port, None)
             self.conflicts = tuple(found for found in self.conflicts if found.port != message.port)
         if isinstance(message, channel.Inject):
             self.conflicts += tuple(self._claims_of_stations(message))

@@ -163,7 +163,14 @@ async def test_an_attachment_goes_on_as_if_nothing_had_been(place: Place) -> Non
         await daemon.broker.wait_heard(channel.Forget)
 
     assert [(row.port, row.vif_id) for row in rows] == [(70, client.vif_id)]
-    assert asked == {channel.SetNetwork, channel.ReadPorts, channel.SetVif, channel.ReadCounters}
+    assert asked == {
+        channel.SetNetwork,
+        channel.ReadPorts,
+        channel.SetVif,
+        channel.PrepareFilter,
+        channel.CommitFilters,
+        channel.ReadCounters,
+    }
     assert update.binding.vif == WEB
     assert vif.attached is not None
     assert (vif.attached.uid, vif.attached.offload) == (ALICE, 1)

@@ -81,9 +81,9 @@ def test_a_valid_reply_means_what_the_vector_says(vector: dict[str, Any]) -> Non
 
 
 def plain_result(result: Any) -> Any:
-    """As `plain`, but a mapping stays one."""
+    """As `plain`, with the classes of results within."""
     if isinstance(result, dict):
-        return result
+        return {key: plain_result(item) for key, item in result.items()}
     if isinstance(result, tuple):
         return [plain_result(item) for item in result]
     if attrs.has(type(result)) and type(result).__module__ == results.__name__:

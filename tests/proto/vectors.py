@@ -2,6 +2,7 @@
 
 import enum
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ def plain(value: Any) -> Any:
         return int(value)
     if isinstance(value, tuple):
         return [plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
     if attrs.has(type(value)) and not isinstance(value, MacAddress | VifName):
         return {
             field.name: plain(getattr(value, field.name)) for field in attrs.fields(type(value))

@@ -121,6 +121,14 @@ def _check_frames(_instance: object, _attribute: object, value: tuple[str, ...])
             )
 
 
+def _check_parameters(
+    _instance: object, _attribute: object, value: Mapping[str, tuple[str, ...]]
+) -> None:
+    for name, values in value.items():
+        if not values:
+            raise ValueError(f"parameter {name!r:.40} has no value")
+
+
 @attrs.frozen
 class OwnLimitsInfo:
     """The limits that one vif has of its own; null is what its network says."""
@@ -139,7 +147,7 @@ class VifCreate(Request[VifInfo]):
     *mac* the daemon makes a stable one; without *network* it is the one that the
     addresses lie in.  Who makes it by a grant need not name addresses: the
     daemon then chooses.  With *force* an administrator's vif is made though a station
-    on the wire has its address.
+    on the wire has its address.  *parameters* are what variables of *filter* stand for.
     """
 
     name: VifName
@@ -151,6 +159,10 @@ class VifCreate(Request[VifInfo]):
     limits: OwnLimitsInfo = OwnLimitsInfo()
     trust: TrustInfo = NO_TRUST
     force: bool = False
+    filter: str | None = attrs.field(default=None, validator=_chars_at_most(MAX_FILTER_CHARS))
+    parameters: Mapping[str, tuple[str, ...]] = attrs.field(
+        factory=dict, validator=_check_parameters
+    )
 
 
 @attrs.frozen
@@ -173,8 +185,8 @@ class VifSet(Request[VifInfo]):
 
     *addresses* and *prefixes* replace what it has; of that, or of what they
     are, those to remove go and then those to add come.  *defaults* are names of
-    `mac`, `link_local` and the limits, each of which is as if it had never
-    been given.
+    `mac`, `link_local`, `filter` and the limits, each of which is as if it had never
+    been given.  With another *filter* come its own *parameters*, or none.
     """
 
     name: VifName
@@ -199,6 +211,10 @@ class VifSet(Request[VifInfo]):
     limits: OwnLimitsInfo = OwnLimitsInfo()
     trust: TrustChange = TrustChange()
     defaults: tuple[str, ...] = ()
+    filter: str | None = attrs.field(default=None, validator=_chars_at_most(MAX_FILTER_CHARS))
+    parameters: Mapping[str, tuple[str, ...]] | None = attrs.field(
+        default=None, validator=_if_any(_check_parameters)
+    )
 
 
 @attrs.frozen

@@ -209,6 +209,18 @@ class Holder:
 
 
 @attrs.frozen
+class FilterBindingInfo:
+    """The filter that a vif is bound to, with the parameters that it was given.
+
+    *supplied* are those that the vif has by itself; what is given goes first.
+    """
+
+    name: str
+    parameters: Mapping[str, tuple[str, ...]]
+    supplied: Mapping[str, tuple[str, ...]]
+
+
+@attrs.frozen
 class VifInfo(Result):
     """A vif: its binding, its owner, and what goes on.
 
@@ -238,6 +250,7 @@ class VifInfo(Result):
     ephemeral: bool = False
     claimed: tuple[IPAddress, ...] = ()
     host_conflicts: tuple[IPAddress, ...] = ()
+    filter: FilterBindingInfo | None = None
 
 
 @attrs.frozen

@@ -211,9 +211,6 @@ size_t dp_filter_size(const uint8_t *bytes, size_t len);
  */
 const struct dp_filter *dp_filter_load(void *memory, const uint8_t *bytes, size_t len);
 
-/** dp_filter_class() - Which of the classes a frame is of, or DP_CLASS_NONE */
-enum dp_filter_class dp_filter_class(const struct dp_frame *frame);
-
 /* What a frame is, while its lists are walked. */
 struct dp_walk {
 	const struct dp_filter *filter;

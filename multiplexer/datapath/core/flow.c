@@ -217,7 +217,7 @@ bool dp_flow_confirm(struct dp_flows *flows, uint64_t now_ns, struct dp_track *t
 	uint32_t id, bucket;
 
 	if (track->state == DP_FLOW_ESTABLISHED || (track->flow && !track->begins)) {
-		if (track->flow && track->state != DP_FLOW_RELATED)
+		if (track->counted && track->flow && track->state != DP_FLOW_RELATED)
 			dp_count_add(flows, &flows->flows[track->flow], track);
 		return true;
 	}

@@ -20,8 +20,28 @@ size_t dp_gate_size(void)
 void dp_gate_init(struct dp_gate *gate, const struct dp_filter *filter, struct dp_flows *flows)
 {
 	gate->filter = filter;
+	gate->lists = filter->lists;
+	for (unsigned int list = 0; list < DP_N_FIXED_LISTS; list++)
+		gate->last[list] = gate->kept;
 	gate->flows = flows;
 	dp_bucket_set(&gate->rejects, REJECTS_PER_S);
+}
+
+/* Which of the classes a frame is of, or DP_CLASS_NONE. */
+static inline enum dp_filter_class class_of(const struct dp_frame *frame)
+{
+	uint8_t proto = frame->l4_proto;
+	bool common = proto == DP_IPPROTO_TCP || proto == DP_IPPROTO_UDP;
+
+	if (frame->malformed != DP_PASS || frame->fragment)
+		return DP_CLASS_NONE;
+	if (frame->l3 == DP_L3_IPV4 && frame->l4_off == DP_ETH_LEN + 20 &&
+	    (common || proto == DP_IPPROTO_ICMP))
+		return DP_CLASS_IPV4;
+	if (frame->l3 == DP_L3_IPV6 && frame->l4_off == DP_ETH_LEN + 40 &&
+	    (common || proto == DP_IPPROTO_ICMPV6))
+		return DP_CLASS_IPV6;
+	return frame->l3 == DP_L3_ARP ? DP_CLASS_ARP : DP_CLASS_NONE;
 }
 
 _Static_assert((DP_GATE_KEPT & (DP_GATE_KEPT - 1)) == 0, "a slot is masked");
@@ -41,21 +61,20 @@ static inline bool has_words(const struct dp_kept *kept, const uint8_t *bytes,
 	return !differs;
 }
 
-/* Takes the key of a frame. Return: the slot of its verdict. */
-static unsigned int take_key(uint64_t key[DP_KEY_WORDS], const uint8_t *bytes,
-			     const uint64_t *mask, unsigned int n)
+/* The hash of what a list looks at of a frame: two chains side by side. */
+static inline unsigned int hash_of(const uint8_t *bytes, const uint64_t *mask, unsigned int n)
 {
-	uint64_t hash = 0;
+	uint64_t chain[2] = { 0, 1 };
 
 	for (unsigned int i = 0; i < n; i++) {
 		uint64_t word;
 
 		memcpy(&word, bytes + i * sizeof(word), sizeof(word));
-		key[i] = word & mask[i];
-		hash = (hash ^ key[i]) * FACTOR;
-		hash ^= hash >> 32;
+		chain[i & 1] = (chain[i & 1] ^ (word & mask[i])) * FACTOR;
+		chain[i & 1] ^= chain[i & 1] >> 32;
 	}
-	return (unsigned int)hash;
+	chain[0] = (chain[0] + chain[1]) * FACTOR;
+	return (unsigned int)(chain[0] >> 32);
 }
 
 /* The frame's bytes; one that is shorter than a key is copied, and followed by zeroes. */
@@ -99,31 +118,61 @@ static enum dp_filter_action decide(struct dp_gate *gate, const struct dp_frame 
 	return action;
 }
 
+static inline bool is_kept(const struct dp_kept *kept, uint32_t tag, const uint8_t *bytes,
+			   const uint64_t *mask, unsigned int n)
+{
+	return kept->tag == tag && has_words(kept, bytes, mask, n);
+}
+
+/*
+ * Finds the place of what is known of a frame; where nothing is, one is made.  There are
+ * two that it may be in; where both are used they are taken by turns.
+ */
+static inline struct dp_kept *find_place(struct dp_gate *gate, uint32_t tag, const uint8_t *bytes,
+					 const uint64_t *mask, unsigned int n, bool *known)
+{
+	unsigned int slot =
+		(hash_of(bytes, mask, n) ^ tag >> 16 ^ tag << 4) & (DP_GATE_KEPT - 1);
+	struct dp_kept *kept = &gate->kept[slot], *other = &gate->kept[slot ^ 1];
+
+	*known = true;
+	if (is_kept(kept, tag, bytes, mask, n))
+		return kept;
+	if (is_kept(other, tag, bytes, mask, n))
+		return other;
+	*known = false;
+	if (kept->tag && (!other->tag || gate->turn++ & 1))
+		kept = other;
+	kept->tag = tag;
+	for (unsigned int i = 0; i < n; i++) {
+		uint64_t word;
+
+		memcpy(&word, bytes + i * sizeof(word), sizeof(word));
+		kept->key[i] = word & mask[i];
+	}
+	return kept;
+}
+
 /* Lets one list decide over a frame of which it is not the last that is known. */
 static enum dp_filter_action look_up(struct dp_gate *gate, const struct dp_frame *frame,
 				     enum dp_filter_class class, unsigned int id, uint32_t tag,
 				     struct dp_passage *passage)
 {
-	const uint64_t *mask = gate->filter->lists[id].mask[class];
+	const uint64_t *mask = gate->lists[id].mask[class];
 	uint8_t padded[DP_KEY_WORDS * sizeof(uint64_t)];
-	unsigned int n = class == DP_CLASS_IPV6 ? DP_KEY_WORDS : SHORT_WORDS;
-	uint64_t key[DP_KEY_WORDS] = { 0 };
-	unsigned int hash = take_key(key, bytes_of(frame, n, padded), mask, n);
-	unsigned int slot = (hash ^ tag >> 16 ^ tag << 4) & (DP_GATE_KEPT - 1);
-	struct dp_kept *kept = &gate->kept[slot];
+	struct dp_kept *kept;
+	bool known;
 
-	/* There are two places for it; where it is in neither and both are used, they take turns. */
-	if (kept->tag != tag || memcmp(kept->key, key, sizeof(key)) != 0)
-		kept = &gate->kept[slot ^ 1];
-	if (kept->tag != tag || memcmp(kept->key, key, sizeof(key)) != 0) {
-		slot ^= gate->kept[slot].tag && (!gate->kept[slot ^ 1].tag || gate->turn++ & 1);
-		kept = &gate->kept[slot];
-		gate->last[id] = (uint16_t)(kept - gate->kept);
-		kept->tag = tag;
-		memcpy(kept->key, key, sizeof(key));
+	/* Twice the same, but that the number of words is known. */
+	if (class == DP_CLASS_IPV6)
+		kept = find_place(gate, tag, bytes_of(frame, DP_KEY_WORDS, padded), mask,
+				  DP_KEY_WORDS, &known);
+	else
+		kept = find_place(gate, tag, bytes_of(frame, SHORT_WORDS, padded), mask,
+				  SHORT_WORDS, &known);
+	gate->last[id] = kept;
+	if (!known)
 		return decide(gate, frame, id, kept, passage);
-	}
-	gate->last[id] = (uint16_t)(kept - gate->kept);
 	passage->origin[passage->layer] = kept->origin;
 	passage->list[passage->layer] = kept->decided;
 	return (enum dp_filter_action)kept->action;
@@ -134,8 +183,8 @@ static inline enum dp_filter_action consult(struct dp_gate *gate, const struct d
 					    enum dp_filter_class class, unsigned int id, bool peek,
 					    struct dp_passage *passage)
 {
-	const struct dp_filter_list *list = &gate->filter->lists[id];
-	const struct dp_kept *kept = &gate->kept[gate->last[id]];
+	const struct dp_filter_list *list = &gate->lists[id];
+	const struct dp_kept *kept = gate->last[id];
 	uint32_t tag = (id + 1) << 16 | (uint32_t)class << 8;
 
 	passage->list[passage->layer] = (uint8_t)id;
@@ -200,7 +249,7 @@ enum dp_filter_action dp_gate_judge(struct dp_gate *gate, const struct dp_frame 
 				    struct dp_passage *passage)
 {
 	bool ip = frame->l3 == DP_L3_IPV4 || frame->l3 == DP_L3_IPV6;
-	enum dp_filter_class class = dp_filter_class(frame);
+	enum dp_filter_class class = class_of(frame);
 	enum dp_filter_action action = DP_ACT_ACCEPT;
 
 	passage->direction = (uint8_t)direction;

@@ -39,9 +39,11 @@ struct dp_kept {
 
 struct dp_gate {
 	const struct dp_filter *filter;
+	const struct dp_filter_list *lists; /* the filter's */
 	struct dp_flows *flows;   /* NULL where the filter tracks none */
 	struct dp_bucket rejects; /* answers a second */
-	uint16_t last[DP_N_FIXED_LISTS]; /* that each list has used */
+	/* Of each list the verdict that it used last. */
+	struct dp_kept *last[DP_N_FIXED_LISTS];
 	uint8_t turn;                    /* of the two places that one may be kept in */
 	struct dp_kept kept[DP_GATE_KEPT];
 };

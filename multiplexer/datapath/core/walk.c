@@ -210,28 +210,3 @@ enum dp_filter_action dp_filter_walk(struct dp_walk *walk, unsigned int id)
 	}
 	return decide(walk, rule, id);
 }
-
-enum dp_filter_class dp_filter_class(const struct dp_frame *frame)
-{
-	uint8_t proto = frame->l4_proto;
-
-	if (frame->malformed != DP_PASS || frame->fragment)
-		return DP_CLASS_NONE;
-	switch (frame->l3) {
-	case DP_L3_ARP:
-		return DP_CLASS_ARP;
-	case DP_L3_IPV4:
-		if (frame->l4_off == DP_ETH_LEN + 20 &&
-		    (proto == DP_IPPROTO_TCP || proto == DP_IPPROTO_UDP || proto == DP_IPPROTO_ICMP))
-			return DP_CLASS_IPV4;
-		return DP_CLASS_NONE;
-	case DP_L3_IPV6:
-		if (frame->l4_off == DP_ETH_LEN + 40 && (proto == DP_IPPROTO_TCP ||
-							 proto == DP_IPPROTO_UDP ||
-							 proto == DP_IPPROTO_ICMPV6))
-			return DP_CLASS_IPV6;
-		return DP_CLASS_NONE;
-	default:
-		return DP_CLASS_NONE;
-	}
-}

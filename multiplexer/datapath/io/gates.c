@@ -12,7 +12,8 @@
 /* Zeroed memory that costs nothing before it is touched. */
 static void *take(size_t len)
 {
-	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	return p == MAP_FAILED ? NULL : p;
 }
@@ -39,12 +40,6 @@ static int build(struct dp_loop *loop, struct dp_housed *housed, const uint8_t *
 
 	if (!filter_len)
 		return -EINVAL;
-	if (!housed->flows) {
-		housed->flows = take(dp_flows_size());
-		if (!housed->flows)
-			return -ENOMEM;
-		dp_flows_init(housed->flows, loop->seed);
-	}
 	memory = take(gate_len + filter_len);
 	if (!memory)
 		return -ENOMEM;
@@ -54,6 +49,14 @@ static int build(struct dp_loop *loop, struct dp_housed *housed, const uint8_t *
 	if (!filter) {
 		give_back(&housed->next);
 		return -EINVAL;
+	}
+	if (!housed->flows && (filter->tracks[0] || filter->tracks[1])) {
+		housed->flows = take(dp_flows_size());
+		if (!housed->flows) {
+			give_back(&housed->next);
+			return -ENOMEM;
+		}
+		dp_flows_init(housed->flows, loop->seed);
 	}
 	dp_gate_init(housed->next.gate, filter, housed->flows);
 	return 0;
@@ -85,7 +88,7 @@ void dp_gates_commit(struct dp_loop *loop)
 		housed->next.gate = NULL;
 		housed->changes = false;
 		loop->table->ports[port].gate = housed->now.gate;
-		if (housed->now.gate) {
+		if (housed->now.gate && housed->flows) {
 			dp_flows_recount(housed->flows);
 		} else if (housed->flows) {
 			munmap(housed->flows, dp_flows_size());

@@ -55,6 +55,8 @@ void pl_set_mtu(uint16_t mtu);
 int pl_set_ipv4(const uint8_t address[4], const uint8_t mask[4], const uint8_t gateway[4]);
 /** pl_set_ipv6() - Let these, @n of 16 bytes, at most PL_MAX_IPV6, be the addresses beside the link-local one */
 int pl_set_ipv6(const uint8_t *addresses, size_t n, bool autoconf);
+/** pl_set_router6() - Let this, of 16 bytes, be the IPv6 router beside advertised ones; NULL is none */
+int pl_set_router6(const uint8_t *address);
 
 /** pl_input() - Take in a frame of the vif; one that is no use is dropped */
 void pl_input(const uint8_t *frame, size_t len);

@@ -55,6 +55,13 @@ void pl_from_lwip(const struct pl_socket *s, const ip_addr_t *from, uint16_t por
 		  struct pl_address *to);
 /** pl_is_own() - Whether one may bind to an address: it is ours, or none in particular */
 bool pl_is_own(const ip_addr_t *address);
+/**
+ * pl_source6() - Return the address to send from to an IPv6 one, NULL if lwIP may choose
+ *
+ * lwIP chooses by scope, in which it takes ::1 for wider than a unique local
+ * address (RFC 4193), and the daemon would drop what comes from there.
+ */
+const ip_addr_t *pl_source6(const ip_addr_t *to);
 /** pl_type() - Return which addresses @s takes: IPADDR_TYPE_V4, _V6 or _ANY */
 uint8_t pl_type(const struct pl_socket *s);
 

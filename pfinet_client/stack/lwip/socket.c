@@ -97,6 +97,28 @@ bool pl_is_own(const ip_addr_t *address)
 	return netif_get_ip6_addr_match(netif, ip_2_ip6(address)) >= 0;
 }
 
+const ip_addr_t *pl_source6(const ip_addr_t *to)
+{
+	struct netif *netif = pl_interface();
+	const ip_addr_t *first = NULL;
+
+	if (!netif || !IP_IS_V6(to) || ip_addr_isloopback(to) || ip_addr_ismulticast(to) ||
+	    ip6_addr_islinklocal(ip_2_ip6(to)))
+		return NULL;
+	for (u8_t at = 1; at < LWIP_IPV6_NUM_ADDRESSES - 1; at++) {
+		const ip_addr_t *own = netif_ip_addr6(netif, at);
+
+		if (!ip6_addr_ispreferred(netif_ip6_addr_state(netif, at)))
+			continue;
+		/* Of the prefix of a neighbour rather than another. */
+		if (ip6_addr_netcmp_zoneless(ip_2_ip6(own), ip_2_ip6(to)))
+			return own;
+		if (!first)
+			first = own;
+	}
+	return first;
+}
+
 static void queue(struct pl_socket *s, struct pbuf *p, const ip_addr_t *from, u16_t port)
 {
 	struct datagram *datagram =
@@ -287,6 +309,7 @@ int pl_connect(struct pl_socket *s, const struct pl_address *to)
 static int send_echo(struct pl_socket *s, struct pbuf *p, const ip_addr_t *address)
 {
 	uint8_t *head = p->payload;
+	const ip_addr_t *source = ip_addr_isany(&s->raw->local_ip) ? pl_source6(address) : NULL;
 
 	if (p->len < 8 || head[0] != (s->family == 4 ? ICMP_ECHO : ICMP6_TYPE_EREQ))
 		return -EINVAL;
@@ -298,15 +321,22 @@ static int send_echo(struct pl_socket *s, struct pbuf *p, const ip_addr_t *addre
 
 		memcpy(head + 2, &sum, 2);
 	}
+	if (source)
+		return pl_errno(raw_sendto_if_src(s->raw, p, address, pl_interface(), source));
 	return pl_errno(raw_sendto(s->raw, p, address));
 }
 
 static int send_udp(struct pl_socket *s, struct pbuf *p, const ip_addr_t *address, u16_t port)
 {
-	/* udp_sendto() lets only the interface's own address be the source. */
-	if (pl_interface() && ip_addr_isloopback(&s->udp->local_ip))
-		return pl_errno(udp_sendto_if_src(s->udp, p, address, port, pl_interface(),
-						  &s->udp->local_ip));
+	const ip_addr_t *source = NULL;
+
+	if (ip_addr_isany(&s->udp->local_ip))
+		source = pl_source6(address);
+	else if (ip_addr_isloopback(&s->udp->local_ip))
+		/* udp_sendto() lets only the interface's own address be the source. */
+		source = &s->udp->local_ip;
+	if (pl_interface() && source)
+		return pl_errno(udp_sendto_if_src(s->udp, p, address, port, pl_interface(), source));
 	return pl_errno(udp_sendto(s->udp, p, address, port));
 }
 

@@ -232,6 +232,8 @@ def _apply(binding: Binding) -> None:
     six = [each.ip.packed for each in binding.addresses if each.version == 6][:_MAX_IPV6]
     autoconf = any(prefix.version == 6 for prefix in binding.prefixes)
     lib.pl_set_ipv6(b"".join(six), len(six), autoconf)
+    router = _first(binding.gateways, 6)
+    lib.pl_set_router6(router.packed if router else ffi.NULL)
 
 
 def _first(addresses: tuple[IPAddress, ...], version: int) -> IPAddress | None:

@@ -224,6 +224,8 @@ int pl_tcp_connect(struct pl_socket *s, const ip_addr_t *address, uint16_t port)
 		return -EISCONN;
 	if (!s->tcp)
 		return -EINVAL;
+	if (ip_addr_isany(&s->tcp->local_ip) && pl_source6(address))
+		ip_addr_copy(s->tcp->local_ip, *pl_source6(address));
 	result = pl_errno(tcp_connect(s->tcp, address, port, on_connected));
 	if (result < 0)
 		return result;

@@ -164,6 +164,27 @@ def test_where_all_are_established_a_new_one_is_refused_until_one_closes() -> No
     assert gate.state(tcp(SYN_ACK, IN, port=30000), IN, NOW + S)[0] is Flow.ESTABLISHED
 
 
+def test_a_segment_is_of_its_connection_whatever_its_numbers() -> None:
+    """Deviation: tcp-windows."""
+    gate = CoreGate(OPEN)
+    open_tcp(gate, NOW)
+    segment = bytearray(tcp(ACK, IN))
+    segment[38:46] = b"\xff\xee\xdd\xcc\x11\x22\x33\x44"
+
+    assert gate.state(bytes(segment), IN, NOW) == (Flow.ESTABLISHED, True)
+
+
+def test_what_a_protocol_opens_beside_a_connection_is_new() -> None:
+    """Deviation: related."""
+    gate = CoreGate(OPEN)
+    ftp = frames.tcp(b"PORT 10,0,0,1,156,64\r\n", sport=40001, dport=21)
+    gate.judge(ip(ftp, OUT), OUT, NOW)
+    data = frames.tcp(sport=20, dport=40000)
+    begins = frames.Upper(6, data.data[:13] + bytes((SYN,)) + data.data[14:], 16)
+
+    assert gate.state(ip(begins, IN), IN, NOW) == (Flow.NEW, False)
+
+
 def test_an_error_is_related_to_the_flow_whose_packet_it_quotes_and_to_no_other() -> None:
     gate = CoreGate(OPEN)
     gate.judge(udp(OUT), OUT, NOW)
@@ -179,6 +200,7 @@ def test_an_error_is_related_to_the_flow_whose_packet_it_quotes_and_to_no_other(
 
 
 def test_later_pieces_of_a_packet_do_as_its_first_did_and_are_dropped_before_it() -> None:
+    """Deviation: fragments."""
     rows = (
         Row(Verb.DROP, (Number(Field.DST_PORT, 53, 53, 0xFFFF),), 0),
         Row(Verb.ACCEPT, (Number(Field.CT, ANY, ANY),), 1),

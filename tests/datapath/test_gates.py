@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from multiplexer.datapath._dp import ffi, lib
 
+from multiplexer.policy.nwfilter.syntax import Action, Direction
 from multiplexer.policy.nwfilter.tables import (
     Field,
     Flow,
@@ -17,6 +18,7 @@ from multiplexer.policy.nwfilter.tables import (
     pack,
 )
 from tests.datapath.frames import BROADCAST, ICMP, ICMPV6, ethernet, ipv4, ipv6, udp
+from tests.datapath.gate import CoreGate
 from tests.datapath.test_engine import A, B, Bench, C, frame_from, mac_of, record
 from tests.support.gso_frames import ones_sum
 
@@ -172,6 +174,33 @@ def test_where_a_filter_follows_too_many_connections_a_new_one_is_dropped(bench:
     assert (bench.drops(A), bench.drops(B)) == ({"flow_limit": 1}, {"flow_limit": 1})
 
 
+def test_connections_of_one_vif_take_no_room_from_another(bench: Bench) -> None:
+    """Deviation: own-connections."""
+    bind(bench, A, stateful())
+    bind(bench, C, stateful())
+    bench.engine._loop.gates[A].flows.n_used = lib.DP_MAX_FLOWS
+    send(bench, A, between(A, B))
+    send(bench, C, between(C, B))
+    send(bench, B, between(B, C))
+
+    assert (bench.drops(A), bench.drops(C)) == ({"flow_limit": 1}, {})
+    assert bench.received(C) == record(between(B, C))
+
+
+def test_a_field_of_a_configuration_is_no_other_bpdus() -> None:
+    """Deviation: stp-fields."""
+    rows = (Row(Verb.DROP, (Number(Field.STP_ROOT_COST, 0, 9, negated=True),)),)
+    gate = CoreGate(pack(Table(l2_in=rows)))
+    bridges = bytes.fromhex("0180c2000000")
+
+    def judged(kind: int) -> Action:
+        body = bytes.fromhex("424203000000") + bytes((kind,)) + b"\xff" * 31
+        frame = ethernet(body, src=mac_of(A), dst=bridges, ethertype=len(body))
+        return gate.judge(frame, Direction.IN, 1).action
+
+    assert (judged(0), judged(0x80)) == (Action.DROP, Action.ACCEPT)
+
+
 def unwrap(bench: Bench, port: int) -> bytes:
     data = bench.received(port)
     assert len(data) >= 4
@@ -180,6 +209,7 @@ def unwrap(bench: Bench, port: int) -> bytes:
 
 
 def test_who_sends_what_is_rejected_is_told_as_by_whom_it_was_for(bench: Bench) -> None:
+    """Deviation: reject-source."""
     bind(bench, B, Table(ipv4_in=(Row(Verb.REJECT),)))
     frame = between(A, B)
     send(bench, A, frame)

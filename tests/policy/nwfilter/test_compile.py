@@ -253,6 +253,7 @@ def test_a_limit_of_connections_is_asked_last_and_by_a_number_of_its_own() -> No
 
 
 def test_more_limits_than_can_be_counted_are_refused() -> None:
+    """Deviation: counted-rules."""
     rules = [rule("drop in tcp", connlimit__above=1)] * (MAX_COUNTS + 1)
 
     with pytest.raises(BindError, match="filter 'f', line 7: more than 32 rules with connlimit"):
@@ -297,6 +298,15 @@ def test_conditions_of_ipv6() -> None:
         Between(Field.IPV6_SRC, low.packed, high.packed),
         Number(Field.TCP_OPTION, 2, 2),
     )
+
+
+def test_ah_of_ipv6_is_a_header_that_is_there() -> None:
+    """Deviation: ah-ipv6."""
+    none = frozenset({State.NONE})
+
+    assert asked("drop out ah-ipv6", state=none) == (Number(Field.AH, 1, 1),)
+    assert asked("drop out ah", state=none) == (Number(Field.PROTOCOL, 51, 51),)
+    assert asked("drop out ipv6", protocol_=51)[1:] == (Number(Field.AH, 1, 1, negated=True),)
 
 
 def test_conditions_of_the_link_layer() -> None:

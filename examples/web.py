@@ -1,8 +1,8 @@
 """A web server and its client in one program, each on a stack of its own: web.py VIF VIF.
 
-The server is hypercorn's, on a listener of the first vif.  The client is httpx
-on the second, whose stack is installed: the address that the server sees is
-that vif's.
+The server is hypercorn's, on lwIP at the first vif.  The client is httpx on the
+kernel's stack at the second, which is installed: the address that the server
+sees is that vif's.
 """
 
 import sys
@@ -36,7 +36,7 @@ async def listener(stack: Stack) -> trio.SocketListener:
 
 async def main(server_vif: str, client_vif: str) -> None:
     async with (
-        open_stack(server_vif) as server,
+        open_stack(server_vif, "lwip") as server,
         open_stack(client_vif) as client,
         trio.open_nursery() as nursery,
     ):

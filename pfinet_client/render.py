@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from pfinet_proto.attach import Offload
-from pfinet_proto.control import Conflict, Holder, Located, VifInfo
+from pfinet_proto.control import Conflict, FilterBindingInfo, Holder, Located, VifInfo
 
 
 def vif_table(vifs: Iterable[VifInfo]) -> str:
@@ -35,6 +35,8 @@ def vif_page(vif: VifInfo, located: Located | None = None) -> str:
         ("dropped", _columns(_drops(counters.drops.items())) or "nothing"),
         ("conflicts", "\n".join(_conflicts(vif)) or "none"),
     ]
+    if vif.filter is not None:
+        rows.append(("filter", _filter(vif.filter)))
     if vif.claimed:
         rows.append(("claimed", "\n".join(map(str, vif.claimed))))
     if located is not None:
@@ -51,6 +53,12 @@ def _maker(vif: VifInfo) -> str:
         passing = ", until its client leaves" if vif.ephemeral else ""
         return f"you, by grant {vif.grant}{passing}"
     return "the configuration file" if vif.source == "static" else "the administrator"
+
+
+def _filter(binding: FilterBindingInfo) -> str:
+    given = binding.parameters.items()
+    words = [f"{name}={value}" for name, values in given for value in values]
+    return " ".join((binding.name, *words))
 
 
 def _short_holder(holder: Holder | None) -> str:

@@ -9,12 +9,14 @@ Where to attach is told to the vif's owner alone, and so not to root either,
 which would be refused there.
 """
 
+import contextlib
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
+import trio
 
 from multiplexer.daemon import authorize, channel
 from multiplexer.daemon.alteration import Alteration
@@ -44,7 +46,9 @@ from multiplexer.model import (
     port_of_uplink,
 )
 from multiplexer.observe.trace import PortName, Scene, explain
-from multiplexer.policy.nwfilter.binding import supplied
+from multiplexer.policy.nwfilter.binding import resolve_bound, supplied
+from multiplexer.policy.nwfilter.errors import BindError, FilterLoop
+from multiplexer.policy.nwfilter.resolved import ResolvedRule
 from pfinet_proto import control
 from pfinet_proto.control import ControlError, ErrorCode
 from pfinet_proto.values import VifName
@@ -220,6 +224,7 @@ class Requests:
             vif,
             config.network(vif.network),
             {port: self._port_name(config, port, client) for port in named},
+            await self._rules(config, vif) if any(one.rules for one in traced) else (),
         )
         return control.Traces(
             live.name,
@@ -228,6 +233,13 @@ class Requests:
                 for one, frame in zip(traced, frames, strict=True)
             ),
         )
+
+    async def _rules(self, config: Config, vif: Vif) -> Sequence[ResolvedRule]:
+        """Return the rules of the filter of *vif*; none if it cannot be bound any more."""
+        network, filters = config.network(vif.network), self._in_force.library.filters
+        with contextlib.suppress(BindError, FilterLoop):
+            return await trio.to_thread.run_sync(resolve_bound, network, vif, filters)
+        return ()
 
     def _port_name(self, config: Config, port: int, client: Client) -> PortName:
         for uplink in config.uplinks:

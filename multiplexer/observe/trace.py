@@ -4,7 +4,7 @@ The engine judges the frame by the very code that moves frames, and says with
 numbers and names what it came to; here those become sentences.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import attrs
@@ -12,6 +12,7 @@ import attrs
 from pfinet_proto import control
 
 from ..model import Network, Vif
+from ..policy.nwfilter.resolved import ResolvedRule
 from .frames import describe, protocol_name
 
 #: The steps of a frame's way, and the network headers, by their numbers in C.
@@ -84,11 +85,15 @@ class PortName:
 
 @attrs.frozen
 class Scene:
-    """Who sends: *vif* of *network*; *names* has each port that is named."""
+    """Who sends: *vif* of *network*; *names* has each port that is named.
+
+    *rules* are those of its filter, by their positions.
+    """
 
     vif: Vif
     network: Network
     names: Mapping[int, PortName]
+    rules: Sequence[ResolvedRule] = ()
 
 
 def explain(
@@ -124,14 +129,14 @@ def _steps(traced: Traced, frame: bytes, scene: Scene, meaning: str) -> Iterator
     says = {
         "frame": lambda: _headers(traced),
         "ingress": lambda: _why_bound(traced, scene.vif),
-        "filter": lambda: _rules(traced),
+        "filter": lambda: _rules(traced, scene.rules),
         "forward": lambda: _why_there(traced, frame, scene),
         "limit": lambda: _limits(scene),
     }
     because = {
         "frame": lambda: f"{len(frame)} bytes",
         "ingress": lambda: f"bound are {_binding(scene.vif)}",
-        "filter": lambda: _rules(traced),
+        "filter": lambda: _rules(traced, scene.rules),
         "forward": lambda: f"network {scene.network.name} has no uplink to try",
         "limit": lambda: _limits(scene),
     }
@@ -163,11 +168,24 @@ def _why_bound(traced: Traced, vif: Vif) -> str:
     return f"{mac}, and the source lies in bound {traced.bound}"
 
 
-def _rules(traced: Traced) -> str:
+def _rules(traced: Traced, rules: Sequence[ResolvedRule]) -> str:
     assert traced.rules is not None
     layers = zip(("link", "network"), traced.rules, strict=True)
-    by = [f"rule {rule} of the {layer} layer" for layer, rule in layers if rule is not None]
+    by = [
+        f"{_rule(position, rules)} of the {layer} layer"
+        for layer, position in layers
+        if position is not None
+    ]
     return f"decided by {' and '.join(by)}" if by else "no rule of the filter decides"
+
+
+def _rule(position: int, rules: Sequence[ResolvedRule]) -> str:
+    # A filter that has changed since the frame was judged may have fewer.
+    if position >= len(rules):
+        return f"rule {position}"
+    rule = rules[position]
+    what = f"{rule.action.value} {rule.direction.value}"
+    return f"{what} in line {rule.rule.position.line} of filter {rule.filter!r}"
 
 
 def _binding(vif: Vif) -> str:

@@ -12,7 +12,14 @@ from attrs import evolve
 
 from pfinet_client.cli import parser
 from pfinet_client.render import vif_page, vif_table
-from pfinet_proto.control import Counters, Holder, OwnLimitsInfo, VifCreate, VifInfo
+from pfinet_proto.control import (
+    Counters,
+    FilterBindingInfo,
+    Holder,
+    OwnLimitsInfo,
+    VifCreate,
+    VifInfo,
+)
 from pfinet_proto.values import MacAddress, VifName
 from tests.client.client_user import TIMEOUT_S, ClientUser
 from tests.client.fake_daemon import FakeDaemon, binding, fake_daemon
@@ -215,6 +222,8 @@ def test_a_vif_with_nothing_to_tell_is_told_without_gaps() -> None:
     torn = evolve(INFO, host_conflicts=(ip_address("10.9.0.9"),))
     assert "conflicts    10.9.0.9 is the host's now, too" in vif_page(torn)
     assert "made by      the configuration file" in vif_page(evolve(INFO, source="static"))
+    filtered = FilterBindingInfo("web", {"PORT": ("80", "443")}, {"IP": ("10.9.0.1",)})
+    assert "filter       web PORT=80 PORT=443" in vif_page(evolve(INFO, filter=filtered))
     assert vif_table([INFO]).splitlines()[1] == "lab1  lab      -          -"
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from multiplexer.model import Limits, Mode, Network, OwnLimits, Vif
 from multiplexer.observe.trace import PortName, Receiver, Scene, Traced, explain
+from multiplexer.policy.nwfilter.parse import parse_untrusted
+from multiplexer.policy.nwfilter.resolve import resolve
 from pfinet_proto.control import Trace, TraceReceiver, TraceStep
 from pfinet_proto.values import MacAddress, VifName
 
@@ -112,7 +114,22 @@ def test_a_receiver_whose_filter_drops_it_does_not_get_it() -> None:
     assert trace.receivers == (TraceReceiver("vif", "bob", "filter_in"),)
 
 
-def test_a_filter_is_told_with_the_rules_that_decided() -> None:
+def test_a_rule_that_decided_is_told_with_its_filter_and_line() -> None:
+    filter_ = parse_untrusted(
+        b"<filter name='web'>\n<rule action='drop' direction='in'/>\n"
+        b"<rule action='reject' direction='out'><tcp/></rule></filter>"
+    )
+    scene = attrs.evolve(SCENE, rules=resolve("web", {"web": filter_}))
+    told = explain(traced(rules=(0, 1)), UNICAST, scene, MEANINGS).steps[2]
+
+    assert told == TraceStep(
+        "filter",
+        "pass: decided by drop in in line 2 of filter 'web' of the link layer"
+        " and reject out in line 3 of filter 'web' of the network layer",
+    )
+
+
+def test_a_filter_is_told_with_the_numbers_of_rules_that_are_there_no_more() -> None:
     passed = steps_of(traced(rules=(7, None)))
     silent = steps_of(traced(rules=(None, None)))
     dropped = steps_of(traced(verdict="filter_out", step="filter", rules=(1, 2), receivers=()))

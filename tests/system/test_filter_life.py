@@ -115,6 +115,7 @@ def test_a_filter_is_enforced_from_the_first_frame_and_shown(lab: Lab, daemon: D
         traced = between.trace(1)
         assert traced["verdict"] == "filter_out"
         assert traced["steps"][-1]["step"] == "filter"
+        assert "drop out in line 3 of filter 'closed'" in traced["steps"][-1]["text"]
         assert between.trace(3)["verdict"] == "pass"
 
     shown = lab.query("vif", "show", "alice")["filter"]

@@ -16,6 +16,7 @@ from .compile import compile_bytes
 from .conditions import Sets
 from .errors import BindError, MissingVariables
 from .resolve import over, resolve
+from .resolved import ResolvedRule
 from .syntax import Filter, Parameter
 from .values import shown
 
@@ -71,12 +72,25 @@ def compile_bound(
         BindError: if its filter, or one that it refers to, is not there, has a variable
             without a value or with one of another type, or is more than a table holds.
     """
+    if vif.filter is None:
+        return None
+    return compile_bytes(resolve_bound(network, vif, filters), sets)
+
+
+def resolve_bound(
+    network: Network, vif: Vif, filters: Mapping[str, Filter]
+) -> tuple[ResolvedRule, ...]:
+    """Return the rules that frames of *vif* are judged by; none if it has no filter.
+
+    Raises:
+        BindError: as compile_bound() does, but for tables.
+    """
     binding = vif.filter
     if binding is None:
-        return None
+        return ()
     parameters = over(given(binding), supplied(network, vif))
     try:
-        return compile_bytes(resolve(binding.name, filters, parameters), sets)
+        return resolve(binding.name, filters, parameters)
     except MissingVariables as error:
         unknown = [name for name in ADDRESSES if name in error.names]
         if not unknown:

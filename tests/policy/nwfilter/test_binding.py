@@ -33,6 +33,7 @@ def bound(name: str, **parameters: tuple[str, ...]) -> Vif:
 
 
 def test_a_vif_supplies_its_mac_and_every_address_that_its_stack_may_use() -> None:
+    """Deviation: own-addresses."""
     assert supplied(LAN, VIF) == (
         Parameter("IP", ("10.0.0.5", "10.0.0.6")),
         Parameter("IPV6", ("fd00::5", "fe80::5054:ff:fe00:1", "fd00::5054:ff:fe00:1")),
@@ -112,6 +113,15 @@ def test_a_binding_that_would_keep_a_rule_from_its_effect_is_refused(vif: Vif, w
         compile_bound(LAN, vif, {**stock_filters(), **filters}, {})
 
     assert why in str(caught.value)
+
+
+@pytest.mark.parametrize("parameters", [{"A-B": ["1"]}, {"NET": ["10.0.0.0/8"]}, {"A": [""]}])
+def test_a_parameter_that_cannot_be_is_no_parameter_left_out(
+    parameters: dict[str, list[str]],
+) -> None:
+    """Deviation: parameters."""
+    with pytest.raises(BindError, match="is not a parameter's"):
+        given(FilterBinding.of("x", parameters))
 
 
 @pytest.mark.parametrize("mode", ["any", "DHCP", "None"])

@@ -38,7 +38,7 @@ def test_a_new_filter_gets_a_uuid_and_keeps_one_that_it_has() -> None:
 
 
 def test_a_filter_defined_again_without_a_uuid_keeps_its_own() -> None:
-    """libvirt refuses that, and its users have to copy the uuid."""
+    """Deviation: kept-uuid.  Users of libvirt have to copy the uuid."""
     library = library_of(a_filter("web", uuid=ONE))
 
     assert library.named(a_filter("web", "other"), no_uuid) == a_filter("web", "other", uuid=ONE)
@@ -129,6 +129,7 @@ def test_a_filter_that_only_others_refer_to_may_go() -> None:
 
 
 def test_a_stock_filter_stays_though_nobody_uses_it() -> None:
+    """Deviation: stock."""
     with pytest.raises(NotInLibrary, match="nobody removes"):
         library_of().without("stock", {})
 

@@ -278,7 +278,10 @@ print(sum(int(child.communicate()[0]) for child in children))
 def server_inside(path: str) -> int:
     """Return the pid of the process that makes the sockets of the stack at *path*."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        sock.settimeout(TIMEOUT_S)
         sock.connect(path)
+        # It listens before that process is there, which turns root away.
+        assert sock.recv(1) == b""
         outside, _, _ = struct.unpack(
             "=iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         )

@@ -5,6 +5,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import attrs
 import pytest
@@ -25,7 +26,9 @@ def served(user: ClientUser, *where: str, name: str = "stack") -> Iterator[str]:
     path = folder / name
     process = user.popen("serve", *where, "--socket", str(path))
     try:
-        eventually(lambda: path.exists() or process.poll() is not None, "the socket is there")
+        eventually(
+            lambda: is_listened_to(path) or process.poll() is not None, "the socket is there"
+        )
         assert process.poll() is None, process.communicate(timeout=TIMEOUT_S)
         yield str(path)
     finally:
@@ -33,6 +36,16 @@ def served(user: ClientUser, *where: str, name: str = "stack") -> Iterator[str]:
         out, error = process.communicate(timeout=TIMEOUT_S)
     assert (process.returncode, out, error) == (-signal.SIGTERM, "", "")
     assert not path.exists()
+
+
+def is_listened_to(path: Path) -> bool:
+    """Whether a server listens there: one that was killed leaves its socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        try:
+            sock.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+    return True
 
 
 def on_served(path: str, body: str) -> str:
@@ -99,8 +112,9 @@ say(stack.binding.mtu)
 
 
 def test_exec_enters_the_stack_too(alice: ClientUser) -> None:
-    with served(alice):
-        assert alice.daemon.ports["v1"].attached.wait(TIMEOUT_S)
+    with served(alice) as path:
+        # Which waits until the stack is there.
+        alice.run_program(on_served(path, "pass"))
         done = alice.pfinet("exec", "v1", "--", "ip", "-br", "address", "show", "pfinet0")
 
     assert "10.9.0.1/24" in done.stdout

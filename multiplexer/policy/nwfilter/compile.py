@@ -12,7 +12,7 @@ pass as well; drop, reject and return go both ways; a rule with a state goes
 only the way that is said, and so do a type of ICMP and a limit of connections.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from types import MappingProxyType
 from typing import Final
 
@@ -125,24 +125,22 @@ def _link_list(
         for place, rule in enumerate(mine)
         if rule.chain == ROOT
     ]
-    for name, priority, first in _chains(mine):
-        rows = tuple(_link_row(rule, direction, sets) for rule in mine if rule.chain == name)
+    for name, rules in _by_chain(mine).items():
+        # The last in order says the chain's priority; of two alike the first written leads.
+        first = min(rule.position for rule in rules)
         jump = Row(Verb.JUMP, _jump_conditions(name), chain=len(chains))
-        chains.append(Chain(name, rows))
-        entries.append((priority, 0, first, jump))
+        chains.append(Chain(name, tuple(_link_row(rule, direction, sets) for rule in rules)))
+        entries.append((rules[-1].chain_priority, 0, first, jump))
     return tuple(row for *_, row in sorted(entries, key=lambda entry: entry[:3]))
 
 
-def _chains(rules: Sequence[ResolvedRule]) -> Iterator[tuple[str, int, int]]:
-    """Yield each chain with its priority, which its last rule says, and its first position."""
-    priorities: dict[str, int] = {}
-    firsts: dict[str, int] = {}
+def _by_chain(rules: Iterable[ResolvedRule]) -> dict[str, list[ResolvedRule]]:
+    """Return the rules of each chain but the root's."""
+    found: dict[str, list[ResolvedRule]] = {}
     for rule in rules:
         if rule.chain != ROOT:
-            priorities[rule.chain] = rule.chain_priority
-            firsts[rule.chain] = min(rule.position, firsts.get(rule.chain, rule.position))
-    for name, priority in priorities.items():
-        yield name, priority, firsts[name]
+            found.setdefault(rule.chain, []).append(rule)
+    return found
 
 
 def _jump_conditions(chain: str) -> tuple[Condition, ...]:

@@ -278,18 +278,18 @@ def pack(table: Table) -> bytes:
         TableFull: if it has more of anything than the datapath takes.
     """
     lists = [*table.fixed, *(chain.rows for chain in table.chains)]
-    packer = _Packer()
-    rows = b"".join(_pack_rows(packer, lists))
     n_rows = sum(map(len, lists))
-    for what, number, most in (
+    _check(
         ("chains and lists", len(lists), MAX_LISTS),
         ("rules in both directions", n_rows, MAX_RULES),
+    )
+    packer = _Packer()
+    rows = b"".join(_pack_rows(packer, lists))
+    _check(
         ("conditions", len(packer.conditions), MAX_CONDITIONS),
         ("addresses", len(packer.wides), MAX_WIDES),
         ("ranges of sets", len(packer.ranges), MAX_RANGES),
-    ):
-        if number > most:
-            raise TableFull(f"filter comes to {number} {what}, wanted at most {most}")
+    )
     heads, first = b"", 0
     for each in lists:
         heads += _LIST.pack(first, len(each))
@@ -310,6 +310,12 @@ def pack(table: Table) -> bytes:
         )
         + body
     )
+
+
+def _check(*counts: tuple[str, int, int]) -> None:
+    for what, number, most in counts:
+        if number > most:
+            raise TableFull(f"filter comes to {number} {what}, wanted at most {most}")
 
 
 def _pack_rows(packer: _Packer, lists: Iterable[tuple[Row, ...]]) -> Iterator[bytes]:

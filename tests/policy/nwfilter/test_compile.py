@@ -352,6 +352,13 @@ def test_a_set_that_is_not_there_is_refused() -> None:
         compiled(rule("drop out all", ipset="many", ipsetflags=(Side.SRC,)))
 
 
+def test_more_chains_than_a_table_holds_are_refused_before_they_are_packed() -> None:
+    rules = [rule("drop out", chain=f"mac{number}") for number in range(20_000)]
+
+    with pytest.raises(TableFull, match="20006 chains and lists, wanted at most 256"):
+        pack(compiled(*rules))
+
+
 def test_more_rules_than_a_table_holds_are_refused() -> None:
     with pytest.raises(TableFull, match="70000 rules in both directions, wanted at most 65536"):
         pack(Table(l2_out=(Row(Verb.DROP),) * 70000))

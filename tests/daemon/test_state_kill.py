@@ -17,7 +17,8 @@ from typing import Final
 import attrs
 
 from multiplexer.daemon.state import State
-from multiplexer.model import OwnLimits, Vif
+from multiplexer.model import FilterBinding, OwnLimits, Vif
+from multiplexer.policy.nwfilter.syntax import Filter, Reference
 from pfinet_proto.values import MacAddress, VifName
 
 SEED: Final = 20261126
@@ -38,10 +39,12 @@ class Content:
     vifs: frozenset[Vif] = frozenset()
     static_ids: Mapping[VifName, str] = attrs.field(factory=dict)
     nic_macs: Mapping[str, MacAddress] = attrs.field(factory=dict)
+    filters: Mapping[str, Filter] = attrs.field(factory=dict)
 
     @classmethod
     def of(cls, state: State) -> "Content":
-        return cls(frozenset(state.vifs()), state.static_ids(), state.nic_macs())
+        filters = {each.name: each for each in state.filters()}
+        return cls(frozenset(state.vifs()), state.static_ids(), state.nic_macs(), filters)
 
 
 @attrs.frozen
@@ -65,12 +68,33 @@ def made_vif(chance: random.Random, number: int) -> Vif:
         mac=mac,
         addresses=(address,),
         limits=limits,
+        filter=FilterBinding.of("f0", {"PORT": [str(number)]}) if number % 3 == 0 else None,
     )
 
 
+def made_filter(chance: random.Random, number: int) -> Filter:
+    name = f"f{chance.randrange(20)}"
+    # Longer than a page of the database, now and then.
+    below = tuple(Reference(f"g{number}-{each}") for each in range(chance.choice((0, 1, 200))))
+    return Filter(name, uuid=f"{number:08x}-0000-4000-8000-000000000000", entries=below)
+
+
 def next_change(chance: random.Random, number: int, before: Content) -> Change:
-    kind = chance.choice(("add", "add", "update", "remove", "static", "nic"))
+    kinds = ("add", "add", "update", "remove", "static", "nic", "define", "define", "undefine")
+    kind = chance.choice(kinds)
     vif = made_vif(chance, number)
+    if kind == "define" or (kind == "undefine" and not before.filters):
+        filter_ = made_filter(chance, number)
+        filters = {**before.filters, filter_.name: filter_}
+        return Change(
+            lambda state: state.keep_filter(filter_), attrs.evolve(before, filters=filters)
+        )
+    if kind == "undefine":
+        gone = chance.choice(sorted(before.filters))
+        filters = {name: each for name, each in before.filters.items() if name != gone}
+        return Change(
+            lambda state: state.forget_filter(gone), attrs.evolve(before, filters=filters)
+        )
     if kind == "static":
         ids = {**before.static_ids, vif.name: vif.id}
         return Change(
@@ -83,9 +107,7 @@ def next_change(chance: random.Random, number: int, before: Content) -> Change:
             lambda state: state.keep_nic_mac("wire", vif.mac), attrs.evolve(before, nic_macs=macs)
         )
     if kind == "add" or not before.vifs:
-        return Change(
-            lambda state: state.add(vif), attrs.evolve(before, vifs=before.vifs | {vif})
-        )
+        return Change(lambda state: state.add(vif), attrs.evolve(before, vifs=before.vifs | {vif}))
     old = chance.choice(sorted(before.vifs, key=lambda each: each.id))
     rest = before.vifs - {old}
     if kind == "remove":

@@ -181,13 +181,13 @@ def places(rule: ResolvedRule) -> tuple[Placed, ...]:
     states = _states(rule)
     accepts = rule.action is Action.ACCEPT
     typed = rule.protocol in ("icmp", "icmpv6") and rule.match("type") is not None
-    ignores_state = accepts and not rule.rule.statematch
+    ignores_state = not rule.rule.statematch
     asked = None if states is None or State.NONE in states else _bits(states)
     if rule.match("connlimit-above") is not None:
         if typed and rule.direction is Direction.INOUT:
             return ()
         direction = Direction.OUT if rule.direction is Direction.OUT else Direction.IN
-        return (Placed(direction, ct=None if accepts else asked, counts=True),)
+        return (Placed(direction, ct=None if accepts or ignores_state else asked, counts=True),)
     if typed:
         if rule.direction is Direction.INOUT:
             return ()

@@ -262,7 +262,7 @@ def _needs_connections(rule: ResolvedRule) -> bool:
         return False
     if rule.match("connlimit-above") is not None:
         return True
-    if accepts and not rule.rule.statematch:
+    if not rule.rule.statematch:
         return False
     if state is not None:
         assert isinstance(state.value, frozenset)
@@ -276,8 +276,7 @@ def _goes_back(rule: ResolvedRule) -> bool:
         return False
     if rule.protocol in ("icmp", "icmpv6") and rule.match("type") is not None:
         return False
-    ignored = rule.action is Action.ACCEPT and not rule.rule.statematch
-    if rule.match("state") is not None and not ignored:
+    if rule.match("state") is not None and rule.rule.statematch:
         return rule.direction is Direction.INOUT
     return True
 
@@ -285,7 +284,7 @@ def _goes_back(rule: ResolvedRule) -> bool:
 def _meets_state(rule: ResolvedRule, as_written: bool, tracked: Tracked | None) -> bool:
     accepts = rule.action is Action.ACCEPT
     limited = rule.match("connlimit-above") is not None
-    if accepts and (limited or not rule.rule.statematch):
+    if (accepts and limited) or not rule.rule.statematch:
         return True
     state = rule.match("state")
     if state is not None:

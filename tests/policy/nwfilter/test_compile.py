@@ -203,6 +203,12 @@ ONLY_NEW = ct_bits((Flow.NEW,))
             [(DST, None)],
             [(SRC, None)],
         ),
+        (
+            "drop out tcp",
+            {"state": frozenset({State.NEW}), "statematch": False},
+            [(DST, None)],
+            [(SRC, None)],
+        ),
         ("accept in tcp", {"connlimit__above": 3}, [], [(DST, None)]),
         ("drop out tcp", {"connlimit__above": 3}, [(DST, None)], []),
         ("drop inout tcp", {"connlimit__above": 3}, [], [(DST, None)]),

@@ -21,7 +21,7 @@ RUN_PACKAGES := gcc liblwip-dev libseccomp-dev python3-dev python3-venv iproute2
 DEMO_PACKAGES := iputils-ping curl
 TEST_PACKAGES := iperf3 tcpdump ethtool mandoc uidmap libasan8 libubsan1 procps slirp4netns socat \
 	qemu-system-x86 busybox-static cpio golang-go openssh-client \
-	libvirt-daemon libvirt-clients
+	libvirt-daemon libvirt-clients iptables ebtables
 FUZZ_PACKAGES := clang libclang-rt-dev
 BENCH_PACKAGES := iperf3 vde2 libvdeplug-dev openvswitch-switch ethtool procps \
 	slirp4netns passt

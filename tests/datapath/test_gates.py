@@ -17,9 +17,9 @@ from multiplexer.policy.nwfilter.tables import (
     ct_bits,
     pack,
 )
-from tests.datapath.frames import BROADCAST, ICMP, ICMPV6, ethernet, ipv4, ipv6, udp
+from tests.datapath.frames import BROADCAST, ICMP, ICMPV6, ethernet, ipv4, ipv6, tcp, udp
 from tests.datapath.gate import CoreGate
-from tests.datapath.test_engine import A, B, Bench, C, frame_from, mac_of, record
+from tests.datapath.test_engine import A, B, Bench, C, frame_from, mac_of, record, vnet_header
 from tests.support.gso_frames import ones_sum
 
 
@@ -199,6 +199,27 @@ def test_a_field_of_a_configuration_is_no_other_bpdus() -> None:
         return gate.judge(frame, Direction.IN, 1).action
 
     assert (judged(0), judged(0x80)) == (Action.DROP, Action.ACCEPT)
+
+
+def test_a_frame_that_is_still_to_be_segmented_is_judged_by_its_headers() -> None:
+    bench = Bench(vnet=(A, B))
+    bind(bench, B, Table(ipv4_in=(Row(Verb.DROP, (for_port(22),)),)))
+    header = vnet_header(flags=1, gso=1, gso_size=1000, start=34, offset=16)
+
+    def segments(port: int) -> bytes:
+        upper = tcp(bytes(3000), sport=40000, dport=port)
+        packet = ipv4(upper, src=f"10.0.0.{A}", dst=f"10.0.0.{B}")
+        return ethernet(packet, src=mac_of(A), dst=mac_of(B))
+
+    for port in (22, 23):
+        bench.clients[A].sendall(record(segments(port), header))
+    bench.turn()
+    received = bench.received(B)
+    drops = bench.drops(A), bench.drops(B)
+    bench.close()
+
+    assert drops == ({}, {"filter_in": 1})
+    assert received[4 + len(header) :] == segments(23)
 
 
 def unwrap(bench: Bench, port: int) -> bytes:

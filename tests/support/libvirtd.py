@@ -58,8 +58,10 @@ class Libvirtd:
             raise Refused("; ".join(errors))
         return done.stdout
 
-    def dump(self, document: str, uuid: str) -> str:
+    def dump(self, document: str, uuid: str, option: str = "") -> str:
         """Return what dumpxml prints of a filter, which is gone again then.
+
+        *option* may be --validate.
 
         Raises:
             Refused: if it cannot be defined.
@@ -67,7 +69,9 @@ class Libvirtd:
         path = self.folder / "filter.xml"
         path.write_text(document)
         said = self.virsh(
-            f"nwfilter-define {path}", f"nwfilter-dumpxml {uuid}", f"nwfilter-undefine {uuid}"
+            f"nwfilter-define {option} {path}",
+            f"nwfilter-dumpxml {uuid}",
+            f"nwfilter-undefine {uuid}",
         )
         first, last = said.index("<filter "), said.rindex(">") + 1
         return said[first:last] + "\n"

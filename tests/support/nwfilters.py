@@ -128,8 +128,9 @@ def rules(draw: st.DrawFn, with_variables: bool = True) -> Rule:
         if name in ("ip", "ipv6") and any("port" in each for each in chosen):
             chosen = [each for each in chosen if each != "protocol"]
             made.append(Condition("protocol", Number(draw(st.sampled_from(sorted(WITH_PORTS))))))
-        if "ipset" in chosen and "ipsetflags" not in chosen:
-            chosen.append("ipsetflags")
+        for one, other in (("ipset", "ipsetflags"), ("ipsetflags", "ipset")):
+            if one in chosen and other not in chosen:
+                chosen.append(other)
         made.extend(draw(conditions(table[each], with_variables)) for each in chosen)
     return Rule(
         draw(st.sampled_from(Action)),

@@ -84,8 +84,9 @@ def _conditions(reader: Reader, bodies: list[Element]) -> tuple[Condition, ...]:
                 reader.refuse(body, f"{attribute.name}: given twice in one rule")
             value = _value(reader, body, attribute, text)
             found[attribute.name] = Condition(attribute.name, value, negated)
-    if "ipset" in found and "ipsetflags" not in found and not reader.lenient:
-        reader.refuse(bodies[0], "ipset: wanted ipsetflags beside it")
+    for name, beside in (("ipset", "ipsetflags"), ("ipsetflags", "ipset")):
+        if name in found and beside not in found and not reader.lenient:
+            reader.refuse(bodies[0], f"{name}: wanted {beside} beside it")
     return arranged(protocol.name, found.values())
 
 

@@ -146,6 +146,7 @@ def the_rule(filter_: Filter) -> Rule:
         (filter_of("<tcp srcipaddr='$IP[1'/>"), "3:5", "'$IP[1' is not a variable"),
         (filter_of("<tcp srcipaddr='$IP[@1001]'/>"), "3:5", "iterator 1001 is out of range"),
         (filter_of("<tcp ipset='x'/>"), "3:5", "ipset: wanted ipsetflags beside it"),
+        (filter_of("<tcp ipsetflags='src'/>"), "3:5", "ipsetflags: wanted ipset beside it"),
         (filter_of("<ip dstportstart='1'/>"), "2:3", "dstportstart: wanted protocol tcp, udp,"),
         (filter_of("<ip dstportend='1' protocol='icmp'/>"), "2:3", "dstportend: wanted protocol"),
         (filter_of("<ipv6 srcportstart='1' protocol='$P'/>"), "2:3", "srcportstart: wanted"),
@@ -180,6 +181,7 @@ def test_every_attribute_of_every_protocol_takes_a_variable_and_match_no() -> No
             extra = " protocol='tcp'" if "port" in attribute.name and "ip" in protocol.name else ""
             if protocol.name not in ("ip", "ipv6"):
                 extra = " ipsetflags='src'" if attribute.name == "ipset" else ""
+                extra = " ipset='x'" if attribute.name == "ipsetflags" else extra
             plain = f"<{protocol.name}{extra}/>" if extra else ""
             text = f"{plain}<{protocol.name} match='no' {attribute.name}='$V[@3]'/>"
 

@@ -33,11 +33,11 @@ from multiplexer.daemon.broker_client import BrokerClient, Inherited
 from multiplexer.daemon.calls import RequestFailed
 from multiplexer.daemon.engine_client import EngineClient
 from multiplexer.daemon.gates import NO_FILTER, Gates, differing
+from multiplexer.daemon.host_routes import HostRoutes
 from multiplexer.daemon.in_force import InForce
 from multiplexer.daemon.legacy import Settlement
 from multiplexer.daemon.live_vif import STOPPING, Aside, LiveVif, Patience, bind
 from multiplexer.daemon.state import State, StateError
-from multiplexer.host_port import routes_to
 from multiplexer.model import (
     FIRST_HOST_PORT,
     FIRST_VIF_PORT,
@@ -48,15 +48,12 @@ from multiplexer.model import (
 )
 from multiplexer.policy import Staying, compile_vif, memberships, network_rows, vif_steps
 from pfinet_proto.attach import Goodbye, GoodbyeCode
-from pfinet_proto.values import IPNetwork, VifName
+from pfinet_proto.values import VifName
 
 #: The ways into a vif, in the order in which the broker is asked for their sockets.
 KINDS: Final = ("attach", "stream", "bess")
 
 NO_LIMITS: Final = OwnLimits(0, 0, 0, 0)
-
-#: Of some 45 characters each, so that a request fits a datagram.
-ROUTES_AT_ONCE: Final = 2000
 
 
 @attrs.frozen
@@ -68,9 +65,6 @@ class Draft:
 
 
 ServeVif = Callable[[LiveVif, Mapping[str, socket.socket], Inherited | None], Awaitable[None]]
-
-#: A vif, and the file that it is judged by.
-Placed = tuple[Config, Vif]
 
 
 class Vifs:
@@ -110,6 +104,7 @@ class Vifs:
         #: While the file changes, NICs are told at the end of it, when all are there.
         self._is_following = False
         self.gates = Gates(engine)
+        self._routes = HostRoutes(broker)
 
     @property
     def _config(self) -> Config:
@@ -164,7 +159,7 @@ class Vifs:
                 if table != NO_FILTER or port is not None:
                     await self.gates.switch({live.port: table})
                 self._start(live, listeners, patience_s, settlement.resumed.get(vif.id))
-            await self._reach_all()
+            await self._routes.reach(self._config, self.bound)
             for uplink in self._config.uplinks:
                 await self._update_memberships(uplink.name)
             task_status.started()
@@ -244,8 +239,8 @@ class Vifs:
         await self._set_row(live.port, vif, there)
         undo.push_async_callback(self._set_row, live.port, live.vif, back)
         now, then = (self._config, live.vif), (self._config, vif)
-        undo.push_async_callback(self._reroute, then, now)
-        await self._reroute(now, then)
+        undo.push_async_callback(self._routes.change, then, now)
+        await self._routes.change(now, then)
         if vif.mac != live.vif.mac:
             undo.push_async_callback(self._update_memberships, network.uplink)
             await self._update_memberships(network.uplink, {live.port: vif})
@@ -347,7 +342,7 @@ class Vifs:
             live.end_lending()
 
         for old, vif in moves:
-            await self._reroute((before, old), (config, vif))
+            await self._routes.change((before, old), (config, vif))
         for live, listeners in handed:
             await self._hand_over(live, dict(zip(KINDS, listeners, strict=True)))
         comers = list(wanted.values())
@@ -394,7 +389,7 @@ class Vifs:
         """Do for *vif* what can be undone, at *port* or one that is free; *steps* undo it.
 
         *row* is what the engine is told of it.  It is *reached* by the host, or that
-        is left to `_reach_all`.
+        is left for later.
         """
         network = self._config.network(vif.network)
         if port is None:
@@ -408,7 +403,7 @@ class Vifs:
             await self._engine.set_vif(live.port, vif.id, row)
             steps.push_async_callback(self._engine.clear_vif, live.port)
             if reached:
-                await self._reroute(None, (self._config, vif))
+                await self._routes.change(None, (self._config, vif))
             listeners = await self._broker.open_vif_sockets(vif.id, vif.owner_uid, KINDS)
             for listener in listeners:
                 steps.enter_context(listener)
@@ -481,38 +476,10 @@ class Vifs:
         if uplink is not None and uplink in macs:
             await self._broker.set_memberships(uplink, macs[uplink])
 
-    async def _reroute(self, before: Placed | None, after: Placed | None) -> None:
-        """Let the host reach a vif *after* where it reached it *before*, if it is with them."""
-        old, new = _routes(before), _routes(after)
-        for network in old.keys() | new.keys():
-            had, has = old.get(network, set()), new.get(network, set())
-            if has != had:
-                await self._broker.change_host_routes(network, add=has - had, drop=had - has)
-
-    async def _reach_all(self) -> None:
-        """Let the host reach every vif, many with one request."""
-        prefixes: dict[str, list[IPNetwork]] = {}
-        for live in self._by_port.values():
-            for network, routes in _routes((self._config, live.vif)).items():
-                prefixes.setdefault(network, []).extend(routes)
-        for network, every in prefixes.items():
-            for start in range(0, len(every), ROUTES_AT_ONCE):
-                some = every[start : start + ROUTES_AT_ONCE]
-                await self._broker.change_host_routes(network, add=some)
-
     async def _leave_nic(self, live: LiveVif) -> None:
         """Let the NIC of the network that *live* is in by now receive for it no more."""
         await self._update_memberships(self._config.network(live.vif.network).uplink)
 
     async def _end_routes(self, live: LiveVif) -> None:
         """Have the host reach no more what *live* is bound to by now."""
-        await self._reroute((self._config, live.vif), None)
-
-
-def _routes(placed: Placed | None) -> dict[str, set[IPNetwork]]:
-    """Return the prefixes by which the host reaches a vif, by network, if it is there."""
-    if placed is None:
-        return {}
-    config, vif = placed
-    network = config.network(vif.network)
-    return {network.name: set(routes_to(network, vif))} if network.host else {}
+        await self._routes.change((self._config, live.vif), None)

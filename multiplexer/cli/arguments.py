@@ -55,9 +55,10 @@ def _completed_by(what: str, column: int) -> Mapping[str, Any]:
     )
 
 
-#: What completes the name of a vif, and of a filter, by shell.
+#: What completes the name of a vif, of a filter and of a set, by shell.
 COMPLETE_VIF: Final = _completed_by("vif", 1)
 COMPLETE_FILTER: Final = _completed_by("filter", 2)
+COMPLETE_SET: Final = _completed_by("set", 1)
 
 VIF_NAME: Final = argument(
     "name", metavar="NAME", type=value_of(VifName.parse), complete=COMPLETE_VIF
@@ -66,3 +67,4 @@ NAME: Final = argument("name", metavar="NAME")
 FILTER: Final = argument(
     "filter", metavar="FILTER", complete=COMPLETE_FILTER, help="its name or its uuid"
 )
+SET_NAME: Final = argument("name", metavar="NAME", complete=COMPLETE_SET)

@@ -16,7 +16,15 @@ import attrs
 import shtab
 
 from multiplexer.cli import filter_binding, filter_definition, filter_files, filter_trial, top
-from multiplexer.cli.arguments import COMPLETE_FILE, FILTER, NAME, VIF_NAME, Argument, argument
+from multiplexer.cli.arguments import (
+    COMPLETE_FILE,
+    FILTER,
+    NAME,
+    SET_NAME,
+    VIF_NAME,
+    Argument,
+    argument,
+)
 from multiplexer.cli.client import ControlClient, DaemonUnreachable, control_path
 from multiplexer.cli.render import as_json, as_terminal_text, as_text
 from multiplexer.cli.vif_arguments import CREATE, SET, make_vif, set_vif
@@ -145,6 +153,16 @@ def read_count(text: str) -> int:
     return int(text)
 
 
+def members(how_many: str) -> Argument:
+    """Return the argument that is members of a set."""
+    return argument(
+        "members",
+        metavar="MEMBER",
+        nargs=how_many,
+        help="an address, a prefix, or the first and last address of a range, FIRST-LAST",
+    )
+
+
 COMMANDS: Final[tuple[Command | Program, ...]] = (
     Command(("status",), "show what runs, and what the kernel can do", control.Status),
     Command(("network", "list"), "list the networks", control.NetworkList),
@@ -226,6 +244,27 @@ COMMANDS: Final[tuple[Command | Program, ...]] = (
         filter_trial.test,
         filter_trial.ARGUMENTS,
     ),
+    Command(("set", "list"), "list the sets of addresses that filters may name", control.SetList),
+    Command(("set", "show"), "show what is in a set", control.SetShow, (SET_NAME,)),
+    Command(
+        ("set", "create"),
+        "make a set",
+        lambda name, members: control.SetCreate(name, tuple(members)),
+        (NAME, members("*")),
+    ),
+    Command(
+        ("set", "add"),
+        "put addresses into a set",
+        lambda name, members: control.SetChange(name, add=tuple(members)),
+        (SET_NAME, members("+")),
+    ),
+    Command(
+        ("set", "remove"),
+        "take addresses out of a set",
+        lambda name, members: control.SetChange(name, remove=tuple(members)),
+        (SET_NAME, members("+")),
+    ),
+    Command(("set", "delete"), "forget a set that no vif needs", control.SetDelete, (SET_NAME,)),
     Command(
         ("trace",),
         "say what would become of frames if a vif sent them, and why",
@@ -290,6 +329,7 @@ GROUPS: Final[Mapping[tuple[str, ...], str]] = MappingProxyType(
         ("filter",): "what vifs may send and receive, beside what they must",
         ("filter", "binding"): "which vif is bound to which filter",
         ("network",): "the broadcast domains that vifs are in",
+        ("set",): "addresses that filters may name",
         ("uplink",): "where networks meet the outside",
         ("vif",): "the users' virtual interfaces",
     }

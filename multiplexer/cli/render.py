@@ -369,6 +369,19 @@ def _filter_text(filter_: control.FilterText) -> Iterable[Section]:
     yield Lines(filter_.xml)
 
 
+def _sets(result: control.Sets) -> Iterable[Section]:
+    columns = (Column("SET"), Column("MEMBERS", is_number=True))
+    yield Table(columns, tuple((each.name, str(each.members)) for each in result.sets), "no sets")
+
+
+def _set(named: control.SetInfo) -> Iterable[Section]:
+    yield Facts((("set", named.name), ("members", str(named.members))))
+
+
+def _set_members(named: control.SetMembers) -> Iterable[Section]:
+    yield Facts((("set", named.name), ("members", _lines(named.members))))
+
+
 def _traces(result: control.Traces) -> Iterable[Section]:
     yield Lines(trace_text(result.traces))
 
@@ -401,6 +414,9 @@ _SECTIONS: Final[Mapping[type[control.Result], Callable[[Any], Iterable[Section]
             control.Filters: _filters,
             control.FilterInfo: _filter,
             control.FilterText: _filter_text,
+            control.Sets: _sets,
+            control.SetInfo: _set,
+            control.SetMembers: _set_members,
             control.Traces: _traces,
             control.Deleted: _deleted,
             control.Reloaded: _reloaded,

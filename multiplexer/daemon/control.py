@@ -47,6 +47,7 @@ from multiplexer.daemon.joining import Joining
 from multiplexer.daemon.legacy import Settlement, clear_away, settle
 from multiplexer.daemon.listening import ConnectionLimits, serve_listener
 from multiplexer.daemon.live_vif import USUAL_PATIENCE, Aside, Patience
+from multiplexer.daemon.named_sets import NamedSets
 from multiplexer.daemon.probing import Prober
 from multiplexer.daemon.provisioning import Provisioning
 from multiplexer.daemon.reload import Reload, why_aside
@@ -131,7 +132,7 @@ class Control:
                 readers.cancel_scope.cancel()
 
     async def _serve(self, config: Config, state: State, start: channel.Start) -> None:
-        in_force = InForce(config, library=library_of(state.filters()))
+        in_force = InForce(config, library=library_of(state.filters(), state.sets()))
         host = Host(in_force, self._system)
         in_force.recalled = nic_macs = await self._recall_nic_macs(config, state)
         doorman = Doorman(wary=not start.features.passrights)
@@ -174,6 +175,7 @@ class Control:
             Alteration(provisioning),
             Deletion(provisioning),
             Definitions(provisioning, state),
+            NamedSets(provisioning, state),
             reload,
             doorman,
             host_watch,

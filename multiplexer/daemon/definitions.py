@@ -24,6 +24,7 @@ from multiplexer.policy.nwfilter.canonical import canonical
 from multiplexer.policy.nwfilter.errors import FilterError, FilterLoop
 from multiplexer.policy.nwfilter.library import Library, NotInLibrary, Why
 from multiplexer.policy.nwfilter.parse import parse_untrusted
+from multiplexer.policy.nwfilter.sets import NamedSet
 from multiplexer.policy.nwfilter.syntax import Filter
 from multiplexer.stock import stock_filters
 from pfinet_proto import control
@@ -42,13 +43,14 @@ CODES: Final[Mapping[Why, ErrorCode]] = {
 T = TypeVar("T")
 
 
-def library_of(own: Iterable[Filter]) -> Library:
-    """Return the library of the stock filters and those that were defined."""
+def library_of(own: Iterable[Filter], sets: Iterable[NamedSet] = ()) -> Library:
+    """Return the library of the stock filters, those that were defined, and the sets."""
     stock = {
         name: attrs.evolve(each, uuid=str(uuid.uuid5(STOCK_NAMESPACE, name)))
         for name, each in stock_filters().items()
     }
-    return Library(stock, {each.name: each for each in own})
+    by_name = {each.name: each for each in sets}
+    return Library(stock, {each.name: each for each in own}, by_name)
 
 
 @attrs.frozen

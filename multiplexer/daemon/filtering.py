@@ -26,7 +26,7 @@ def table_of(config: Config, library: Library, vif: Vif) -> bytes | None:
     if vif.filter is None:
         return None
     try:
-        return compile_bound(config.network(vif.network), vif, library.filters, {})
+        return compile_bound(config.network(vif.network), vif, library.filters, library.sets)
     except (BindError, FilterLoop) as error:
         why = f'filter "{vif.filter.name}" cannot be bound to vif "{vif.name}": {error}'
         raise Refused("invalid", why, "filter") from None

@@ -31,6 +31,7 @@ from multiplexer.daemon.host import Client
 from multiplexer.daemon.hostwatch import HostWatch
 from multiplexer.daemon.in_force import InForce
 from multiplexer.daemon.live_vif import Aside, LiveVif
+from multiplexer.daemon.named_sets import NamedSets
 from multiplexer.daemon.refusals import NOT_SEEN, not_found, note_refused
 from multiplexer.daemon.reload import Reload
 from multiplexer.daemon.tally import Tally, read_tally
@@ -84,6 +85,7 @@ class Requests:
         alteration: Alteration,
         deletion: Deletion,
         definitions: Definitions,
+        named_sets: NamedSets,
         reload: Reload,
         doorman: Doorman,
         host_watch: HostWatch,
@@ -118,6 +120,11 @@ class Requests:
             control.FilterDefine: definitions.define,
             control.FilterUndefine: definitions.undefine,
             control.FilterDumpxml: definitions.dumpxml,
+            control.SetList: named_sets.list,
+            control.SetShow: named_sets.show,
+            control.SetCreate: named_sets.create,
+            control.SetChange: named_sets.change,
+            control.SetDelete: named_sets.delete,
         }
 
     @property

@@ -16,6 +16,7 @@ from multiplexer.model import FilterBinding, LinkLocal, OwnLimits, Role, Trust, 
 from multiplexer.policy.nwfilter.canonical import canonical
 from multiplexer.policy.nwfilter.errors import FilterError
 from multiplexer.policy.nwfilter.parse import parse_untrusted
+from multiplexer.policy.nwfilter.sets import NamedSet
 from multiplexer.policy.nwfilter.syntax import Filter
 from pfinet_proto.values import MacAddress, VifName
 
@@ -97,6 +98,20 @@ def filter_of(row: Mapping[str, Any]) -> Filter:
 def row_of_filter(filter_: Filter) -> tuple[str, str | None, str]:
     """Return name, uuid and document of *filter_*."""
     return filter_.name, filter_.uuid, canonical(filter_)
+
+
+def set_of(row: Mapping[str, Any]) -> NamedSet:
+    """Return the set that *row* is.
+
+    Raises:
+        ValueError, TypeError: if it cannot be one.
+    """
+    return NamedSet(row["name"], tuple(map(ip_network, json.loads(row["members"]))))
+
+
+def row_of_set(named: NamedSet) -> tuple[str, str]:
+    """Return name and members of *named*."""
+    return named.name, json.dumps([str(member) for member in named.members])
 
 
 def read_canonical(text: str) -> Filter:

@@ -26,17 +26,20 @@ from multiplexer.daemon.rows import (
     VIF_COLUMNS,
     filter_of,
     row_of_filter,
+    row_of_set,
     row_of_vif,
+    set_of,
     vif_of,
 )
 from multiplexer.model import Vif
+from multiplexer.policy.nwfilter.sets import NamedSet
 from multiplexer.policy.nwfilter.syntax import Filter
 from pfinet_proto.values import MacAddress, VifName
 
 #: "Pfmx": tells our database from any other (sqlite.org/fileformat2.html, 1.3.17).
 APPLICATION_ID: Final = 0x50666D78
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 
 SCHEMA: Final = f"""
 CREATE TABLE vif (
@@ -59,6 +62,10 @@ CREATE TABLE filter (
     name TEXT PRIMARY KEY,
     uuid TEXT NOT NULL UNIQUE,
     xml TEXT NOT NULL
+) STRICT;
+CREATE TABLE named_set (
+    name TEXT PRIMARY KEY,
+    members TEXT NOT NULL
 ) STRICT;
 CREATE TABLE static_vif (
     name TEXT PRIMARY KEY,
@@ -85,6 +92,9 @@ ALTER TABLE vif ADD COLUMN grant_name TEXT;
 ALTER TABLE vif ADD COLUMN filter TEXT;
 ALTER TABLE vif ADD COLUMN parameters TEXT NOT NULL DEFAULT '{}';
 CREATE TABLE filter (name TEXT PRIMARY KEY, uuid TEXT NOT NULL UNIQUE, xml TEXT NOT NULL) STRICT;
+""",
+        4: """
+CREATE TABLE named_set (name TEXT PRIMARY KEY, members TEXT NOT NULL) STRICT;
 """,
     }
 )
@@ -154,6 +164,15 @@ class State:
         """
         rows = self._read("SELECT * FROM filter ORDER BY name")
         return tuple(self._made(filter_of, row, "filter") for row in rows)
+
+    def sets(self) -> tuple[NamedSet, ...]:
+        """Return the sets of addresses that were made, by name.
+
+        Raises:
+            StateError: if a row cannot be one.
+        """
+        rows = self._read("SELECT * FROM named_set ORDER BY name")
+        return tuple(self._made(set_of, row, "set") for row in rows)
 
     def static_ids(self) -> Mapping[VifName, str]:
         """Return the id of each static vif that there ever was.
@@ -227,6 +246,26 @@ class State:
             StateError: if the disk does not let it.
         """
         self._write("DELETE FROM filter WHERE name = ?", (name,))
+
+    def keep_set(self, named: NamedSet) -> None:
+        """Keep *named* in the place of the set of its name.
+
+        Raises:
+            StateError: if the disk does not let it.
+        """
+        self._write(
+            "INSERT INTO named_set VALUES (?, ?)"
+            " ON CONFLICT (name) DO UPDATE SET members = excluded.members",
+            row_of_set(named),
+        )
+
+    def forget_set(self, name: str) -> None:
+        """Forget the set of that name; none is fine.
+
+        Raises:
+            StateError: if the disk does not let it.
+        """
+        self._write("DELETE FROM named_set WHERE name = ?", (name,))
 
     def keep_static_id(self, name: VifName, vif_id: str) -> None:
         """Let the static vif *name* have that id from now on.

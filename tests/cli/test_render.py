@@ -25,6 +25,9 @@ from pfinet_proto.control import (
     Networks,
     Reloaded,
     Result,
+    SetInfo,
+    SetMembers,
+    Sets,
     StatusInfo,
     Trace,
     Traces,
@@ -125,6 +128,9 @@ RESULTS: tuple[Result, ...] = (
     Filters((FILTER, STOCK)),
     FILTER,
     FilterText("web", FILTER.uuid, False, Text("<filter name='web'/>\n")),
+    Sets((SetInfo("bad", 2),)),
+    SetInfo("bad", 2),
+    SetMembers("bad", ("10.0.0.1", "fd00::/64")),
     Deleted(),
     Reloaded(False, ("vif.web: added",), ("a warning",), ("an error",)),
 )
@@ -159,6 +165,12 @@ def test_filters_are_listed_as_virsh_does_and_with_what_they_are() -> None:
         "UUID                                  FILTER     CHAIN  PRIORITY  MADE   VIFS\n"
         "11111111-2222-4333-8444-555555555555  allow-arp  arp        -500  stock     0\n"
         "6ef53069-ba34-94a0-d33d-17751b9b8cb1  web        ipv4       -700  own       2\n"
+    )
+
+
+def test_a_set_is_told_with_its_members() -> None:
+    assert as_text(SetMembers("bad", ("10.0.0.1", "fd00::/64"))) == (
+        "set      bad\nmembers  10.0.0.1\n         fd00::/64\n"
     )
 
 
@@ -311,7 +323,7 @@ def test_json_is_what_the_protocol_has(result: Result) -> None:
 def test_every_result_is_shown() -> None:
     shown = {type(result) for result in RESULTS}
     asked = {
-        {"trace": "vif.trace"}.get(name, name)
+        {"trace": "vif.trace", "set.add": "set.change", "set.remove": "set.change"}.get(name, name)
         for name in (".".join(each.words) for each in COMMANDS if isinstance(each, Command))
     }
 

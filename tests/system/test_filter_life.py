@@ -219,3 +219,18 @@ def test_a_stock_filter_knows_the_vif_it_is_bound_to(lab: Lab, daemon: Daemon) -
         lab.multiplexerctl("vif", "set", "alice", "--param", "IP=10.77.0.99")
         forged = between.trace(1)
         assert forged["verdict"] == "filter_out"
+
+
+def test_a_changed_set_is_in_force_when_its_command_ends(lab: Lab, daemon: Daemon) -> None:
+    rule = (
+        "<rule action='drop' direction='out'><udp dstportstart='1' ipset='bad' ipsetflags='dst'/>"
+    )
+    define(lab, f"<filter name='naming'>{rule}</rule></filter>")
+    lab.multiplexerctl("set", "create", "bad", "10.77.0.100-10.77.0.200")
+    create(lab, "alice", ALICE, "--filter", "naming")
+    with wire(lab) as between:
+        assert between.passes(1)
+        lab.multiplexerctl("set", "add", "bad", "10.77.0.0/28")
+        assert [between.passes(port) for port in (1, 2)] == [False, True]
+        lab.multiplexerctl("set", "remove", "bad", "10.77.0.12")
+        assert between.passes(1)

@@ -13,10 +13,10 @@ from typing import Final
 from ...binding import derived_addresses
 from ...model import FilterBinding, Network, Vif
 from .compile import compile_bytes
-from .conditions import Sets
 from .errors import BindError, MissingVariables
 from .resolve import over, resolve
 from .resolved import ResolvedRule
+from .sets import NamedSet, check_sets
 from .syntax import Filter, Parameter
 from .values import shown
 
@@ -64,17 +64,20 @@ def given(binding: FilterBinding) -> tuple[Parameter, ...]:
 
 
 def compile_bound(
-    network: Network, vif: Vif, filters: Mapping[str, Filter], sets: Sets
+    network: Network, vif: Vif, filters: Mapping[str, Filter], sets: Mapping[str, NamedSet]
 ) -> bytes | None:
     """Return the table by which the datapath judges frames of *vif*; None if it has no filter.
 
     Raises:
         BindError: if its filter, or one that it refers to, is not there, has a variable
-            without a value or with one of another type, or is more than a table holds.
+            without a value or with one of another type, names a set that is not there,
+            or is more than a table holds.
     """
     if vif.filter is None:
         return None
-    return compile_bytes(resolve_bound(network, vif, filters), sets)
+    rules = resolve_bound(network, vif, filters)
+    check_sets(rules, sets)
+    return compile_bytes(rules, {name: each.members for name, each in sets.items()})
 
 
 def resolve_bound(

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 import attrs
 
 from .canonical import canonical
+from .sets import NamedSet
 from .syntax import Filter
 from .tree import check_no_loop, reachable
 from .values import shown
@@ -40,10 +41,14 @@ class NotInLibrary(ValueError):
 
 @attrs.frozen
 class Library:
-    """Filters by name, each with a uuid: *own* are defined, *stock* installed."""
+    """Filters by name, each with a uuid: *own* are defined, *stock* installed.
+
+    *sets* are those of addresses that rules may name, by name.
+    """
 
     stock: Mapping[str, Filter]
     own: Mapping[str, Filter] = attrs.field(factory=dict)
+    sets: Mapping[str, NamedSet] = attrs.field(factory=dict)
 
     @property
     def filters(self) -> Mapping[str, Filter]:

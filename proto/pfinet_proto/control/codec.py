@@ -9,7 +9,13 @@ from typing import Any, TypeVar, cast
 import attrs
 
 from pfinet_proto import jsonform
-from pfinet_proto.control.requests import OPERATIONS, FilterDefine, Request
+from pfinet_proto.control.requests import (
+    OPERATIONS,
+    FilterDefine,
+    Request,
+    SetChange,
+    SetCreate,
+)
 from pfinet_proto.control.results import ControlError, ErrorCode, Result
 from pfinet_proto.errors import BadMessage
 from pfinet_proto.framing import encode_record
@@ -92,7 +98,8 @@ def _record(body: bytes, max_bytes: int) -> bytes:
 
 
 def _most_bytes(request: Request[Any]) -> int:
-    return MAX_LONG_REQUEST_BYTES if isinstance(request, FilterDefine) else MAX_REQUEST_BYTES
+    may_be_long = isinstance(request, FilterDefine | SetCreate | SetChange)
+    return MAX_LONG_REQUEST_BYTES if may_be_long else MAX_REQUEST_BYTES
 
 
 def encode_request(request: Request[Any], request_id: int) -> bytes:

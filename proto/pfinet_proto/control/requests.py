@@ -21,6 +21,9 @@ from pfinet_proto.control.results import (
     NetworkInfo,
     Networks,
     Reloaded,
+    SetInfo,
+    SetMembers,
+    Sets,
     StatusInfo,
     Traces,
     TrustInfo,
@@ -291,6 +294,42 @@ class FilterDumpxml(Request[FilterText]):
 
 
 @attrs.frozen
+class SetList(Request[Sets]):
+    """Which sets of addresses are there?"""
+
+
+@attrs.frozen
+class SetShow(Request[SetMembers]):
+    """What is in the set *name*?"""
+
+    name: str = attrs.field(validator=_chars_at_most(MAX_NAME_CHARS))
+
+
+@attrs.frozen
+class SetCreate(Request[SetInfo]):
+    """Make a set; each of *members* is an address, a prefix, or a range ``FIRST-LAST``."""
+
+    name: str = attrs.field(validator=_chars_at_most(MAX_NAME_CHARS))
+    members: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class SetChange(Request[SetInfo]):
+    """Take *remove* out of a set, then put *add* into it, all of it or nothing."""
+
+    name: str = attrs.field(validator=_chars_at_most(MAX_NAME_CHARS))
+    add: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class SetDelete(Request[Deleted]):
+    """Forget a set that no vif needs."""
+
+    name: str = attrs.field(validator=_chars_at_most(MAX_NAME_CHARS))
+
+
+@attrs.frozen
 class Operation:
     """The classes of one operation."""
 
@@ -317,4 +356,9 @@ OPERATIONS: Mapping[str, Operation] = {
     "filter.define": Operation(FilterDefine, FilterInfo),
     "filter.undefine": Operation(FilterUndefine, Deleted),
     "filter.dumpxml": Operation(FilterDumpxml, FilterText),
+    "set.list": Operation(SetList, Sets),
+    "set.show": Operation(SetShow, SetMembers),
+    "set.create": Operation(SetCreate, SetInfo),
+    "set.change": Operation(SetChange, SetInfo),
+    "set.delete": Operation(SetDelete, Deleted),
 }

@@ -383,3 +383,26 @@ class FilterText(Result):
     uuid: str
     stock: bool
     xml: Text
+
+
+@attrs.frozen
+class SetInfo(Result):
+    """A set of addresses that rules of filters may name; *members* counts its prefixes."""
+
+    name: str
+    members: int
+
+
+@attrs.frozen
+class Sets(Result):
+    """Every set, by name."""
+
+    sets: tuple[SetInfo, ...]
+
+
+@attrs.frozen
+class SetMembers(Result):
+    """A set with its members: addresses and prefixes, IPv4 first, each sorted."""
+
+    name: str
+    members: tuple[str, ...]

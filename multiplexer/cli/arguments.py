@@ -11,6 +11,10 @@ from pfinet_proto.typed import value_of
 from pfinet_proto.values import VifName
 
 
+class Misuse(ValueError):
+    """Arguments that say nothing to do, or contradict each other."""
+
+
 @attrs.frozen
 class Argument:
     """What argparse has to know of one argument of a command."""

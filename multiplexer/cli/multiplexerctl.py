@@ -23,6 +23,7 @@ from multiplexer.cli.arguments import (
     SET_NAME,
     VIF_NAME,
     Argument,
+    Misuse,
     argument,
 )
 from multiplexer.cli.client import ControlClient, DaemonUnreachable, control_path
@@ -38,6 +39,7 @@ from pfinet_proto.values import VifName
 # Exit codes; usage errors are argparse's.
 DONE: Final = 0
 FAILED: Final = 1
+MISUSED: Final = 2
 UNREACHABLE: Final = 3
 FORBIDDEN: Final = 4
 INTERRUPTED: Final = 130  # sh(1): by SIGINT
@@ -109,9 +111,12 @@ def trace(name: VifName, hex: Sequence[str], pcap: str | None) -> Requests:
     """Return the requests that `trace` is.
 
     Raises:
-        ValueError: if there is no frame, or the capture is none.
+        Misuse: if there is no frame.
+        ValueError: if the capture is none.
         OSError: if the capture cannot be read.
     """
+    if not hex and pcap is None:
+        raise Misuse("no frame is given, wanted --hex or --pcap")
     return tuple(trace_requests(name, read_frames(hex, pcap, read_capture(pcap))))
 
 
@@ -378,6 +383,7 @@ def _add_global(to: argparse.ArgumentParser, **defaults: Any) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `multiplexerctl` and return its exit status."""
+    _have_standard_streams()
     given = vars(parser().parse_args(argv))
     command, path, json = given.pop("command"), given.pop("control"), given.pop("json")
     try:
@@ -388,17 +394,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error), UNREACHABLE)
     except (BadMessage, RemoteProtocolError) as error:
         return _fail(f"the daemon broke the protocol: {error}", FAILED)
+    except Misuse as error:
+        return _fail(str(error), MISUSED)
     except ValueError as error:
         return _fail(str(error), FAILED)
     except BrokenPipeError:
-        # Who read our output has enough; what is left in the buffer must not raise again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Who read our output has enough.
+        _write_no_more()
         return FAILED
     except OSError as error:
-        return _fail(f"{error.filename}: {error.strerror}", FAILED)
+        if error.filename is None:
+            _write_no_more()
+        where = "standard output" if error.filename is None else error.filename
+        return _fail(f"{where}: {error.strerror}", FAILED)
     except KeyboardInterrupt:
         return INTERRUPTED
     return status
+
+
+def _have_standard_streams() -> None:
+    """Read nothing from, and write into nothing, those that the caller has closed."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+
+
+def _write_no_more() -> None:
+    """Let what is left in the buffer not raise again at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def write(result: control.Result, json: bool) -> None:

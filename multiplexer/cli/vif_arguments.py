@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
-from multiplexer.cli.arguments import COMPLETE_FILTER, argument, repeated
+from multiplexer.cli.arguments import COMPLETE_FILTER, Misuse, argument, repeated
 from pfinet_proto import control
 from pfinet_proto.typed import read_interface, read_prefix, read_rate, value_of
 from pfinet_proto.values import IPInterface, IPNetwork, MacAddress, VifName
@@ -77,10 +77,10 @@ def set_vif(name: VifName, **given: Any) -> control.VifSet:
     """Return the request that `vif set` is.
 
     Raises:
-        ValueError: if nothing, or a list that is empty and is not, is *given*.
+        Misuse: if nothing, or a list that is empty and is not, is *given*.
     """
     if not any(given[option] not in (None, []) for option in given):
-        raise ValueError("nothing to set is given, see --help")
+        raise Misuse("nothing to set is given, see --help")
     # A filter may have any name.
     filter_, no_filter = given.pop("filter"), given.pop("no_filter")
     defaults = tuple(option for option, value in given.items() if value == DEFAULT)
@@ -117,7 +117,7 @@ def _list(option: str, given: Sequence[Any]) -> tuple[Any, ...] | None:
     if NONE not in given:
         return tuple(given) or None
     if len(given) > 1:
-        raise ValueError(f"--{option} {NONE} stands alone")
+        raise Misuse(f"--{option} {NONE} stands alone")
     return ()
 
 

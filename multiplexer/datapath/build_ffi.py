@@ -28,6 +28,7 @@ HEADERS = [
     "core/forward.h",
     "io/turn.h",
     "io/moderation.h",
+    "io/backlog.h",
     "io/gates.h",
     "io/loop.h",
     "io/packet.h",

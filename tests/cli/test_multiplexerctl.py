@@ -337,6 +337,6 @@ def test_wrong_usage_asks_nothing(
 def test_a_change_of_nothing_or_against_itself_asks_nothing(
     daemon: FakeDaemon, line: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(line.split()) == 1
+    assert main(line.split()) == 2
     assert message in capsys.readouterr().err
     assert daemon.asked == []

@@ -193,7 +193,7 @@ def test_credit_is_never_more_than_a_quantum_nor_is_a_debt_forgiven(
             earned += back * quantum
             assert lib.dp_turn_credit(turn, now, quantum) == 0
             assert 0 < turn.credit <= quantum
-        lib.dp_turn_pay(turn, cost)
+        lib.dp_turn_pay(turn, cost, now)
         paid += cost
         dearest = max(dearest, cost)
         assert paid <= earned + dearest

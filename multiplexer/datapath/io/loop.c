@@ -392,7 +392,7 @@ static void serve_port(struct dp_loop *loop, struct dp_io_port *port, uint32_t e
 		mind_refused(loop, port);
 	/* What was queued may stand in the shared buffer, which the next port reuses. */
 	flush_dirty(loop);
-	dp_turn_pay(&port->turn, loop->spent);
+	dp_turn_pay(&port->turn, loop->spent, loop->now_ns);
 }
 
 /*

@@ -32,6 +32,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "backlog.h"
 #include "loop.h"
 #include "wary.h"
 
@@ -52,6 +53,7 @@ struct ring {
 	struct pfinet_ring up, down;
 	uint32_t kept;   /* index of down when its memory was last given back */
 	uint32_t noted;  /* index of down when that was last considered */
+	struct dp_backlog backlog; /* of down */
 	bool ends;       /* the client has closed; it is served up to up.seen, and no further */
 	bool broken;     /* its index of down is out of order */
 	uint8_t unread;  /* kicks in the stream, at most, of a client that keeps the rules */
@@ -82,6 +84,7 @@ static int adopt(struct ring *r)
 	if (pfinet_ring_adopt(&r->up, false) < 0 || pfinet_ring_adopt(&r->down, true) < 0)
 		return -EOVERFLOW;
 	r->kept = r->noted = r->down.index;
+	dp_backlog_open(&r->backlog, len, r->down.index);
 	return 0;
 }
 
@@ -266,16 +269,33 @@ static void write_payload(struct dp_io_port *port, struct ring *r, const uint8_t
 	if (rest)
 		memcpy(to + head + first, rest, len - first);
 	pfinet_ring_end(&r->down, (uint32_t)(head + len));
+	dp_backlog_give(&r->backlog, r->down.index, (uint32_t)len);
+}
+
+/* Whether so much more may wait, of whoever sends now.  1, 0, or -1 as pfinet_ring_room(). */
+static int find_room(struct dp_loop *loop, struct ring *r, size_t n, size_t len)
+{
+	uint32_t spare = loop->heavy ? r->down.len / RESERVE : 0;
+
+	if (dp_backlog_is_due(&r->backlog, loop->now_ns)) {
+		if (pfinet_ring_look_taken(&r->down) < 0)
+			return -1;
+		dp_backlog_look(&r->backlog, loop->now_ns, r->down.seen);
+	}
+	if (!dp_backlog_has_room(&r->backlog, r->down.seen, loop->heavy)) {
+		if (pfinet_ring_look_taken(&r->down) < 0)
+			return -1;
+		if (!dp_backlog_has_room(&r->backlog, r->down.seen, loop->heavy))
+			return 0;
+	}
+	return pfinet_ring_room(&r->down, (uint32_t)n, (uint32_t)len, spare);
 }
 
 /* DP_PASS where @n records of up to @len bytes fit. */
-static enum dp_verdict find_room(struct dp_loop *loop, struct dp_io_port *port, struct ring *r,
-				 size_t n, size_t len)
+static enum dp_verdict reserve(struct dp_loop *loop, struct dp_io_port *port, struct ring *r,
+			       size_t n, size_t len)
 {
-	uint32_t spare = loop->heavy ? r->down.len / RESERVE : 0;
-	int found = r->broken ?
-			    0 :
-			    pfinet_ring_room(&r->down, (uint32_t)n, (uint32_t)len, spare);
+	int found = r->broken ? 0 : find_room(loop, r, n, len);
 
 	if (found < 0) {
 		r->broken = true; /* which ends it when its turn comes */
@@ -294,7 +314,7 @@ static enum dp_verdict ring_send(struct dp_loop *loop, struct dp_io_port *port,
 	size_t n;
 
 	if ((dp_offload_needs(frame) & ~port->offload) == 0) {
-		verdict = find_room(loop, port, r, 1, head + frame->len);
+		verdict = reserve(loop, port, r, 1, head + frame->len);
 		if (verdict != DP_PASS)
 			return verdict;
 		if (port->vnet)
@@ -304,7 +324,7 @@ static enum dp_verdict ring_send(struct dp_loop *loop, struct dp_io_port *port,
 	}
 	/* All segments of a frame or none: half a burst only costs the peer a retransmission. */
 	n = dp_offload_segments(frame);
-	verdict = find_room(loop, port, r, n, head + dp_offload_segment_len(frame));
+	verdict = reserve(loop, port, r, n, head + dp_offload_segment_len(frame));
 	if (verdict != DP_PASS)
 		return verdict;
 	for (size_t i = 0; i < n; i++) {

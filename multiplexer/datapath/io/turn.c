@@ -22,8 +22,17 @@ uint64_t dp_turn_credit(struct dp_turn *turn, uint64_t round, int64_t quantum)
 	return turn->credit > 0 ? 0 : (uint64_t)(-turn->credit / quantum + 1);
 }
 
-void dp_turn_pay(struct dp_turn *turn, int64_t cost)
+void dp_turn_pay(struct dp_turn *turn, int64_t cost, uint64_t now_ns)
 {
-	turn->heavy = 2 * cost > turn->credit;
+	uint64_t spell_ns = now_ns - turn->since_ns;
+
+	turn->paid += cost;
+	if (spell_ns >= DP_SPELL_OF_TURNS_NS) {
+		/* Ten units are a nanosecond. */
+		turn->busy = (uint64_t)turn->paid / 10 > spell_ns / 4;
+		turn->paid = 0;
+		turn->since_ns = now_ns;
+	}
+	turn->heavy = turn->busy || 2 * cost > turn->credit;
 	turn->credit -= cost;
 }

@@ -45,6 +45,9 @@
 #define DP_ROUND_COST (2 * 1024 * 1024)
 #define DP_MIN_QUANTUM (192 * 1024)
 
+/* How long it takes to see who sends much, though each turn finds little. */
+#define DP_SPELL_OF_TURNS_NS 1000000
+
 /* Behind an uplink stand many; it earns as much as so many vifs. */
 #define DP_UPLINK_WEIGHT 4
 
@@ -52,7 +55,10 @@
 struct dp_turn {
 	int64_t credit;
 	uint64_t round; /* until which it has earned */
-	bool heavy;     /* its last turn took most of what it might */
+	uint64_t since_ns; /* of what it has paid: */
+	int64_t paid;
+	bool busy;      /* in the spell before, it had the engine for a quarter of the time */
+	bool heavy;     /* that, or its last turn took most of what it might */
 };
 
 /**
@@ -72,7 +78,8 @@ uint64_t dp_turn_credit(struct dp_turn *turn, uint64_t round, int64_t quantum);
 /**
  * dp_turn_pay() - Charge a port for its turn
  * @cost:	Of all that was read and written
+ * @now_ns:	Never less than before
  */
-void dp_turn_pay(struct dp_turn *turn, int64_t cost);
+void dp_turn_pay(struct dp_turn *turn, int64_t cost, uint64_t now_ns);
 
 #endif

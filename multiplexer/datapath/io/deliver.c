@@ -18,10 +18,16 @@ static void count_drop(struct dp_port *port, enum dp_verdict reason)
 /* What comes before filter and limits among the reasons no vif may send at all. */
 _Static_assert(DP_DROP_EXT_HEADER + 1 == DP_DROP_FILTER_OUT, "the first of the lawful ones");
 
+/* Nor may it flood with broadcasts.  What a filter or a rate is against may be lawful else. */
+static bool is_refused(enum dp_verdict reason)
+{
+	return reason < DP_DROP_FILTER_OUT || reason == DP_DROP_BROADCAST_LIMIT;
+}
+
 /* A frame goes no further than to where it came in. */
 static void refuse(struct dp_loop *loop, struct dp_port *row, enum dp_verdict reason)
 {
-	if (row->kind == DP_PORT_VIF && reason < DP_DROP_FILTER_OUT) {
+	if (row->kind == DP_PORT_VIF && is_refused(reason)) {
 		loop->spent += DP_COST_REFUSED;
 		loop->refused++;
 	}

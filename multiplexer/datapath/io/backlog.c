@@ -48,6 +48,9 @@ void dp_backlog_look(struct dp_backlog *backlog, uint64_t now_ns, uint32_t taken
 	uint64_t elapsed_ns = now_ns - backlog->looked_ns;
 	uint64_t done = taken_until(backlog, taken), per_ms;
 
+	/* Where it had taken everything that was known exactly, and now it is to a part. */
+	if (done < backlog->then_taken)
+		done = backlog->then_taken;
 	per_ms = (done - backlog->then_taken) * MS_NS / (elapsed_ns ? elapsed_ns : 1);
 	if (backlog->per_ms == 0)
 		backlog->per_ms = FASTEST;

@@ -94,6 +94,16 @@ class Puppet:
             pass
         return report
 
+    def each_of(self, *kinds: type) -> list[Report]:
+        """Return the next of each kind; two connections bring them, in either order."""
+        found: dict[type, Report] = {}
+        while len(found) < len(kinds):
+            report = self.next()
+            for kind in kinds:
+                if isinstance(report.message, kind):
+                    found.setdefault(kind, report)
+        return [found[kind] for kind in kinds]
+
     def say(self, line: bytes) -> None:
         self.socket.sendall(line + b"\n")
 
@@ -909,10 +919,9 @@ def test_a_nic_is_opened_for_the_engine_and_described_to_control(
     daemon = place.start()
 
     with daemon.puppet() as puppet:
-        described = puppet.next_of(channel.UplinkState).message
-        given = puppet.next_of(channel.SetUplink)
+        described, given = puppet.each_of(channel.UplinkState, channel.SetUplink)
 
-    assert described == channel.UplinkState(
+    assert described.message == channel.UplinkState(
         "lan", True, True, MacAddress(lan.mac("nic")), 1500, None
     )
     assert isinstance(given.message, channel.SetUplink)

@@ -311,15 +311,14 @@ def test_another_interface_takes_the_port_of_the_one_before(
     ip(lan, "link add other type veth peer name elsewhere")
     daemon = place.start()
     with daemon.puppet() as puppet:
-        puppet.next_of(channel.SetUplink)
+        puppet.each_of(channel.UplinkState, channel.SetUplink)
         place.configure(WITH_NIC.replace('"nic"\next', '"other"\next'))
         prepare(puppet)
         puppet.say(channel.encode(channel.CommitReload(7)))
-        described = puppet.next_of(channel.UplinkState).message
-        given = puppet.next_of(channel.SetUplink)
+        described, given = puppet.each_of(channel.UplinkState, channel.SetUplink)
 
-    assert isinstance(described, channel.UplinkState)
-    assert described.mac == MacAddress(lan.mac("other"))
+    assert isinstance(described.message, channel.UplinkState)
+    assert described.message.mac == MacAddress(lan.mac("other"))
     assert isinstance(given.message, channel.SetUplink)
     assert given.message.port == 0
     assert "'other'" in given.sockets[0][1]

@@ -111,13 +111,14 @@ def trace(name: VifName, hex: Sequence[str], pcap: str | None) -> Requests:
     """Return the requests that `trace` is.
 
     Raises:
-        Misuse: if there is no frame.
-        ValueError: if the capture is none.
+        Misuse: if there is no frame, or the capture is none.
         OSError: if the capture cannot be read.
     """
-    if not hex and pcap is None:
-        raise Misuse("no frame is given, wanted --hex or --pcap")
-    return tuple(trace_requests(name, read_frames(hex, pcap, read_capture(pcap))))
+    capture = read_capture(pcap)
+    try:
+        return tuple(trace_requests(name, read_frames(hex, pcap, capture)))
+    except ValueError as error:
+        raise Misuse(str(error)) from None
 
 
 def read_capture(path: str | None) -> bytes:

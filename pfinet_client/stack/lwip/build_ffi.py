@@ -25,7 +25,7 @@ ffibuilder.cdef(_declarations())
 ffibuilder.set_source(
     "pfinet_client.stack.lwip._lwip",
     '#include "glue.h"',
-    sources=[f"{_FOLDER}/{name}.c" for name in ("glue", "socket", "tcp")],
+    sources=[f"{_FOLDER}/{name}.c" for name in ("glue", "address", "socket", "datagram", "tcp")],
     include_dirs=[_FOLDER],
     depends=[f"{_FOLDER}/glue.h", f"{_FOLDER}/internal.h"],
     libraries=["lwip"],

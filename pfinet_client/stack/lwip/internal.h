@@ -46,6 +46,7 @@ void pl_unmark(struct pl_socket *s);
 /** pl_interface() - Return the interface, NULL if there is none */
 struct netif *pl_interface(void);
 
+/* address.c */
 /** pl_errno() - Return the negative errno of what lwIP returned */
 int pl_errno(err_t error);
 /** pl_to_lwip() - Return an address as lwIP's, of the type that @s may have; or -EAFNOSUPPORT */
@@ -72,5 +73,18 @@ int pl_tcp_bind(struct pl_socket *s, const ip_addr_t *address, uint16_t port);
 int pl_tcp_connect(struct pl_socket *s, const ip_addr_t *address, uint16_t port);
 int pl_tcp_send(struct pl_socket *s, const uint8_t *data, size_t len);
 int pl_tcp_receive(struct pl_socket *s, uint8_t *to, size_t room, bool peek);
+
+/* datagram.c */
+int pl_datagram_open(struct pl_socket *s);
+void pl_datagram_close(struct pl_socket *s);
+/** pl_datagram_forget() - Drop what was received and not read */
+void pl_datagram_forget(struct pl_socket *s);
+int pl_datagram_bind(struct pl_socket *s, const ip_addr_t *address, uint16_t port);
+int pl_datagram_connect(struct pl_socket *s, const ip_addr_t *address, uint16_t port);
+/** pl_datagram_send() - Send to @to, or NULL: to whom it is connected */
+int pl_datagram_send(struct pl_socket *s, const uint8_t *data, size_t len,
+		     const struct pl_address *to);
+int pl_datagram_receive(struct pl_socket *s, uint8_t *to, size_t room, bool peek,
+			struct pl_address *from, size_t *whole);
 
 #endif

@@ -127,6 +127,8 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "addresses_per_vif",
             "vifs",
             "limits",
+            "filter",
+            "parameters",
         ),
         "limits": ("frames_per_s", "bytes_per_s", "broadcast_per_s", "copies_per_s"),
     }
@@ -371,6 +373,7 @@ class _ConfigReader:
         addresses_per_vif = table.take("addresses_per_vif", most, 4)
         vifs = table.take("vifs", read_integer(1, MAX_VIFS), 1)
         limits = _read_limits(table)
+        binding = read_filter(table)
         if not to and table.ok("to"):
             table.problem(("to",), "missing, wanted users, uids or @ and groups")
         if not addresses and table.ok("addresses"):
@@ -385,7 +388,17 @@ class _ConfigReader:
             _check_granted(table, network.prefixes, addresses)
         if network is not None and table.ok():
             self.grants.append(
-                Grant(name, to, network.name, addresses, vifs, limits, prefixes, addresses_per_vif)
+                Grant(
+                    name,
+                    to,
+                    network.name,
+                    addresses,
+                    vifs,
+                    limits,
+                    prefixes,
+                    addresses_per_vif,
+                    binding,
+                )
             )
 
     # ---- what takes a look at other tables ----

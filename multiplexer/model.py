@@ -361,7 +361,8 @@ class Grant:
     them may have *vifs* vifs by it at once, in *network*, bound to what lies in
     *addresses*: to *addresses_per_vif* of them each, or of whole prefixes as well if
     *prefixes*.  *limits* are the most that such a vif may have, and what it has if
-    it asks for none; None is what the network says.
+    it asks for none; None is what the network says.  *filter* is the one that each of
+    them is bound to.
     """
 
     name: str
@@ -372,6 +373,7 @@ class Grant:
     limits: OwnLimits = OwnLimits()
     prefixes: bool = False
     addresses_per_vif: int = 4
+    filter: FilterBinding | None = None
 
 
 @attrs.frozen

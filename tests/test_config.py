@@ -94,6 +94,8 @@ vifs = 2
 prefixes = true
 addresses_per_vif = 16
 limits = { frames_per_s = 5 }
+filter = "web"
+parameters = { PORT = [80, "443"] }
 
 [grant.all]
 to = ["@users"]
@@ -192,6 +194,7 @@ def test_every_key_of_a_full_file_arrives_in_the_model() -> None:
                 limits=OwnLimits(frames_per_s=5),
                 prefixes=True,
                 addresses_per_vif=16,
+                filter=FilterBinding.of("web", {"PORT": ["80", "443"]}),
             ),
             Grant(
                 name="all",
@@ -713,6 +716,8 @@ def test_an_ethertype_that_would_make_no_difference_is_refused(ethertype: int, w
         ("addresses_per_vif = 17", "addresses_per_vif: 17, wanted an integer from 1 to 16"),
         ("vifs = 0", "vifs: 0, wanted an integer from 1 to 3776"),
         ("limits = { copies_per_s = -1 }", "copies_per_s: -1, wanted an integer"),
+        ("filter = 1", "filter: 1, wanted"),
+        ("parameters = { PORT = 80 }", "parameters: are for a filter, and none is given"),
     ],
 )
 def test_a_grant_that_cannot_be_is_refused_with_its_line(line: str, problem: str) -> None:
@@ -795,7 +800,9 @@ def test_one_value_of_another_type_is_an_error_in_its_line_and_no_crash(
     lines = FULL.splitlines()
     number = data.draw(st.sampled_from([n for n, line in enumerate(lines) if " = " in line]))
     key = lines[number].split(" = ")[0]
-    value = data.draw(st.sampled_from(["1.5", "1979-05-27", "[[]]", "[{}]", "{ x = [1] }", "[1]"]))
+    value = data.draw(
+        st.sampled_from(["1.5", "1979-05-27", "[[]]", "[{}]", "{ x = [[]] }", "[1]"])
+    )
     lines[number] = f"{key} = {value}"
 
     problems = problems_of("\n".join(lines))

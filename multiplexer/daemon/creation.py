@@ -40,6 +40,9 @@ TRIES: Final = 4
 #: A vif has at most 48 addresses; the others are those of prefixes.
 MOST_ASKED: Final = 64
 
+#: Refusals that an administrator wants to know of.
+NOTED: Final = (ErrorCode.FORBIDDEN, ErrorCode.UNAVAILABLE)
+
 Judge = Callable[[Sequence[Vif], HostFacts], Vif]
 
 
@@ -172,7 +175,7 @@ class Creation:
             try:
                 live = await self._try(order)
             except authorize.Refused as refused:
-                if refused.code == ErrorCode.FORBIDDEN or isinstance(refused, AddressInUse):
+                if refused.code in NOTED or isinstance(refused, AddressInUse):
                     note_refused(client_log, client, operation, refused, name)
                 raise
         self._audit(live.vif, client)
@@ -190,7 +193,7 @@ class Creation:
             async with provisioning.vifs.changing:
                 facts = await provisioning.facts(order.owners)
                 vif = order.judge(provisioning.vifs.bound, facts)
-                await provisioning.check_filter(vif)
+                await self._check_filter(vif)
                 self._check_askable(vif, order)
                 draft = await provisioning.vifs.draft(vif)
                 undo.push_async_callback(provisioning.vifs.drop, draft)
@@ -205,6 +208,16 @@ class Creation:
                 live = await provisioning.vifs.keep(draft)
                 undo.pop_all()
         return live
+
+    async def _check_filter(self, vif: Vif) -> None:
+        """Return if *vif* can have its filter; that of a grant is no fault of who asks."""
+        try:
+            await self.provisioning.check_filter(vif)
+        except authorize.Refused as refused:
+            if vif.grant is None:
+                raise
+            why = f'grant "{vif.grant}": {refused.message}'
+            raise authorize.Refused("unavailable", why, refused.field) from None
 
     def _check_askable(self, vif: Vif, order: _Order) -> None:
         if order.force or self.provisioning.config.network(vif.network).uplink is None:

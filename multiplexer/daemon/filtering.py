@@ -3,10 +3,12 @@
 Pure, and made whenever a vif, a filter or the file changes, before anything is
 done: who passes has a table, so that no vif is ever without the rules that
 it was promised.  A vif of the file that fails is an error of the file; one of an
-earlier run is set aside, rather than served unfiltered.
+earlier run is set aside, rather than served unfiltered.  One that a user makes by a grant
+is not made without the grant's filter; it keeps that when the grant gets another,
+as it keeps all that it was given, and the administrator is told.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from pfinet_proto import control
 
@@ -14,6 +16,8 @@ from ..model import Config, ConfigError, FilterBinding, Vif
 from ..policy.nwfilter.binding import compile_bound
 from ..policy.nwfilter.errors import BindError, FilterLoop
 from ..policy.nwfilter.library import Library
+from ..policy.nwfilter.tree import reachable
+from ..policy.nwfilter.values import shown
 from .authorize import Refused
 
 
@@ -64,6 +68,35 @@ def part_stored(
         else:
             kept.append(vif)
     return tuple(kept), tuple(refused)
+
+
+def missing_of_grants(config: Config, library: Library) -> Iterator[str]:
+    """Yield a line for each grant that gives no vif, since its filter or a part is not there."""
+    filters = library.filters
+    for grant in config.grants:
+        tree = () if grant.filter is None else reachable(grant.filter.name, filters)
+        missing = [name for name in tree if name not in filters]
+        if missing:
+            yield (
+                f"{config.origin.locate(('grant', grant.name, 'filter'))}:"
+                f" {', '.join(map(shown, missing))} not defined, so no vif can be made by it"
+            )
+
+
+def kept_from_grants(old: Config, new: Config, vifs: Iterable[Vif]) -> Iterator[str]:
+    """Yield a line for each of *vifs* whose grant gives another filter in *new* than it has."""
+    before = {grant.name: grant.filter for grant in old.grants}
+    after = {grant.name: grant.filter for grant in new.grants}
+    for vif in vifs:
+        name = vif.grant
+        if name is None or name not in before or name not in after:
+            continue
+        if after[name] not in (before[name], vif.filter):
+            has = "no filter" if vif.filter is None else f'filter "{vif.filter}"'
+            yield (
+                f"{new.origin.locate(('grant', name, 'filter'))}: vif {vif.name} keeps {has}:"
+                f" multiplexerctl vif set {vif.name} changes that"
+            )
 
 
 def read_binding(

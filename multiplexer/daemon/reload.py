@@ -23,7 +23,12 @@ from multiplexer.daemon.broker_client import BrokerClient
 from multiplexer.daemon.calls import RequestFailed
 from multiplexer.daemon.clientlog import ClientLog
 from multiplexer.daemon.creation import ID_BYTES
-from multiplexer.daemon.filtering import check_static, part_stored
+from multiplexer.daemon.filtering import (
+    check_static,
+    kept_from_grants,
+    missing_of_grants,
+    part_stored,
+)
 from multiplexer.daemon.host import Client, Host
 from multiplexer.daemon.in_force import InForce, nic_names
 from multiplexer.daemon.live_vif import Aside
@@ -154,7 +159,12 @@ class Reload:
             (*static, *stored),
             refused,
             tuple(map(str, difference(old, config))),
-            (*config.warnings, *(why_aside(vif, refusal) for vif, refusal in refused)),
+            (
+                *config.warnings,
+                *missing_of_grants(config, self.in_force.library),
+                *kept_from_grants(old, config, stored),
+                *(why_aside(vif, refusal) for vif, refusal in refused),
+            ),
         )
 
     async def _apply(self, plan: _Plan) -> None:

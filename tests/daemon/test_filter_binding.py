@@ -204,6 +204,69 @@ async def test_users_bind_no_filters(place: Place) -> None:
         assert (await daemon.ask(VifBorrow("lan"), BOB)).filter is None
 
 
+PORTED = GRANT + 'vifs = 2\nfilter = "ports"\nparameters = { PORT = 80 }\n'
+ASKED = VifCreate(ONE, network="lan")
+
+
+async def test_a_granted_vif_has_the_filter_of_its_grant_however_often_it_is_made(
+    place: Place,
+) -> None:
+    async with running(place, PORTED) as daemon:
+        await daemon.ask(PORTS)
+        borrowed = await daemon.ask(VifBorrow("lan"), BOB)
+        for _ in range(2):
+            made = await daemon.ask(ASKED, BOB)
+
+            assert filters(daemon)[-1] == expected(place, made, PORTS.xml, extra=PORTED)
+            for change in (VifSet(ONE, defaults=("filter",)), VifSet(ONE, parameters={})):
+                assert (await refusal(daemon, change, BOB)).code is ErrorCode.FORBIDDEN
+            await daemon.ask(VifDelete(ONE), BOB)
+        assert filters(daemon) == [expected(place, borrowed, PORTS.xml, extra=PORTED)]
+
+
+async def test_no_vif_is_made_by_a_grant_whose_filter_is_not_there(place: Place) -> None:
+    async with running(place, PORTED) as daemon:
+        error = await refusal(daemon, ASKED, BOB)
+
+        why = 'grant "some": filter "ports" cannot be bound to vif "one": filters are missing:'
+        assert (error.code, error.message) == (ErrorCode.UNAVAILABLE, f"{why} 'ports'")
+        assert not daemon.engine.all(channel.SetVif)
+        missing = "grant.some.filter: 'ports' not defined, so no vif can be made by it"
+        assert any(missing in line for line in daemon.log)
+        refused = [line for line in daemon.log if line.startswith("audit: refused")]
+        assert ["filters are missing" in line for line in refused] == [True]
+        await daemon.ask(PORTS)
+        assert (await daemon.ask(ASKED, BOB)).filter is not None
+
+
+async def test_a_reload_gives_the_filter_of_a_grant_to_new_vifs_and_names_those_without(
+    place: Place,
+) -> None:
+    async with running(place, GRANT + "vifs = 2\n") as daemon:
+        await daemon.ask(ASKED, BOB)
+        daemon.broker.file = place.config(PORTED)
+        reloaded = await daemon.ask(Reload())
+
+        assert reloaded.changes == (
+            "grant.some.filter: not set -> ports",
+            "grant.some.parameters: none -> PORT=80",
+        )
+        missing, keeps = reloaded.warnings
+        assert "'ports' not defined" in missing
+        assert keeps.endswith("vif one keeps no filter: multiplexerctl vif set one changes that")
+        assert (await daemon.ask(VifShow(ONE))).filter is None
+
+        await daemon.ask(PORTS)
+        second = await daemon.ask(VifCreate(TWO, network="lan"), BOB)
+        assert second.filter is not None
+        assert (await daemon.ask(Reload())).warnings == ()
+
+        daemon.broker.file = place.config(GRANT + "vifs = 2\n")
+        (keeps,) = (await daemon.ask(Reload())).warnings
+        assert 'vif two keeps filter "ports PORT=80":' in keeps
+        assert filters(daemon) == [expected(place, second, PORTS.xml, extra=GRANT)]
+
+
 async def test_a_change_of_filter_parameters_or_addresses_is_another_table(place: Place) -> None:
     async with running(place) as daemon:
         await daemon.ask(PORTS)

@@ -17,7 +17,7 @@ from multiplexer.daemon.grants import (
     grants_of,
     why_not_delete,
 )
-from multiplexer.model import AddressRange, OwnLimits, Vif, stable_mac
+from multiplexer.model import AddressRange, FilterBinding, OwnLimits, Vif, stable_mac
 from pfinet_proto.control import OwnLimitsInfo, TrustInfo, VifCreate
 from pfinet_proto.values import IPAddress, MacAddress, VifName
 
@@ -43,6 +43,8 @@ network = "lan"
 addresses = ["10.0.1.100-10.0.1.110", "fd00:1::1:0/112"]
 vifs = 2
 limits = { bytes_per_s = 1000, broadcast_per_s = 0 }
+filter = "web"
+parameters = { PORT = 80 }
 
 [grant.islanders]
 to = ["bob", "1003"]
@@ -119,7 +121,7 @@ def test_a_grant_is_for_those_whom_it_names(caller: Caller, grants: list[str]) -
     assert [grant.name for grant in grants_of(CONFIG, caller)] == grants
 
 
-def test_a_granted_vif_is_its_makers_and_has_the_limits_of_the_grant() -> None:
+def test_a_granted_vif_is_its_makers_and_has_limits_and_filter_of_the_grant() -> None:
     vif = granted(at("10.0.1.105/24"))
 
     assert vif == Vif(
@@ -132,6 +134,7 @@ def test_a_granted_vif_is_its_makers_and_has_the_limits_of_the_grant() -> None:
         addresses=(ip_interface("10.0.1.105/24"),),
         limits=OwnLimits(bytes_per_s=1000, broadcast_per_s=0),
         grant="students",
+        filter=FilterBinding.of("web", {"PORT": ["80"]}),
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.lab import LAN_MAC, Lab, User
 from tests.support.lan import Member
-from tests.support.plain import StreamClient
+from tests.support.plain import Refused, StreamClient
 from tests.support.waiting import eventually
 
 from .attacks import lawful
@@ -33,6 +33,12 @@ to = ["@{STUDENTS}"]
 network = "lan"
 addresses = ["10.77.0.120-10.77.0.129"]
 vifs = 2
+
+[grant.carol]
+to = ["{CAROL}"]
+network = "lan"
+addresses = ["10.77.0.140"]
+filter = "no-ip-multicast"
 """
 
 
@@ -54,6 +60,13 @@ def alice(lab: Lab) -> Iterator[User]:
 @pytest.fixture
 def bob(lab: Lab) -> Iterator[User]:
     user = lab.user(BOB, STUDENTS)
+    yield user
+    delete_all(user)
+
+
+@pytest.fixture
+def carol(lab: Lab) -> Iterator[User]:
+    user = lab.user(CAROL)
     yield user
     delete_all(user)
 
@@ -97,6 +110,25 @@ def test_a_grant_is_for_the_members_of_its_group_alone(lab: Lab, bob: User) -> N
     assert refusal(lab.user(BOB), "create", "third") == (
         f"uid {BOB} is no administrator (root, or of daemon.admins), and no grant names it"
     )
+
+
+def test_a_user_cannot_escape_the_filter_of_its_grant(lab: Lab, carol: User) -> None:
+    """Neither as an administrator would remove it, nor by making the vif again."""
+    gateway = Member(LAN_MAC, "10.77.0.1", "fd77::1")
+    for _ in range(2):
+        made = created(carol, "mine")
+        assert made["filter"]["name"] == "no-ip-multicast"
+        with pytest.raises(Refused, match="is no administrator"):
+            lab.ask("vif.set", CAROL, name="mine", defaults=["filter"])
+        me = Member(made["mac"], "10.77.0.140", "fd77::140")
+        frame = lawful(me, gateway, b"<of carol>")
+        frame.dst, frame["IP"].dst = "01:00:5e:01:02:03", "239.1.2.3"
+        with StreamClient(lab.socket_of("mine", "stream"), CAROL) as client:
+            client.send([bytes(frame)])
+            eventually(lambda: carol.show("mine")["counters"]["rx_frames"] == 1, "it is read")
+
+        assert carol.show("mine")["counters"]["drops"] == {"filter_out": 1}
+        carol.pfinet("delete", "mine")
 
 
 def test_a_user_of_two_grants_is_told_why_neither_gives(lab: Lab) -> None:

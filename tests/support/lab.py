@@ -147,10 +147,12 @@ class User:
         identity = [f"--reuid={self.uid}", f"--regid={self.uid}", f"--groups={groups}"]
         return ["nsenter", namespace, "--", "setpriv", *identity, "--", *argv]
 
-    def run(self, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *argv: str, check: bool = True, timeout_s: float = 60
+    ) -> subprocess.CompletedProcess[str]:
         """Run *argv* as this user to its end; its output is captured."""
         self.make_home()
-        return run(self.command(argv), check=check, env=self.environment)
+        return run(self.command(argv), check=check, env=self.environment, timeout_s=timeout_s)
 
     def popen(self, *argv: str, **options: Any) -> subprocess.Popen[str]:
         """Start *argv* as this user; the lab ends it if nobody else does."""

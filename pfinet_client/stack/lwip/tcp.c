@@ -54,6 +54,8 @@ static void on_error(void *arg, err_t error)
 		s->error = ECONNREFUSED;
 	else if (s->is_connecting && error == ERR_ABRT)
 		s->error = ETIMEDOUT;
+	else if (s->has_ended && error == ERR_RST)
+		s->error = EPIPE;
 	s->is_connecting = false;
 	pl_mark(s);
 }

@@ -24,7 +24,7 @@ TEST_PACKAGES := iperf3 tcpdump ethtool mandoc uidmap libasan8 libubsan1 procps 
 	libvirt-daemon libvirt-clients iptables ebtables
 FUZZ_PACKAGES := clang libclang-rt-dev
 BENCH_PACKAGES := iperf3 vde2 libvdeplug-dev openvswitch-switch ethtool procps \
-	slirp4netns passt
+	slirp4netns passt iptables ebtables
 
 WORK ?= all
 

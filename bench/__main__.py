@@ -13,7 +13,7 @@ from . import chart, markdown, report, tables
 from .lineup import Lineup, lined_up
 from .machine import this_machine
 from .names import WORKS
-from .works import fairness, floor, hostile, raw, scale, stacks, survival
+from .works import fairness, filtered, floor, hostile, raw, scale, stacks, survival
 from .works.one_core import on_one_core
 from .works.work import Round
 
@@ -49,6 +49,7 @@ ALONE: Final[Mapping[str, Round]] = {
     "scale_1000": partial(scale.scale, "scale_1000", 1000),
     "idle_1000": partial(scale.idle, "idle_1000", 1000),
     "fairness": partial(fairness.fairness, "fairness"),
+    "filtered_60": partial(filtered.filtered, "filtered_60"),
     "hostile_neighbour": partial(hostile.hostile, "hostile_neighbour"),
     "survival": partial(survival.survival, "survival"),
 }

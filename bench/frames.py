@@ -28,6 +28,19 @@ class HostAddress:
     ipv4: IPv4Address
 
 
+def tcp_frame(source: HostAddress, target: HostAddress, ports: tuple[int, int]) -> bytes:
+    """Return an Ethernet frame of 60 bytes that holds a segment of an established connection.
+
+    The first two bytes of its payload are the complement of the first of *ports*, the
+    source's: both together can be others without another checksum.
+    """
+    payload = struct.pack("!H", 0xFFFF - ports[0]) + b"...."
+    tcp = struct.pack("!HHIIBBHHH", *ports, 1, 1, 0x50, 0x10, 0xFFFF, 0, 0) + payload
+    pseudo = source.ipv4.packed + target.ipv4.packed + struct.pack("!HH", 6, len(tcp))
+    tcp = tcp[:16] + struct.pack("!H", internet_checksum(pseudo + tcp)) + tcp[18:]
+    return _in_ipv4(source, target, 6, tcp)
+
+
 def udp_frame(source: HostAddress, target: HostAddress, size: int, ethertype: int = IPV4) -> bytes:
     """Return an Ethernet frame of *size* bytes that holds a whole UDP datagram.
 
@@ -35,7 +48,17 @@ def udp_frame(source: HostAddress, target: HostAddress, size: int, ethertype: in
     """
     payload = b"bench".ljust(size - 14 - 20 - 8, b".")
     udp = struct.pack("!4H", 1000, 1000, 8 + len(payload), 0) + payload
-    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(udp), 1, 0, 64, 17, 0)
+    return _in_ipv4(source, target, 17, udp, ethertype)
+
+
+def _in_ipv4(
+    source: HostAddress,
+    target: HostAddress,
+    protocol: int,
+    payload: bytes,
+    ethertype: int = IPV4,
+) -> bytes:
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), 1, 0, 64, protocol, 0)
     head += source.ipv4.packed + target.ipv4.packed
     head = head[:10] + struct.pack("!H", internet_checksum(head)) + head[12:]
-    return target.mac.packed + source.mac.packed + struct.pack("!H", ethertype) + head + udp
+    return target.mac.packed + source.mac.packed + struct.pack("!H", ethertype) + head + payload

@@ -23,6 +23,7 @@ WORKS: Final = (
     "scale_1000",
     "idle_1000",
     "fairness",
+    "filtered_60",
     "hostile_neighbour",
     "survival",
 )
@@ -70,6 +71,13 @@ BUSY: Final = {"forging": 1, "flooding": 2, "never reading": 1}
 FLOODING: Final = (1, 3)
 OF_HALF_THE_WIRE: Final = "of half of alone, 1 flooding the wire"
 
+#: What frames are judged by, beside what is always checked, and of how many connections they are.
+NO_FILTER: Final = "no filter"
+CLEAN_TRAFFIC: Final = "clean-traffic"
+MANY_RULES: Final = "1,000 rules"
+FILTERS: Final = (CLEAN_TRAFFIC, MANY_RULES)
+FLOWS: Final = (1, 256)
+
 #: What a vif is limited to.
 LIMITED: Final = ("frames_per_s", "bytes_per_s")
 
@@ -91,6 +99,20 @@ def beside_busy(kind: str) -> str:
 def fair_share(flooding: int) -> str:
     """Return the unit of a rate beside *flooding* vifs, as part of an equal share of all."""
     return f"of its fair share, {flooding} flooding"
+
+
+def filtered(filter_: str, flows: int) -> str:
+    """Return the unit of the rate of frames of *flows* connections that a filter judges."""
+    return f"{RATE}, {filter_}, {_counted(flows)}"
+
+
+def of_unfiltered(filter_: str, flows: int) -> str:
+    """Return the unit of that rate as part of the one without a filter."""
+    return f"of {NO_FILTER}, {filter_}, {_counted(flows)}"
+
+
+def _counted(flows: int) -> str:
+    return f"{flows} flow{'s' if flows > 1 else ''}"
 
 
 def of_limit(limit: str) -> str:

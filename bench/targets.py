@@ -8,11 +8,14 @@ import attrs
 from .names import (
     AT_1_GBIT,
     BUSY,
+    CLEAN_TRAFFIC,
     CORE,
     FLOODING,
+    FLOWS,
     GBIT,
     HOSTILE,
     LIMITED,
+    MANY_RULES,
     MIB,
     MICROSECONDS,
     OF_HALF_THE_WIRE,
@@ -23,6 +26,7 @@ from .names import (
     beside_busy,
     fair_share,
     of_limit,
+    of_unfiltered,
 )
 from .report import Row
 
@@ -98,6 +102,12 @@ TARGETS: Final = (
         for system in RAW
         for limit in LIMITED
         for wanted in (0.98, 1.02)
+    ),
+    *(
+        Target("filtered_60", system, of_unfiltered(filter_, flows), wanted)
+        for system in RAW
+        for filter_, wanted in ((CLEAN_TRAFFIC, 0.7), (MANY_RULES, 0.4))
+        for flows in FLOWS
     ),
     *(
         Target("hostile_neighbour", "multiplexer_run", beside(kind, AT_1_GBIT), 0.9)

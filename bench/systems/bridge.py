@@ -4,37 +4,50 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from ipaddress import IPv4Address
+from typing import Final
 
 from pfinet_proto.values import MacAddress
-from tests.support.lab import Lab
+from tests.support.lab import Host, Lab
 
 from ..frames import HostAddress
 from ..traffic.program import Traffic, line
 from .networks import bring_up, ip, let_bridges_switch_alone, make_host, packet_end, plug_in
 from .system import RawEnd, System
 
+PORTS: Final = ("port0", "port1")
+
 
 @contextmanager
 def bridge_veth(lab: Lab, _traffic: Traffic) -> Iterator[System]:
     """Run two namespaces on a bridge in a third."""
     with ExitStack() as until_end:
-        switch = make_host(lab, "bridge", until_end)
-        let_bridges_switch_alone(switch)
-        here = switch.namespace.path.name
-        ip(f"-n {here} link add br0 type bridge", f"-n {here} link set br0 up")
+        switch, hosts = veths_on_bridge(lab, "bridge", until_end)
         wire = plug_in(lab, switch, "nic0", until_end)
-        ip(f"-n {here} link set nic0 master br0")
-        raw, stacks = [], []
-        for number, address in enumerate(("10.81.0.1", "10.81.0.2")):
-            host = make_host(lab, f"veth{number}", until_end)
-            there = host.namespace.path.name
-            ip(
-                f"link add port{number} netns {here} type veth peer name eth0 netns {there}",
-                f"-n {here} link set port{number} master br0 up",
-            )
-            stacks.append(bring_up(host, "eth0", address))
-            raw.append(packet_end(host, "eth0", address))
-        yield System("bridge_veth", (raw[0], raw[1]), (stacks[0], stacks[1]), wire)
+        ip(f"-n {switch.namespace.path.name} link set nic0 master br0")
+        ends = zip(hosts, ("10.81.0.1", "10.81.0.2"), strict=True)
+        first, second = (
+            (packet_end(host, "eth0", address), bring_up(host, "eth0", address))
+            for host, address in ends
+        )
+        yield System("bridge_veth", (first[0], second[0]), (first[1], second[1]), wire)
+
+
+def veths_on_bridge(lab: Lab, name: str, until_end: ExitStack) -> tuple[Host, list[Host]]:
+    """Make a namespace with a bridge, and two that are on it at PORTS, each by its `eth0`."""
+    switch = make_host(lab, name, until_end)
+    let_bridges_switch_alone(switch)
+    here = switch.namespace.path.name
+    ip(f"-n {here} link add br0 type bridge", f"-n {here} link set br0 up")
+    hosts = []
+    for port in PORTS:
+        host = make_host(lab, f"{name}-{port}", until_end)
+        there = host.namespace.path.name
+        ip(
+            f"link add {port} netns {here} type veth peer name eth0 netns {there}",
+            f"-n {here} link set {port} master br0 up",
+        )
+        hosts.append(host)
+    return switch, hosts
 
 
 @contextmanager

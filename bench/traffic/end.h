@@ -17,8 +17,19 @@
 #define END_BATCH 128
 #define END_MAX_FRAME 1514
 
+/* How many frames one that varies stands for. */
+#define END_FLOWS 256
+/* Ethernet, IPv4 and TCP without options, and what keeps the checksum. */
+#define END_MIN_VARYING (14 + 20 + 20 + 2)
+
+/*
+ * One that @varies is a segment of TCP in IPv4, and stands for END_FLOWS of them in turn,
+ * each from another port.  The first two bytes of its payload are the port's complement,
+ * and so keep the checksum.
+ */
 struct frame {
 	size_t len;
+	int varies;
 	uint8_t bytes[END_MAX_FRAME];
 };
 
@@ -40,7 +51,7 @@ struct end {
  * @what:	KIND:REST, where the kinds are packet:INTERFACE, tap:INTERFACE,
  *		vde:DIRECTORY, stream:SOCKET:UID, ring:SOCKET:UID (an attach socket),
  *		udp:LOCAL:REMOTE
- * @outgoing:	What the end will send; kept
+ * @outgoing:	What the end will send; kept.  One that varies is for packet, stream and ring
  */
 struct end end_open(const char *what, const struct frame *outgoing);
 
@@ -65,6 +76,9 @@ void end_wait_writable(int fd);
  * The daemon believes the kernel's word on who connects.
  */
 int end_connect(char *rest, int type);
+
+/** frame_vary() - Let @bytes, which were those of a frame that varies, be those of @flow */
+void frame_vary(uint8_t *bytes, unsigned int flow);
 
 /** is_wanted() - Whether received bytes are the frame: its length, and its first 64 bytes */
 int is_wanted(const uint8_t *bytes, size_t len, const struct frame *wanted);

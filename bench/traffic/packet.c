@@ -26,9 +26,10 @@
 #define NAP_US 1000u
 
 struct packet {
-	struct mmsghdr messages[END_BATCH];
-	struct iovec part;
-	struct frame frame;
+	struct mmsghdr messages[END_FLOWS];
+	struct iovec parts[END_FLOWS];
+	struct frame *frames;
+	unsigned int at; /* the next of what varies */
 	uint8_t *ring;
 	unsigned int next;
 };
@@ -36,11 +37,13 @@ struct packet {
 static unsigned int packet_send(struct end *end, unsigned int count)
 {
 	struct packet *p = end->state;
-	int sent = sendmmsg(end->fd, p->messages, count, 0);
+	int sent = sendmmsg(end->fd, p->messages + p->at, count, 0);
 
 	/* ENOBUFS: the other side's queue; what it drops is not counted there. */
 	if (sent < 0 && errno != ENOBUFS && errno != EAGAIN && errno != EINTR)
 		fail("sendmmsg");
+	if (p->frames->varies)
+		p->at = (p->at + END_BATCH) % END_FLOWS;
 	return sent < 0 ? 0 : (unsigned int)sent;
 }
 
@@ -94,11 +97,19 @@ void packet_open(struct end *end, char *rest, const struct frame *outgoing)
 	address.sll_ifindex = (int)if_nametoindex(rest);
 	if (!address.sll_ifindex || bind(end->fd, (void *)&address, sizeof(address)) < 0)
 		fail(rest);
-	p->frame = *outgoing;
-	p->part.iov_base = p->frame.bytes;
-	p->part.iov_len = p->frame.len;
-	for (unsigned int i = 0; i < END_BATCH; i++) {
-		p->messages[i].msg_hdr.msg_iov = &p->part;
+	p->frames = calloc(END_FLOWS, sizeof(*p->frames));
+	if (!p->frames)
+		fail("calloc");
+	for (unsigned int i = 0; i < END_FLOWS; i++) {
+		/* A frame that does not vary is one, and stays in the cache. */
+		struct frame *frame = p->frames + (outgoing->varies ? i : 0);
+
+		*frame = *outgoing;
+		if (frame->varies)
+			frame_vary(frame->bytes, i);
+		p->parts[i].iov_base = frame->bytes;
+		p->parts[i].iov_len = frame->len;
+		p->messages[i].msg_hdr.msg_iov = &p->parts[i];
 		p->messages[i].msg_hdr.msg_iovlen = 1;
 	}
 	end->state = p;

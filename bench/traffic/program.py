@@ -69,14 +69,21 @@ class Traffic:
 
     @contextmanager
     def flood(
-        self, source: RawEnd, target: RawEnd, frames: tuple[bytes, bytes], seconds: float
+        self,
+        source: RawEnd,
+        target: RawEnd,
+        frames: tuple[bytes, bytes],
+        seconds: float,
+        *,
+        varies: bool = False,
     ) -> Iterator[subprocess.Popen[str]]:
         """Send a frame as fast as the source can, and count what arrives in *seconds*.
 
-        *frames* are that one, and the receiver's hello.  Gives the program that counts;
-        what it says is for counted().
+        *frames* are that one, and the receiver's hello.  One of TCP that *varies* is sent from
+        many ports in turn.  Gives the program that counts; what it says is for counted().
         """
         frame, hello = (each.hex() for each in frames)
+        frame = f"*{frame}" if varies else frame
         count = ("count", target.what, frame, hello, str(seconds))
         with (
             self.running(target, *count) as counter,
@@ -85,10 +92,16 @@ class Traffic:
             yield counter
 
     def count(
-        self, source: RawEnd, target: RawEnd, frames: tuple[bytes, bytes], seconds: float
+        self,
+        source: RawEnd,
+        target: RawEnd,
+        frames: tuple[bytes, bytes],
+        seconds: float,
+        *,
+        varies: bool = False,
     ) -> Counted:
         """Return what a flood of *seconds* brings."""
-        with self.flood(source, target, frames, seconds) as counter:
+        with self.flood(source, target, frames, seconds, varies=varies) as counter:
             return counted(counter)
 
     def rtt(

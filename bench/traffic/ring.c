@@ -25,7 +25,8 @@ static const uint8_t hello[] = {
 
 struct state {
 	struct pfinet_rings rings;
-	const struct frame *outgoing;
+	struct frame outgoing;
+	unsigned int flow;
 	int sleeps; /* the last look found nothing, and asked for a kick */
 };
 
@@ -44,8 +45,10 @@ static unsigned int ring_send(struct end *end, unsigned int count)
 	for (unsigned int i = 0; i < count; i++) {
 		int found;
 
-		while ((found = pfinet_rings_put(&s->rings, s->outgoing->bytes,
-						 (uint32_t)s->outgoing->len)) == 0) {
+		if (s->outgoing.varies)
+			frame_vary(s->outgoing.bytes, s->flow++ % END_FLOWS);
+		while ((found = pfinet_rings_put(&s->rings, s->outgoing.bytes,
+						 (uint32_t)s->outgoing.len)) == 0) {
 			pfinet_rings_publish(&s->rings);
 			if (pfinet_rings_wait_room(&s->rings))
 				sleep_until_kicked(s);
@@ -138,7 +141,7 @@ void ring_open(struct end *end, char *rest, const struct frame *outgoing)
 	attach(connection, fds);
 	if (pfinet_rings_open(&s->rings, fds[1], fds[0], 0) < 0)
 		fail("rings of vif");
-	s->outgoing = outgoing;
+	s->outgoing = *outgoing;
 	end->fd = fds[0];
 	end->state = s;
 	end->send = ring_send;

@@ -18,23 +18,28 @@ struct stream {
 	size_t pending; /* bytes of the batch that the kernel has not taken yet */
 	size_t at;
 	size_t have;
-	uint8_t batch[END_BATCH * (PFINET_LENGTH_LEN + END_MAX_FRAME)];
+	int varies;
+	unsigned int next; /* record, of what varies */
+	uint8_t batch[END_FLOWS * (PFINET_LENGTH_LEN + END_MAX_FRAME)];
 	uint8_t received[READ_LEN];
 };
 
 static unsigned int stream_send(struct end *end, unsigned int count)
 {
 	struct stream *s = end->state;
+	const uint8_t *batch = s->batch + s->next * s->record_len;
 	size_t len = count * s->record_len, done = 0;
 
 	while (done < len) {
-		ssize_t sent = send(end->fd, s->batch + done, len - done, MSG_NOSIGNAL);
+		ssize_t sent = send(end->fd, batch + done, len - done, MSG_NOSIGNAL);
 
 		if (sent < 0 && errno != EINTR)
 			fail("send to vif");
 		if (sent > 0)
 			done += (size_t)sent;
 	}
+	if (s->varies)
+		s->next = (s->next + END_BATCH) % END_FLOWS;
 	return count;
 }
 
@@ -80,11 +85,14 @@ void stream_open(struct end *end, char *rest, const struct frame *outgoing)
 	if (!s)
 		fail("calloc");
 	s->record_len = PFINET_LENGTH_LEN + outgoing->len;
-	for (unsigned int i = 0; i < END_BATCH; i++) {
+	s->varies = outgoing->varies;
+	for (unsigned int i = 0; i < END_FLOWS; i++) {
 		uint8_t *record = s->batch + i * s->record_len;
 
 		pfinet_put32(record, (uint32_t)outgoing->len);
 		memcpy(record + PFINET_LENGTH_LEN, outgoing->bytes, outgoing->len);
+		if (outgoing->varies)
+			frame_vary(record + PFINET_LENGTH_LEN, i);
 	}
 	end->fd = end_connect(rest, SOCK_STREAM);
 	end->state = s;

@@ -11,8 +11,8 @@
  *	traffic wake CPU CPU TIMES		two processes each other, in turn
  *	traffic spin				until it is ended
  *
- * FRAME, HELLO and REPLY are hexadecimal; END is as in end.h.  `ready` says that the
- * end is open; the result is one line of numbers.  HELLO is sent when the first frame
+ * FRAME, HELLO and REPLY are hexadecimal; one led by `*` varies, as in end.h, where END
+ * is explained too.  `ready` says that the end is open; the result is one line of numbers.  HELLO is sent when the first frame
  * has come: a switch that learns then knows where the receiver is.
  */
 #include "end.h"
@@ -40,9 +40,11 @@ uint64_t now_ns(void)
 
 static struct frame parse_frame(const char *hex)
 {
-	struct frame frame = { .len = strlen(hex) / 2 };
+	struct frame frame = { .varies = *hex == '*' };
 
-	if (frame.len == 0 || frame.len > END_MAX_FRAME) {
+	hex += frame.varies;
+	frame.len = strlen(hex) / 2;
+	if (frame.len < (frame.varies ? END_MIN_VARYING : 1) || frame.len > END_MAX_FRAME) {
 		errno = EINVAL;
 		fail("length of a frame");
 	}

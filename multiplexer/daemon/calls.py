@@ -20,6 +20,7 @@ Answer = (
     | channel.Ack
     | channel.CountersReply
     | channel.PortsReply
+    | channel.SightingsReply
     | channel.TraceReply
 )
 

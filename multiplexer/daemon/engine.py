@@ -21,7 +21,15 @@ import attrs
 
 from multiplexer.daemon import channel
 from multiplexer.daemon.descriptors import has_passrights
-from multiplexer.datapath.engine import DETACHED, MAX_FILTER_BYTES, MAX_PORTS, RING, SIGNAL, Engine
+from multiplexer.datapath.engine import (
+    DETACHED,
+    MAX_FILTER_BYTES,
+    MAX_PORTS,
+    RING,
+    SIGHTED,
+    SIGNAL,
+    Engine,
+)
 from pfinet_proto.attach import Offload
 from pfinet_proto.values import MacAddress
 
@@ -81,6 +89,8 @@ class EngineProcess:
                 self._obey(self._control)
         elif reason == DETACHED:
             self._tell_ended()
+        elif reason == SIGHTED:
+            self._tell_control(channel.Sighted())
         else:
             assert reason == SIGNAL
 
@@ -105,6 +115,7 @@ class EngineProcess:
         # What is not given here Python asks the kernel for, which the sandbox forbids.
         self._control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fileno=fd)
         self._engine.watch(fd, FROM_CONTROL)
+        self._engine.tell_sightings()
 
     def _tell_ended(self) -> None:
         for ended in self._engine.ended():
@@ -120,13 +131,13 @@ class EngineProcess:
             if ended.error == errno.EBADMSG:
                 self._tell_descriptors(ended.port, ended.generation)
             else:
-                self._tell_end(channel.Detached(ended.port, ended.generation, why, False))
+                self._tell_control(channel.Detached(ended.port, ended.generation, why, False))
 
     def _tell_descriptors(self, port: int, generation: int) -> None:
-        self._tell_end(channel.Detached(port, generation, "sent descriptors", True))
+        self._tell_control(channel.Detached(port, generation, "sent descriptors", True))
 
-    def _tell_end(self, told: channel.Detached) -> None:
-        if self._control is not None:  # else its successor sees that nothing is there
+    def _tell_control(self, told: channel.Detached | channel.Sighted) -> None:
+        if self._control is not None:  # else its successor sees how things are
             with self._while_control_lives():
                 self._say(self._control, told)
 
@@ -148,6 +159,9 @@ class EngineProcess:
             return
         if isinstance(message, channel.ReadPorts):
             self._say(sock, self._read_ports(message))
+            return
+        if isinstance(message, channel.ReadSightings):
+            self._say(sock, self._read_sightings(message))
             return
         if isinstance(message, channel.Trace):
             traced = tuple(self._engine.trace(message.port, frame) for frame in message.frames)
@@ -270,6 +284,22 @@ class EngineProcess:
             if port in self._vif_ids
         )
         return channel.PortsReply(message.request, ports)
+
+    def _read_sightings(self, message: channel.ReadSightings) -> channel.SightingsReply:
+        return channel.SightingsReply(
+            message.request,
+            tuple(
+                channel.Sighting(
+                    self._vif_ids[each.port],
+                    each.kind,
+                    socket.inet_ntop(socket.AF_INET, each.address),
+                    socket.inet_ntop(socket.AF_INET, each.server) if any(each.server) else None,
+                    each.lease_s,
+                )
+                for each in self._engine.sighted(message.count)
+                if each.port in self._vif_ids
+            ),
+        )
 
     def _set_host(self, message: channel.SetHost, fds: list[int]) -> None:
         port = message.port

@@ -21,6 +21,9 @@ COUNTERS_AT_ONCE = 128
 #: The same: some 100 characters each.
 PORTS_AT_ONCE = 1024
 
+#: The same: some 150 characters each.
+SIGHTINGS_AT_ONCE = 64
+
 #: Of a table, in hexadecimal.
 FILTER_BYTES_AT_ONCE = 65536
 
@@ -57,6 +60,7 @@ class EngineClient:
         self.is_gone = False
         self._last_generation = 0
         self._attachments: dict[tuple[int, int], Attachment] = {}
+        self._sighted = trio.Event()
 
     async def run(self) -> None:
         """Read the channel until it ends.
@@ -69,13 +73,20 @@ class EngineClient:
             while True:
                 message, _ = await channel_trio.receive(self._sock)
                 match message:
-                    case channel.Ack() | channel.CountersReply() | channel.TraceReply():
+                    case (
+                        channel.Ack()
+                        | channel.CountersReply()
+                        | channel.SightingsReply()
+                        | channel.TraceReply()
+                    ):
                         self._calls.answer(message)
                     case channel.PortsReply():
                         self._note_attached(message.ports)
                         self._calls.answer(message)
                     case channel.Detached():
                         self._note_end(message)
+                    case channel.Sighted():
+                        self._sighted.set()
                     case _:
                         raise channel.SiblingError(f"engine sends {type(message).__name__}")
         except channel.SiblingGone:
@@ -128,9 +139,7 @@ class EngineClient:
         for offset in range(0, max(length, 1), FILTER_BYTES_AT_ONCE):
             part = table[offset : offset + FILTER_BYTES_AT_ONCE]
             await self._calls.call(
-                partial(
-                    channel.PrepareFilter, port=port, offset=offset, length=length, data=part
-                )
+                partial(channel.PrepareFilter, port=port, offset=offset, length=length, data=part)
             )
 
     async def commit_filters(self) -> None:
@@ -146,9 +155,7 @@ class EngineClient:
 
         With *to_wire*, no other vif gets what would go to all.
         """
-        await self._calls.call(
-            lambda number: channel.Inject(number, port, tuple(frames), to_wire)
-        )
+        await self._calls.call(lambda number: channel.Inject(number, port, tuple(frames), to_wire))
 
     async def attach(
         self,
@@ -222,6 +229,17 @@ class EngineClient:
         if not isinstance(answer, channel.CountersReply) or len(answer.rows) != count:
             raise channel.SiblingError(f"engine answers ReadCounters with {answer!r:.80}")
         return answer
+
+    async def wait_sightings(self) -> Sequence[channel.Sighting]:
+        """Return what was seen of vifs' addresses, once something is; not all of it at once."""
+        await self._sighted.wait()
+        self._sighted = trio.Event()
+        answer, _ = await self._calls.call(
+            lambda number: channel.ReadSightings(number, SIGHTINGS_AT_ONCE)
+        )
+        if not isinstance(answer, channel.SightingsReply):
+            raise channel.SiblingError(f"engine answers ReadSightings with {answer!r:.80}")
+        return answer.sightings
 
     async def trace(self, port: int, frames: Sequence[bytes]) -> list[Traced]:
         """Return what would become of *frames* if the vif of *port* sent them."""

@@ -38,6 +38,7 @@ RING_BLOCKS: int = lib.DP_RING_BLOCKS
 #: What `Engine.run` returns beside the tag of a watched descriptor.
 SIGNAL: int = lib.DP_RUN_SIGNAL
 DETACHED: int = lib.DP_RUN_DETACHED
+SIGHTED: int = lib.DP_RUN_SIGHTED
 
 #: The transport that has two descriptors.
 RING = "ring"
@@ -60,6 +61,25 @@ class Ended:
     port: int
     generation: int
     error: int
+
+
+#: What a sighting says, by its number in C.
+SIGHTINGS: tuple[str, ...] = ("source", "lease", "release")
+
+
+@attrs.frozen
+class Sighted:
+    """What was seen of an address of the vif at *port*; *kind* is one of SIGHTINGS.
+
+    Addresses are four bytes.  Of a lease there are the *server* and its time in
+    seconds, 0xffffffff for ever; else they are zero.
+    """
+
+    port: int
+    kind: str
+    address: bytes
+    server: bytes
+    lease_s: int
 
 
 @attrs.frozen
@@ -190,7 +210,7 @@ class Engine:
         _check(lib.dp_loop_unwatch(self._loop, fd), f"unwatch {fd}")
 
     def run(self) -> int:
-        """Move frames until there is something to do; return a tag, SIGNAL or DETACHED."""
+        """Move frames until there is something to do; return what: a tag, or one of the others."""
         reason: int = lib.dp_loop_run(self._loop)
         if reason == lib.DP_RUN_FAILED:
             raise OSError(ffi.errno, os.strerror(ffi.errno))
@@ -201,6 +221,24 @@ class Engine:
         ended = ffi.new("struct dp_ended *")
         while lib.dp_loop_next_ended(self._loop, ended):
             yield Ended(ended.port, ended.generation, ended.error)
+
+    def sighted(self, most: int) -> Iterator[Sighted]:
+        """Take up to *most* sightings; `run` tells again if there are others."""
+        sighted = ffi.new("struct dp_sighted *")
+        while most and lib.dp_loop_next_sighting(self._loop, sighted):
+            most -= 1
+            what = sighted.what
+            yield Sighted(
+                sighted.port,
+                SIGHTINGS[what.kind],
+                bytes(what.addr),
+                bytes(what.server),
+                what.lease_s,
+            )
+
+    def tell_sightings(self) -> None:
+        """Let `run` tell again of sightings that wait, if any do."""
+        lib.dp_loop_tell_sightings(self._loop)
 
     def set_network(self, row: bytes) -> None:
         """Write one row of `multiplexer.policy.forwarding`."""

@@ -90,6 +90,11 @@ ONE_OF_EACH: list[channel.Message] = [
         (channel.Conflict(64, MAC, None, 1),),
         (channel.Claimed(64, "fe80::a1b2:c3d4:e5f6:7"),),
     ),
+    channel.ReadSightings(12, 64),
+    channel.Sighted(),
+    channel.SightingsReply(
+        12, (channel.Sighting("0" * 32, "lease", "10.0.1.5", "10.0.1.1", 2**32 - 1),)
+    ),
     channel.Detached(64, 3, "closed by the client", False),
     channel.Ack(13, None),
     channel.Ready(),
@@ -313,9 +318,7 @@ async def test_trio_waits_for_what_the_blocking_end_sends(
             await trio.sleep_forever()
 
     assert [message for message, _ in received] == [
-        message
-        for message in ONE_OF_EACH
-        if 0 in channel.FD_COUNTS.get(type(message), (0,))
+        message for message in ONE_OF_EACH if 0 in channel.FD_COUNTS.get(type(message), (0,))
     ]
 
 

@@ -215,6 +215,7 @@ def dhcp(
     op: int = 1,
     relay: str = "0.0.0.0",
     client: str = "0.0.0.0",
+    yours: str = "0.0.0.0",
     options: bytes = bytes((53, 1, 1, 255)),
 ) -> bytes:
     """Return a DHCP message; its only option is the type, discover (RFC 2131, section 2)."""
@@ -223,7 +224,8 @@ def dhcp(
         + bytes.fromhex("12345678")
         + bytes(4)
         + IPv4Address(client).packed
-        + bytes(8)
+        + IPv4Address(yours).packed
+        + bytes(4)
         + IPv4Address(relay).packed
         + client_mac.ljust(16, b"\0")
         + bytes(64 + 128)

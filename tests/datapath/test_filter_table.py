@@ -30,7 +30,7 @@ TABLE = Table(
     chains=(Chain("mac", (Row(Verb.RETURN),)),),
 )
 PACKED = pack(TABLE)
-HEAD, LISTS, RULES = 28, 28, 28 + 7 * 8
+HEAD, LISTS, RULES = 32, 32, 32 + 7 * 8
 CONDITIONS = RULES + 5 * 12
 RANGES = len(PACKED) - 2 * 32
 
@@ -53,6 +53,9 @@ def test_the_numbers_are_those_of_the_core() -> None:
     assert len(Field) == lib.DP_N_FIELDS
     for verb in Verb:
         assert getattr(lib, f"DP_ACT_{verb.name}") == verb
+    for learns in tables.Learns:
+        if learns:
+            assert getattr(lib, f"DP_LEARNS_{learns.name}") == learns
     for flow in tables.Flow:
         assert getattr(lib, f"DP_FLOW_{flow.name}") == flow
     for name, value in {
@@ -82,8 +85,9 @@ def test_a_table_with_a_tail_is_refused() -> None:
 @pytest.mark.parametrize(
     ("what", "bad"),
     [
-        ("magic", changed(0, "I", 0x3246574E)),
+        ("magic", changed(0, "I", 0x3146574E)),
         ("too few lists", changed(8, "I", 5)),
+        ("unknown thing to learn", changed(28, "I", 4)),
         ("list that begins elsewhere", changed(LISTS, "I", 1)),
         ("list beyond the rules", changed(LISTS + 4, "I", 6)),
         ("rules of no list", changed(LISTS + 6 * 8 + 4, "I", 0)),

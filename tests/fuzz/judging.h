@@ -12,6 +12,7 @@
 
 #include "fuzz.h"
 #include "gate.h"
+#include "learn.h"
 #include "reject.h"
 
 struct station {
@@ -62,6 +63,22 @@ static inline bool open_gate(struct station *station, const uint8_t *bytes, size
 	return true;
 }
 
+/* Whatever is seen is an address that a station can have. */
+static inline void learn(const struct dp_frame *frame, enum dp_gate_direction direction)
+{
+	for (uint8_t learns = 0; learns <= DP_LEARNS_ALL; learns++) {
+		struct dp_sighting what;
+		bool seen;
+
+		memset(&what, 0xa5, sizeof(what));
+		if (direction == DP_GATE_OUT)
+			seen = dp_learn_from_vif(learns, frame, &what);
+		else
+			seen = dp_learn_to_vif(learns, frame->data, frame, &what);
+		REQUIRE(!seen || (learns && what.kind < DP_N_SIGHTINGS && what.addr[0] < 224));
+	}
+}
+
 static inline void judge(struct station *station, const uint8_t *bytes, size_t len,
 			 enum dp_gate_direction direction, uint64_t now_ns)
 {
@@ -91,6 +108,8 @@ static inline void judge(struct station *station, const uint8_t *bytes, size_t l
 	}
 	if (action == DP_ACT_ACCEPT)
 		station->n_refused += !dp_gate_confirm(station->gate, now_ns, &passage);
+	if (action == DP_ACT_ACCEPT)
+		learn(&frame, direction);
 	REQUIRE(station->flows->n_flows <= DP_MAX_FLOWS);
 	answer = allocate(DP_REJECT_LEN);
 	REQUIRE(dp_reject_build(answer, &frame, len) <= DP_REJECT_LEN);

@@ -410,6 +410,14 @@ class ReadCounters:
 
 
 @attrs.frozen
+class ReadSightings:
+    """Ask for what was seen of vifs' addresses, of *count* sightings at most."""
+
+    request: int
+    count: int
+
+
+@attrs.frozen
 class Trace:
     """Ask what would become of *frames* if the vif of *port* sent them."""
 
@@ -445,6 +453,34 @@ class PortsReply:
 
     request: int
     ports: tuple[Port, ...]
+
+
+@attrs.frozen
+class Sighted:
+    """Something was seen of vifs' addresses; said once until ReadSightings."""
+
+
+@attrs.frozen
+class Sighting:
+    """What was seen of an address of the vif *vif_id*.
+
+    *kind* is `source` (it has sent from it), `lease` (the DHCP server *server* has
+    assigned it for *lease_s* seconds) or `release` (it has given it back).
+    """
+
+    vif_id: str
+    kind: str
+    address: str
+    server: str | None = None
+    lease_s: int = 0
+
+
+@attrs.frozen
+class SightingsReply:
+    """What was seen, in that order, and is not told again."""
+
+    request: int
+    sightings: tuple[Sighting, ...]
 
 
 @attrs.frozen
@@ -554,9 +590,12 @@ Message = (
     | Detach
     | ReadCounters
     | ReadPorts
+    | ReadSightings
     | Trace
     | CountersReply
     | PortsReply
+    | SightingsReply
+    | Sighted
     | TraceReply
     | Detached
     | Ack

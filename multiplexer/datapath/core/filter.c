@@ -78,7 +78,7 @@ static uint32_t le32(const uint8_t *p)
 
 /* Where each part of the form begins, and each part of the memory. */
 struct layout {
-	uint32_t n_lists, n_rules, n_conds, n_wides, n_ranges;
+	uint32_t n_lists, n_rules, n_conds, n_wides, n_ranges, learns;
 	size_t lists, rules, conds, wides, ranges, end;
 	size_t to_keys, to_lists, to_ranges, to_conds, to_rules, to_wides, size;
 };
@@ -93,9 +93,11 @@ static bool lay_out(struct layout *l, const uint8_t *bytes, size_t len)
 	l->n_conds = le32(bytes + 16);
 	l->n_wides = le32(bytes + 20);
 	l->n_ranges = le32(bytes + 24);
+	l->learns = le32(bytes + 28);
 	if (l->n_lists < DP_N_FIXED_LISTS || l->n_lists > DP_FILTER_MAX_LISTS ||
 	    l->n_rules > DP_FILTER_MAX_RULES || l->n_conds > DP_FILTER_MAX_CONDS ||
-	    l->n_wides > DP_FILTER_MAX_WIDES || l->n_ranges > DP_FILTER_MAX_RANGES)
+	    l->n_wides > DP_FILTER_MAX_WIDES || l->n_ranges > DP_FILTER_MAX_RANGES ||
+	    l->learns > DP_LEARNS_ALL)
 		return false;
 	l->lists = DP_FILTER_HEAD_LEN;
 	l->rules = l->lists + (size_t)l->n_lists * DP_FILTER_LIST_LEN;
@@ -404,6 +406,7 @@ const struct dp_filter *dp_filter_load(void *memory, const uint8_t *bytes, size_
 	filter->n_conds = l.n_conds;
 	filter->n_wides = l.n_wides;
 	filter->n_ranges = l.n_ranges;
+	filter->learns = (uint8_t)l.learns;
 	filter->keys = (uint64_t *)(void *)(base + l.to_keys);
 	filter->lists = (struct dp_filter_list *)(void *)(base + l.to_lists);
 	filter->conds = (struct dp_filter_cond *)(void *)(base + l.to_conds);

@@ -18,7 +18,8 @@
  *
  * The form is little-endian:
  *
- *	u32 DP_FILTER_MAGIC, u32 bytes in all, u32 lists, rules, conditions, wides, ranges;
+ *	u32 DP_FILTER_MAGIC, u32 bytes in all, u32 lists, rules, conditions, wides, ranges,
+ *		u32 DP_LEARNS_*: what it wants to know of its vif (learn.h);
  *	lists:		u32 first rule, u32 rules
  *	rules:		u8 action, u8 conditions, u16 list to jump to, u32 first condition,
  *			u32 origin
@@ -36,9 +37,10 @@
 #define DP_FILTER_H
 
 #include "flow.h"
+#include "learn.h"
 
-#define DP_FILTER_MAGIC 0x3146574e /* NWF1 */
-#define DP_FILTER_HEAD_LEN 28
+#define DP_FILTER_MAGIC 0x3246574e /* NWF2 */
+#define DP_FILTER_HEAD_LEN 32
 #define DP_FILTER_LIST_LEN 8
 #define DP_FILTER_RULE_LEN 12
 #define DP_FILTER_COND_LEN 16
@@ -182,6 +184,7 @@ struct dp_filter_range {
 struct dp_filter {
 	uint32_t n_lists, n_rules, n_conds, n_wides, n_ranges;
 	bool tracks[2]; /* whether IPv4, IPv6 need connections */
+	uint8_t learns; /* DP_LEARNS_* */
 	struct dp_filter_list *lists;
 	struct dp_filter_rule *rules;
 	struct dp_filter_cond *conds;

@@ -24,6 +24,7 @@ void dp_gate_init(struct dp_gate *gate, const struct dp_filter *filter, struct d
 	for (unsigned int list = 0; list < DP_N_FIXED_LISTS; list++)
 		gate->last[list] = gate->kept;
 	gate->flows = flows;
+	gate->learns = filter->learns;
 	dp_bucket_set(&gate->rejects, REJECTS_PER_S);
 }
 

@@ -41,6 +41,7 @@ struct dp_gate {
 	const struct dp_filter *filter;
 	const struct dp_filter_list *lists; /* the filter's */
 	struct dp_flows *flows;   /* NULL where the filter tracks none */
+	uint8_t learns;           /* the filter's */
 	struct dp_bucket rejects; /* answers a second */
 	/* Of each list the verdict that it used last. */
 	struct dp_kept *last[DP_N_FIXED_LISTS];

@@ -190,8 +190,11 @@ static void deliver(struct dp_loop *loop, struct dp_io_port *from, struct dp_rx 
 		dp_forward_from_vif(loop->table, from->id, &frame, rx->data, rx->len, loop->now_ns,
 				    &decision);
 	}
-	if (decision.filtered)
+	if (decision.filtered) {
 		loop->spent += (int64_t)decision.passage.steps * DP_COST_RULE;
+		if (row->gate->learns && decision.passage.action == DP_ACT_ACCEPT)
+			dp_sightings_note(loop, from->id, DP_GATE_OUT, &frame, rx);
+	}
 	if (decision.verdict != DP_PASS) {
 		refuse(loop, row, (enum dp_verdict)decision.verdict);
 		if (decision.verdict == DP_DROP_FILTER_OUT &&
@@ -227,6 +230,8 @@ static void deliver(struct dp_loop *loop, struct dp_io_port *from, struct dp_rx 
 		}
 		decision.filtered = false;
 		sent = send_to(loop, id, &frame, rx);
+		if (sent && to->gate && to->gate->learns)
+			dp_sightings_note(loop, id, DP_GATE_IN, &frame, rx);
 
 		/* Who is on the wire was not asked. */
 		if (!sent && decision.claims && loop->table->ports[id].kind == DP_PORT_UPLINK)

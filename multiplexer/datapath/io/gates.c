@@ -88,6 +88,7 @@ void dp_gates_commit(struct dp_loop *loop)
 		housed->next.gate = NULL;
 		housed->changes = false;
 		loop->table->ports[port].gate = housed->now.gate;
+		dp_sightings_renew(&loop->sightings, (uint16_t)port);
 		if (housed->now.gate && housed->flows) {
 			dp_flows_recount(housed->flows);
 		} else if (housed->flows) {
@@ -113,6 +114,7 @@ void dp_gates_drop(struct dp_loop *loop, uint16_t port)
 	forget_next(housed);
 	give_back(&housed->now);
 	loop->table->ports[port].gate = NULL;
+	dp_sightings_forget(&loop->sightings, port);
 	if (housed->flows)
 		munmap(housed->flows, dp_flows_size());
 	housed->flows = NULL;

@@ -327,6 +327,17 @@ bool dp_loop_next_ended(struct dp_loop *loop, struct dp_ended *ended)
 	return true;
 }
 
+bool dp_loop_next_sighting(struct dp_loop *loop, struct dp_sighted *sighted)
+{
+	loop->sightings.told = false;
+	return dp_sightings_next(&loop->sightings, sighted);
+}
+
+void dp_loop_tell_sightings(struct dp_loop *loop)
+{
+	loop->sightings.told = false;
+}
+
 static void flush_dirty(struct dp_loop *loop)
 {
 	for (uint32_t i = 0; i < loop->n_dirty; i++) {
@@ -471,6 +482,10 @@ int dp_loop_run(struct dp_loop *loop)
 
 		if (loop->n_ended)
 			return DP_RUN_DETACHED;
+		if (loop->sightings.n && !loop->sightings.told) {
+			loop->sightings.told = true;
+			return DP_RUN_SIGHTED;
+		}
 		n = wait_for_events(loop, events);
 		if (n < 0)
 			return errno == EINTR ? DP_RUN_SIGNAL : DP_RUN_FAILED;

@@ -22,6 +22,7 @@
 #include "account.h"
 #include "gates.h"
 #include "port.h"
+#include "sightings.h"
 
 /* One turn reads at most this: what the largest AF_UNIX buffer holds by default, and room. */
 #define DP_READ_LEN (1024 * 1024)
@@ -32,6 +33,7 @@
 #define DP_RUN_SIGNAL 0
 #define DP_RUN_DETACHED (-1)
 #define DP_RUN_FAILED (-2)
+#define DP_RUN_SIGHTED (-3)
 
 struct dp_ended {
 	uint16_t port;
@@ -64,6 +66,7 @@ struct dp_loop {
 	struct dp_ended ended[DP_MAX_PORTS];
 	struct dp_account accounts[DP_MAX_PORTS];
 	struct dp_housed gates[DP_MAX_PORTS];
+	struct dp_sightings sightings;
 	uint64_t seed; /* of whatever is hashed */
 };
 
@@ -157,7 +160,8 @@ int dp_loop_inject(struct dp_loop *loop, uint16_t port, const uint8_t *frame, si
 /**
  * dp_loop_run() - Move frames until there is something to do
  * Return: the tag of a watched fd that can be read; DP_RUN_SIGNAL; DP_RUN_DETACHED:
- * dp_loop_next_ended() tells which; DP_RUN_FAILED with errno set
+ * dp_loop_next_ended() tells which; DP_RUN_SIGHTED: dp_loop_next_sighting() has some, said
+ * once until it is called; DP_RUN_FAILED with errno set
  */
 int dp_loop_run(struct dp_loop *loop);
 
@@ -166,6 +170,15 @@ int dp_loop_run(struct dp_loop *loop);
  * Return: whether there was one
  */
 bool dp_loop_next_ended(struct dp_loop *loop, struct dp_ended *ended);
+
+/**
+ * dp_loop_next_sighting() - Take one sighting, the longest waiting first
+ * Return: whether there was one
+ */
+bool dp_loop_next_sighting(struct dp_loop *loop, struct dp_sighted *sighted);
+
+/** dp_loop_tell_sightings() - Let dp_loop_run() say again that there are some, if there are */
+void dp_loop_tell_sightings(struct dp_loop *loop);
 
 /* ---- for transports ---- */
 

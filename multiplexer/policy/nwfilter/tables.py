@@ -13,7 +13,7 @@ from typing import Final
 
 import attrs
 
-MAGIC: Final = 0x3146574E
+MAGIC: Final = 0x3246574E
 MAX_LISTS: Final = 256
 MAX_RULES: Final = 65536
 MAX_CONDITIONS: Final = 524288
@@ -23,7 +23,7 @@ MAX_BYTES: Final = 16 * 1024 * 1024
 #: Rules of one filter that count connections.
 MAX_COUNTS: Final = 32
 
-_HEAD: Final = struct.Struct("<7I")
+_HEAD: Final = struct.Struct("<8I")
 _LIST: Final = struct.Struct("<II")
 _RULE: Final = struct.Struct("<BBHII")
 _CONDITION: Final = struct.Struct("<BBBxIII")
@@ -97,6 +97,17 @@ class Flow(enum.IntEnum):
     RELATED = 2
     INVALID = 3
     UNTRACKED = 4
+
+
+class Learns(enum.IntFlag):
+    """What a filter wants to know of its vif's address; the datapath's bits.
+
+    What the vif sends from by ARP and IPv4, and what DHCP assigns to it.
+    """
+
+    NOTHING = 0
+    SOURCES = 1
+    LEASES = 2
 
 
 def ct_bits(states: Iterable[Flow], *, original: bool = True, reply: bool = True) -> int:
@@ -191,7 +202,10 @@ class Chain:
 
 @attrs.frozen
 class Table:
-    """The lists of a filter, for frames from the vif (out) and to it (in)."""
+    """The lists of a filter, for frames from the vif (out) and to it (in).
+
+    *learns* is what it wants to know of the vif's address.
+    """
 
     l2_out: tuple[Row, ...] = ()
     l2_in: tuple[Row, ...] = ()
@@ -200,6 +214,7 @@ class Table:
     ipv6_out: tuple[Row, ...] = ()
     ipv6_in: tuple[Row, ...] = ()
     chains: tuple[Chain, ...] = ()
+    learns: Learns = Learns.NOTHING
 
     @property
     def fixed(self) -> tuple[tuple[Row, ...], ...]:
@@ -307,6 +322,7 @@ def pack(table: Table) -> bytes:
             len(packer.conditions),
             len(packer.wides),
             len(packer.ranges),
+            table.learns,
         )
         + body
     )

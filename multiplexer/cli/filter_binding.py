@@ -60,28 +60,17 @@ def show(connect: Connect, json: bool, name: VifName) -> int:
 def create(
     connect: Connect, json: bool, name: VifName, filter: str, param: Sequence[tuple[str, str]]
 ) -> int:
-    """Bind a vif that is bound to no filter.
-
-    Raises:
-        ValueError: if it is.
-    """
+    """Bind a vif that is bound to no filter."""
     with connect() as client:
-        before = client.ask(control.VifShow(name)).filter
-        if before is not None:
-            raise ValueError(f"vif {name} is bound to filter {before.name!r} already")
-        client.ask(control.VifSet(name, filter=filter, parameters=grouped(param)))
+        parameters = grouped(param)
+        client.ask(control.VifSet(name, filter=filter, parameters=parameters, if_filtered=False))
     return DONE
 
 
 def delete(connect: Connect, json: bool, name: VifName) -> int:
-    """Let a vif have no filter any more.
-
-    Raises:
-        ValueError: if it has none.
-    """
+    """Let a vif that is bound to a filter be bound to none."""
     with connect() as client:
-        _binding(client.ask(control.VifShow(name)))
-        client.ask(control.VifSet(name, defaults=("filter",)))
+        client.ask(control.VifSet(name, defaults=("filter",), if_filtered=True))
     return DONE
 
 

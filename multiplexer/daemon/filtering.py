@@ -120,8 +120,12 @@ def amended_binding(now: FilterBinding | None, change: control.VifSet) -> Filter
     Another filter comes with its own parameters, or none.
 
     Raises:
-        Refused: if it contradicts itself, or has parameters for no filter.
+        Refused: if it takes *now* for none, or none for one, contradicts itself, or has
+            parameters for no filter.
     """
+    if change.if_filtered not in (None, now is not None):
+        has = "no filter" if now is None else f'filter "{now.name}" already'
+        raise Refused("conflict", f'vif "{change.name}" is bound to {has}', "filter")
     if "filter" in change.defaults:
         if change.filter is not None or change.parameters is not None:
             raise Refused("invalid", "filter is to be given and the default, wanted one", "filter")

@@ -66,12 +66,13 @@ async def test_a_binding_is_made_listed_shown_and_deleted(
 
         assert await ctl(*create.split()) == 1
         assert capsys.readouterr().err == (
-            "multiplexerctl: vif one is bound to filter 'ports' already\n"
+            'multiplexerctl: vif "one" is bound to filter "ports" already\n'
         )
         assert await ctl("filter", "binding", "delete", "one") == 0
         assert await ctl("filter", "binding", "show", "one") == 1
         assert "vif one is bound to no filter" in capsys.readouterr().err
         assert await ctl("filter", "binding", "delete", "one") == 1
+        assert 'vif "one" is bound to no filter' in capsys.readouterr().err
 
 
 async def test_bindings_are_json_for_programs(

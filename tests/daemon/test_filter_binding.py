@@ -7,6 +7,7 @@ from ipaddress import ip_interface, ip_network
 
 import attrs
 import pytest
+import trio
 
 from multiplexer.config import parse_config
 from multiplexer.daemon import channel
@@ -100,6 +101,15 @@ async def refusal(daemon: Running, request: Request[object], uid: int = 0) -> Co
     with pytest.raises(ControlError) as caught:
         await daemon.ask(request, uid)
     return caught.value
+
+
+async def answer_into(
+    answers: list[VifInfo | ControlError], daemon: Running, request: VifSet
+) -> None:
+    try:
+        answers.append(await daemon.ask(request))
+    except ControlError as error:
+        answers.append(error)
 
 
 def filters(daemon: Running) -> list[bytes]:
@@ -265,6 +275,29 @@ async def test_a_reload_gives_the_filter_of_a_grant_to_new_vifs_and_names_those_
         (keeps,) = (await daemon.ask(Reload())).warnings
         assert 'vif two keeps filter "ports PORT=80":' in keeps
         assert filters(daemon) == [expected(place, second, PORTS.xml, extra=GRANT)]
+
+
+async def test_of_two_who_bind_a_vif_at_once_one_is_refused(place: Place) -> None:
+    """And of two who unbind it: whoever is second does not undo what the first did."""
+    bind = VifSet(ONE, filter="clean-traffic", if_filtered=False)
+    other = attrs.evolve(bind, filter="allow-ipv4")
+    unbind = VifSet(ONE, defaults=("filter",), if_filtered=True)
+    async with running(place) as daemon:
+        await daemon.ask(a_vif(ONE, "10.77.0.11/24"))
+        for pair, why in (
+            ((bind, other), 'vif "one" is bound to filter "'),
+            ((unbind, unbind), 'vif "one" is bound to no filter'),
+        ):
+            answers: list[VifInfo | ControlError] = []
+            async with trio.open_nursery() as nursery:
+                for request in pair:
+                    nursery.start_soon(answer_into, answers, daemon, request)
+
+            (done,) = (each for each in answers if isinstance(each, VifInfo))
+            (error,) = (each for each in answers if isinstance(each, ControlError))
+            assert error.code is ErrorCode.CONFLICT
+            assert why in error.message
+            assert await daemon.ask(VifShow(ONE)) == done
 
 
 async def test_a_change_of_filter_parameters_or_addresses_is_another_table(place: Place) -> None:

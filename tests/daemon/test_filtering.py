@@ -99,6 +99,8 @@ NOW = FilterBinding("web", (("A", ("1",)),))
         (NOW, VifSet(NAME, defaults=("filter",)), None),
         (None, VifSet(NAME, filter="web"), FilterBinding("web")),
         (None, VifSet(NAME, defaults=("filter",)), None),
+        (NOW, VifSet(NAME, filter="x", if_filtered=True), FilterBinding("x")),
+        (None, VifSet(NAME, filter="x", if_filtered=False), FilterBinding("x")),
     ],
 )
 def test_a_change_replaces_what_it_gives_and_another_filter_comes_without_parameters(
@@ -113,6 +115,8 @@ def test_a_change_replaces_what_it_gives_and_another_filter_comes_without_parame
         (NOW, VifSet(NAME, filter="web", defaults=("filter",))),
         (NOW, VifSet(NAME, parameters={}, defaults=("filter",))),
         (None, VifSet(NAME, parameters={"A": ("1",)})),
+        (NOW, VifSet(NAME, filter="web", if_filtered=False)),
+        (None, VifSet(NAME, filter="web", if_filtered=True)),
     ],
 )
 def test_a_change_that_contradicts_itself_is_refused(

@@ -133,6 +133,19 @@ async def test_a_filter_is_bound_only_when_its_set_is_there(place: Place) -> Non
         assert len(filters(daemon)) == 1
 
 
+async def test_a_filter_that_asks_for_more_dimensions_than_a_set_has_is_not_bound(
+    place: Place,
+) -> None:
+    async with running(place) as daemon:
+        await daemon.ask(FilterDefine(Text(NAMING.xml.replace("'src'", "'src,dst'"))))
+        await daemon.ask(BAD)
+        error = await refusal(daemon, FIRST)
+
+        assert error.code is ErrorCode.INVALID
+        assert "ipsetflags 'src,dst' ask for 2 dimensions, and set 'bad' has one" in error.message
+        assert not daemon.engine.all(channel.SetVif)
+
+
 async def test_a_changed_set_is_another_table_for_those_that_name_it(place: Place) -> None:
     async with running(place) as daemon:
         for request in (NAMING, BAD, FIRST, SECOND):

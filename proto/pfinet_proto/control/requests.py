@@ -189,7 +189,8 @@ class VifSet(Request[VifInfo]):
     *addresses* and *prefixes* replace what it has; of that, or of what they
     are, those to remove go and then those to add come.  *defaults* are names of
     `mac`, `link_local`, `filter` and the limits, each of which is as if it had never
-    been given.  With another *filter* come its own *parameters*, or none.
+    been given.  With another *filter* come its own *parameters*, or none.  It is a conflict
+    if *if_filtered* says whether a filter is bound to it now, and is wrong.
     """
 
     name: VifName
@@ -218,6 +219,7 @@ class VifSet(Request[VifInfo]):
     parameters: Mapping[str, tuple[str, ...]] | None = attrs.field(
         default=None, validator=_if_any(_check_parameters)
     )
+    if_filtered: bool | None = None
 
 
 @attrs.frozen

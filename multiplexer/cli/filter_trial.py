@@ -15,12 +15,14 @@ import attrs
 
 from multiplexer.cli.arguments import COMPLETE_FILE, Argument, argument, repeated
 from multiplexer.cli.filter_files import FILE, LENIENT, Complaint, as_line, read_filter
+from multiplexer.cli.set_files import read_sets
 from multiplexer.datapath.engine import Gate, Judged
 from multiplexer.observe.frames import describe
 from multiplexer.policy.nwfilter.compile import compile_filter
 from multiplexer.policy.nwfilter.errors import BindError, FilterLoop
 from multiplexer.policy.nwfilter.resolve import over, resolve
 from multiplexer.policy.nwfilter.resolved import ResolvedRule
+from multiplexer.policy.nwfilter.sets import check_sets
 from multiplexer.policy.nwfilter.syntax import Direction, Filter, Parameter
 from multiplexer.policy.nwfilter.tables import LIST_NAMES, Table, TableFull, pack
 from multiplexer.stock import stock_filters
@@ -62,6 +64,12 @@ ARGUMENTS: Final = (
     argument(
         "--filters", metavar="DIR", complete=COMPLETE_FILE, help="filters that it may refer to"
     ),
+    repeated(
+        "--set",
+        "FILE",
+        complete=COMPLETE_FILE,
+        help="a set that rules may name, as `set show --json` prints it",
+    ),
     argument("--direction", choices=("in", "out"), help="of --pcap: to the vif, or from it"),
     _capture_of("--pcap", "a capture of one direction"),
     _capture_of("--pcap-in", "a capture of frames to the vif"),
@@ -89,6 +97,7 @@ def test(
     mac: MacAddress,
     param: Sequence[Parameter],
     filters: str | None,
+    set: Sequence[str],
     direction: str | None,
     pcap: str | None,
     pcap_in: str | None,
@@ -96,7 +105,7 @@ def test(
 ) -> int:
     """Say what a filter does with each frame; the exit status is 1 where nothing can be said."""
     try:
-        rules, table = _bound(file, lenient, mac, param, filters)
+        rules, table = _bound(file, lenient, mac, param, filters, set)
         frames = _frames(direction, pcap, pcap_in, pcap_out)
         gate = Gate(pack(table))
     except Refused as refused:
@@ -119,15 +128,25 @@ def test(
 
 
 def _bound(
-    file: str, lenient: bool, mac: MacAddress, given: Sequence[Parameter], folder: str | None
+    file: str,
+    lenient: bool,
+    mac: MacAddress,
+    given: Sequence[Parameter],
+    folder: str | None,
+    sets: Sequence[str],
 ) -> tuple[tuple[ResolvedRule, ...], Table]:
     made = _filter(file, lenient)
     others = _folder(folder, lenient) if folder is not None else {}
     known = {**stock_filters(), **others, made.name: made}
     supplied = (Parameter("MAC", (str(mac),)),)
     try:
+        named = read_sets(sets)
+    except ValueError as error:
+        raise Refused(str(error)) from None
+    try:
         rules = resolve(made.name, known, over(_joined(given), supplied))
-        table = compile_filter(rules, {})
+        check_sets(rules, named)
+        table = compile_filter(rules, {name: each.members for name, each in named.items()})
         pack(table)
     except (BindError, FilterLoop, TableFull) as error:
         raise Refused(f"{file}: {error}") from None

@@ -9,6 +9,8 @@ import pytest
 
 from multiplexer.cli import main
 from multiplexer.datapath.engine import Gate
+from pfinet_proto import control
+from pfinet_proto.jsonform import to_json
 from tests.datapath.frames import ARP, arp, ethernet, ipv4, ipv6, raw, udp
 
 MAC = "52:54:00:00:00:01"
@@ -143,6 +145,65 @@ def test_filters_of_a_folder_stand_before_the_stock_ones(
     (said,) = tried(capsys, "--filters", "more", "--direction", "out", "--pcap", "c")
 
     assert (said["verdict"], said["link"]["rule"]["filter"]) == ("drop", "clean-traffic")
+
+
+NAMING = """<filter name='naming'>
+  <rule action='drop' direction='out'>
+    <all ipset='bad' ipsetflags='{flags}'/>
+  </rule>
+</filter>
+"""
+
+
+def test_a_rule_asks_the_sets_that_are_given(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each in a file as `set show --json` prints it."""
+    (folder / "f.xml").write_text(NAMING.format(flags="dst"))
+    (folder / "c").write_bytes(pcap((1, query()), (2, query())))
+    verdicts = []
+    for members in (("10.0.0.0-10.0.0.3", "fd00::/64"), ("10.0.0.1",), ()):
+        shown = control.SetMembers("bad", members)
+        (folder / "bad.json").write_text(json.dumps(to_json(shown), indent=2))
+        said = tried(capsys, "--set", "bad.json", "--direction", "out", "--pcap", "c")
+        verdicts.append([each["verdict"] for each in said])
+
+    assert verdicts == [["drop"] * 2, ["accept"] * 2, ["accept"] * 2]
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ({}, "f.xml: filter 'naming', line 2: there is no set 'bad'"),
+        ({"a": '{"name": "other", "members": []}'}, "line 2: there is no set 'bad'"),
+        ({"a": None}, "a: No such file or directory"),
+        ({"a": "10.0.0.1"}, "a: not JSON: "),
+        ({"a": '{"name": "bad"}'}, "a: set.members is missing"),
+        ({"a": '{"name": "b/d", "members": []}'}, "a: 'b/d'"),
+        ({"a": '{"name": "bad", "members": ["x"]}'}, "a: 'x' is not a member of a set"),
+        (
+            dict.fromkeys("ab", '{"name": "bad", "members": []}'),
+            "b: set 'bad' is given already",
+        ),
+    ],
+)
+def test_sets_that_are_no_good_are_told(
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    given: dict[str, str | None],
+    complaint: str,
+) -> None:
+    (folder / "f.xml").write_text(NAMING.format(flags="dst"))
+    (folder / "c").write_bytes(pcap((1, query())))
+    for name, text in given.items():
+        if text is not None:
+            (folder / name).write_text(text)
+    sets = [word for name in given for word in ("--set", name)]
+
+    assert main(["filter", "test", "f.xml", "--mac", MAC, "--pcap-in", "c", *sets]) == 1
+    said, complained = capsys.readouterr()
+    assert said == ""
+    assert complaint in complained
 
 
 def test_frames_that_cannot_be_judged_are_dropped_by_name(

@@ -38,7 +38,8 @@ class Backlog:
         lib.dp_backlog_look(self._state, self.now_ns, self.taken)
 
     def has_room(self, heavy: bool = True) -> bool:
-        return bool(lib.dp_backlog_has_room(self._state, self.taken, heavy))
+        lib.dp_backlog_see(self._state, self.taken)
+        return bool(lib.dp_backlog_has_room(self._state, heavy))
 
     @property
     def work(self) -> int:

@@ -235,10 +235,16 @@ static bool is_router_message(const struct dp_frame *frame)
 {
 	const uint8_t *message = frame->data + frame->l4_off;
 
-	if (frame->l4_proto == DP_IPPROTO_PIM || frame->l4_proto == DP_IPPROTO_VRRP)
+	switch (frame->l4_proto) {
+	case DP_IPPROTO_PIM:
+	case DP_IPPROTO_VRRP:
 		return true;
-	if (frame->l3 != DP_L3_IPV4 || frame->l4_proto != DP_IPPROTO_IGMP ||
-	    frame->l3_end <= frame->l4_off)
+	case DP_IPPROTO_IGMP:
+		break;
+	default:
+		return false;
+	}
+	if (frame->l3 != DP_L3_IPV4 || frame->l3_end <= frame->l4_off)
 		return false;
 	switch (message[0]) {
 	case IGMP_QUERY:

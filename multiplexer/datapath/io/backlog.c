@@ -15,32 +15,54 @@
 #define MS_NS 1000000ull
 #define S_NS (1000 * MS_NS)
 
-void dp_backlog_open(struct dp_backlog *backlog, uint32_t memory_len, uint32_t index)
-{
-	memset(backlog, 0, sizeof(*backlog));
-	backlog->part_len = memory_len / DP_BACKLOG_MARKS;
-	backlog->index = index;
-}
-
-void dp_backlog_give(struct dp_backlog *backlog, uint32_t index, uint32_t len)
-{
-	uint32_t part = backlog->index / backlog->part_len, last = index / backlog->part_len;
-
-	/* The parts that it reaches into begin with it; none is reached twice. */
-	for (uint32_t n = 0; part != last && n < DP_BACKLOG_MARKS; n++) {
-		part = (part + 1) % (UINT32_MAX / backlog->part_len + 1);
-		backlog->marks[part % DP_BACKLOG_MARKS] = backlog->given;
-	}
-	backlog->index = index;
-	backlog->given += len + DP_BACKLOG_FRAME;
-}
-
 /* The work of what was taken, at least. */
 static uint64_t taken_until(const struct dp_backlog *backlog, uint32_t taken)
 {
 	if (taken == backlog->index)
 		return backlog->given;
-	return backlog->marks[taken / backlog->part_len % DP_BACKLOG_MARKS];
+	return backlog->marks[(taken >> backlog->part_bits) % DP_BACKLOG_MARKS];
+}
+
+void dp_backlog_see(struct dp_backlog *backlog, uint32_t taken)
+{
+	uint64_t most = (backlog->per_ms ? backlog->per_ms : FASTEST) * DP_BACKLOG_MS;
+	uint64_t done = taken_until(backlog, taken);
+
+	if (most < DP_BACKLOG_MIN)
+		most = DP_BACKLOG_MIN;
+	backlog->until[0] = done + most * LIGHT;
+	backlog->until[1] = done + most;
+}
+
+bool dp_backlog_has_room(const struct dp_backlog *backlog, bool heavy)
+{
+	return backlog->given < backlog->until[heavy];
+}
+
+void dp_backlog_open(struct dp_backlog *backlog, uint32_t memory_len, uint32_t index)
+{
+	memset(backlog, 0, sizeof(*backlog));
+	backlog->part_bits = (uint32_t)__builtin_ctz(memory_len / DP_BACKLOG_MARKS);
+	backlog->index = index;
+	dp_backlog_see(backlog, index);
+}
+
+/* The parts that a frame reaches into begin with it; none is reached twice. */
+static void mark(struct dp_backlog *backlog, uint32_t index)
+{
+	uint32_t part = backlog->index >> backlog->part_bits, last = index >> backlog->part_bits;
+	uint32_t parts = (last - part) & (UINT32_MAX >> backlog->part_bits);
+
+	for (uint32_t n = 0; n < parts && n < DP_BACKLOG_MARKS; n++)
+		backlog->marks[++part % DP_BACKLOG_MARKS] = backlog->given;
+}
+
+void dp_backlog_give(struct dp_backlog *backlog, uint32_t index, uint32_t len)
+{
+	if ((backlog->index ^ index) >> backlog->part_bits)
+		mark(backlog, index);
+	backlog->index = index;
+	backlog->given += len + DP_BACKLOG_FRAME;
 }
 
 void dp_backlog_look(struct dp_backlog *backlog, uint64_t now_ns, uint32_t taken)
@@ -67,15 +89,5 @@ void dp_backlog_look(struct dp_backlog *backlog, uint64_t now_ns, uint32_t taken
 	backlog->looked_ns = now_ns;
 	backlog->then_given = backlog->given;
 	backlog->then_taken = done;
-}
-
-bool dp_backlog_has_room(const struct dp_backlog *backlog, uint32_t taken, bool heavy)
-{
-	uint64_t most = (backlog->per_ms ? backlog->per_ms : FASTEST) * DP_BACKLOG_MS;
-
-	if (most < DP_BACKLOG_MIN)
-		most = DP_BACKLOG_MIN;
-	if (!heavy)
-		most *= LIGHT;
-	return backlog->given - taken_until(backlog, taken) < most;
+	dp_backlog_see(backlog, taken);
 }

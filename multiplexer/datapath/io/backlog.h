@@ -39,8 +39,9 @@ struct dp_backlog {
 	uint64_t looked_ns; /* when it was last looked how far the peer is */
 	uint64_t per_ms;    /* what it does; 0: it has never been looked at */
 	uint64_t then_given, then_taken; /* at that look */
+	uint64_t until[2];  /* before so much is given, another frame may wait: light, heavy */
 	uint32_t index;     /* bytes ever, modulo 2^32 */
-	uint32_t part_len;  /* a power of two */
+	uint32_t part_bits; /* of an index, within its part */
 	uint64_t marks[DP_BACKLOG_MARKS]; /* what was given when a part was begun */
 };
 
@@ -67,16 +68,21 @@ static inline bool dp_backlog_is_due(const struct dp_backlog *backlog, uint64_t 
 #endif
 
 /**
- * dp_backlog_look() - Note how far the peer has come
+ * dp_backlog_look() - Note how far the peer has come, and reckon how fast it is
  * @taken:	Index behind the last byte that it has taken
  */
 void dp_backlog_look(struct dp_backlog *backlog, uint64_t now_ns, uint32_t taken);
 
 /**
- * dp_backlog_has_room() - Whether another frame may wait
- * @taken:	Index behind the last byte that the peer has taken, as far as is known
+ * dp_backlog_see() - Note how far the peer has come
+ * @taken:	Index behind the last byte that it has taken
+ */
+void dp_backlog_see(struct dp_backlog *backlog, uint32_t taken);
+
+/**
+ * dp_backlog_has_room() - Whether another frame may wait, by how far the peer was last seen
  * @heavy:	Whether it comes from somebody who sends much
  */
-bool dp_backlog_has_room(const struct dp_backlog *backlog, uint32_t taken, bool heavy);
+bool dp_backlog_has_room(const struct dp_backlog *backlog, bool heavy);
 
 #endif

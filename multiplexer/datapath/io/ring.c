@@ -45,6 +45,10 @@
 /* What may stay touched of the ring down, however long nothing is written to it. */
 #define KEPT_LEN (64u * 1024)
 
+/* What is copied at once of short payloads, and which those are. */
+#define PIECE 16
+#define SHORT 128
+
 #define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
 struct ring {
@@ -282,10 +286,11 @@ static int find_room(struct dp_loop *loop, struct ring *r, size_t n, size_t len)
 			return -1;
 		dp_backlog_look(&r->backlog, loop->now_ns, r->down.seen);
 	}
-	if (!dp_backlog_has_room(&r->backlog, r->down.seen, loop->heavy)) {
+	if (!dp_backlog_has_room(&r->backlog, loop->heavy)) {
 		if (pfinet_ring_look_taken(&r->down) < 0)
 			return -1;
-		if (!dp_backlog_has_room(&r->backlog, r->down.seen, loop->heavy))
+		dp_backlog_see(&r->backlog, r->down.seen);
+		if (!dp_backlog_has_room(&r->backlog, loop->heavy))
 			return 0;
 	}
 	return pfinet_ring_room(&r->down, (uint32_t)n, (uint32_t)len, spare);

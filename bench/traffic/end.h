@@ -38,6 +38,8 @@ struct end {
 	void *state;
 	/* How long a counter may sleep, with room for what comes meanwhile; 0: not at all. */
 	unsigned int nap_us;
+	/* Whether the caller waits for the fd where receive() finds nothing, or else naps. */
+	int waits;
 
 	/* Sends the prepared frame @count times, 1 to END_BATCH; returns how many went. */
 	unsigned int (*send)(struct end *end, unsigned int count);

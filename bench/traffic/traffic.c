@@ -70,6 +70,7 @@ static unsigned int wait_wanted(struct end *end, const struct frame *wanted, int
 {
 	struct pollfd readable = { .fd = end->fd, .events = POLLIN };
 
+	end->waits = 1;
 	for (;;) {
 		unsigned int found = end->receive(end, wanted);
 
@@ -87,6 +88,7 @@ static unsigned int next_wanted(struct end *end, const struct frame *wanted)
 
 	if (!end->nap_us)
 		return wait_wanted(end, wanted, REPLY_WITHIN_MS);
+	end->waits = 0;
 	found = end->receive(end, wanted);
 	if (!found)
 		usleep(end->nap_us);

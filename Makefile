@@ -89,7 +89,30 @@ build/nginx:
 	dpkg-deb -x $@.new/*.deb $@.new && rm $@.new/*.deb
 	mv $@.new $@
 
-test: $(VENV)/.tools build/guest build/nginx
+# lwIP's source; the machine's own configuration says where packages' sources are.
+FROM_HERE = -o Dir::Etc::SourceList=/dev/null -o Dir::Etc::SourceParts="$$PWD/sources" \
+	-o Dir::State::Lists="$$PWD/lists" -o APT::Sandbox::User=root
+build/lwip:
+	$(call need,dpkg-dev)
+	rm -rf $@ $@.new && mkdir -p $@.new/sources $@.new/lists/partial
+	cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null | \
+		sed -n 's/^deb /deb-src /p' >$@.new/sources/all.list || true
+	for each in /etc/apt/sources.list.d/*.sources; do \
+		[ ! -e "$$each" ] || sed 's/^Types:.*/Types: deb-src/' "$$each"; echo; echo; \
+	done >$@.new/sources/all.sources
+	cd $@.new && { apt-get $(FROM_HERE) update -qq || true; } && \
+		apt-get $(FROM_HERE) source -qq lwip
+	mv $@.new/lwip-*/ $@ && rm -r $@.new
+
+# The package with lwIP built from that; tests use it beside the one with Debian's.
+build/lwip-site: build/lwip $(VENV)/.installed
+	rm -rf $@ build/lib.* build/temp.* build/bdist.*
+	$(UMASK) PFINET_LWIP_SRC=build/lwip $(BIN)/pip install -q --disable-pip-version-check \
+		--no-build-isolation --no-deps --target $@ .
+	rm -rf build/lib.* build/temp.*
+	touch $@
+
+test: $(VENV)/.tools build/guest build/nginx build/lwip-site
 	$(call need,$(DEMO_PACKAGES) $(TEST_PACKAGES) $(FUZZ_PACKAGES))
 	$(BIN)/python -m pytest
 

@@ -4,7 +4,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 from attrs import frozen
 
@@ -20,11 +20,14 @@ class ClientUser:
 
     uid: int
     daemon: FakeDaemon
+    search_path: ClassVar[tuple[str, ...]] = ()
+    """Where programs of all users look for packages first."""
 
     @property
     def environment(self) -> dict[str, str]:
+        search_path = ":".join((*self.search_path, *interpreter().search_path))
         return {
-            **interpreter().environment,
+            **({"PYTHONPATH": search_path} if search_path else {}),
             "PATH": os.defpath + ":/usr/sbin:/sbin",
             "LC_ALL": "C.UTF-8",
             "MULTIPLEXER_CONTROL": str(self.daemon.control),

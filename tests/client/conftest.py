@@ -6,6 +6,7 @@ import pytest
 
 from tests.client.client_user import ClientUser
 from tests.client.fake_daemon import FakeDaemon, Port, binding, fake_daemon
+from tests.support.lab import package_with_lwip_source
 
 
 @pytest.fixture
@@ -28,3 +29,12 @@ def alice(daemon: FakeDaemon) -> ClientUser:
 @pytest.fixture
 def bob(daemon: FakeDaemon) -> ClientUser:
     return ClientUser(20002, daemon)
+
+
+@pytest.fixture(params=["debians", "source"])
+def lwip_build(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Have programs use lwIP as Debian builds it, or as built from its source."""
+    build = str(request.param)
+    if build == "source":
+        monkeypatch.setattr(ClientUser, "search_path", (package_with_lwip_source(),))
+    return build

@@ -1,4 +1,7 @@
-"""`open_stack` of the lwip kind in programs of unprivileged uids, against a fake daemon."""
+"""`open_stack` of the lwip kind in programs of unprivileged uids, against a fake daemon.
+
+With both builds of lwIP.
+"""
 
 import random
 from collections.abc import Iterator
@@ -13,6 +16,8 @@ from tests.client.client_user import TIMEOUT_S, ClientUser
 from tests.client.fake_daemon import FakeDaemon, binding, fake_daemon
 from tests.client.test_stack import program, server
 from tests.client.test_stack_names import NAME_SERVER
+
+pytestmark = pytest.mark.usefixtures("lwip_build")
 
 #: The fake daemon hands frames on as they are, and lwIP takes plain ones.
 PLAIN = Offload(0)

@@ -62,6 +62,7 @@ def test_trios_own_tests_pass_on_the_kernels(alice: ClientUser, module: str) -> 
         check(run_on_stack(alice, "kernel", module, PFINET_SOCKET=path))
 
 
+@pytest.mark.usefixtures("lwip_build")
 @pytest.mark.parametrize("module", FILES)
 def test_trios_own_tests_pass_on_lwip(alice: ClientUser, module: str) -> None:
     check(run_on_stack(alice, "lwip", module))

@@ -96,20 +96,29 @@ class Interpreter:
 def interpreter() -> Interpreter:
     """Mount this environment, and each folder of $PYTHONPATH, where all users can reach them."""
 
-    def reachable(folder: str, name: str) -> Path:
-        target = ROOT / name
-        target.mkdir(parents=True)
-        linux.mount(folder, target, flags=linux.MS_BIND | linux.MS_REC)
-        return target
-
     executable = Path(sys.executable)
     if sys.prefix != sys.base_prefix:
-        executable = reachable(sys.prefix, "venv") / executable.relative_to(sys.prefix)
+        executable = _mount_reachable(sys.prefix, "venv") / executable.relative_to(sys.prefix)
     folders = [entry for entry in os.environ.get("PYTHONPATH", "").split(":") if entry]
     return Interpreter(
         str(executable),
-        tuple(str(reachable(folder, f"path{n}")) for n, folder in enumerate(folders)),
+        tuple(str(_mount_reachable(folder, f"path{n}")) for n, folder in enumerate(folders)),
     )
+
+
+@cache
+def package_with_lwip_source() -> str:
+    """Return where every user finds the package with lwIP built from its source."""
+    built = CHECKOUT / "build" / "lwip-site"
+    assert built.is_dir(), f"{built} is missing: make test makes it"
+    return str(_mount_reachable(str(built), "lwip"))
+
+
+def _mount_reachable(folder: str, name: str) -> Path:
+    target = ROOT / name
+    target.mkdir(parents=True)
+    linux.mount(folder, target, flags=linux.MS_BIND | linux.MS_REC)
+    return target
 
 
 @attrs.frozen

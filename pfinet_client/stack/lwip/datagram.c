@@ -75,7 +75,7 @@ int pl_datagram_open(struct pl_socket *s)
 	if (!s->raw)
 		return -ENOMEM;
 	raw_recv(s->raw, on_icmp, s);
-	s->local.port = (uint16_t)(1 + rand() % 0xfffe);
+	s->local.port = (uint16_t)(1 + LWIP_RAND() % 0xfffe);
 	if (s->family == 6) {
 		s->raw->chksum_reqd = 1;
 		s->raw->chksum_offset = 2;

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #include "internal.h"
@@ -16,7 +15,6 @@
 #include <lwip/nd6.h>
 #include <lwip/netif.h>
 #include <lwip/priv/nd6_priv.h>
-#include <lwip/tcpip.h>
 #include <netif/ethernet.h>
 
 struct frame {
@@ -71,29 +69,31 @@ int pl_changed(uint64_t *ids, int n)
 {
 	int got = 0;
 
-	LOCK_TCPIP_CORE();
+	pl_lock();
 	while (marked && got < n) {
 		ids[got++] = marked->id;
 		marked->is_marked = false;
 		marked = marked->next_marked;
 	}
-	UNLOCK_TCPIP_CORE();
+	pl_unlock();
 	return got;
 }
 
 int pl_start(void)
 {
-	unsigned int seed;
+	int made, result;
 
 	if (event >= 0)
 		return event;
-	event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (event < 0)
+	made = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (made < 0)
 		return -errno;
-	/* Its LWIP_RAND() is rand(), of which ports are made. */
-	if (getrandom(&seed, sizeof(seed), 0) == (ssize_t)sizeof(seed))
-		srand(seed);
-	tcpip_init(NULL, NULL);
+	result = pl_init();
+	if (result < 0) {
+		close(made);
+		return result;
+	}
+	event = made;
 	return event;
 }
 
@@ -138,7 +138,7 @@ int pl_up(const uint8_t mac[6], uint16_t mtu)
 	ip6_addr_t loopback;
 	int result = 0;
 
-	LOCK_TCPIP_CORE();
+	pl_lock();
 	if (is_up) {
 		result = -EBUSY;
 	} else {
@@ -161,7 +161,7 @@ int pl_up(const uint8_t mac[6], uint16_t mtu)
 		netif_set_up(&interface);
 		is_up = true;
 	}
-	UNLOCK_TCPIP_CORE();
+	pl_unlock();
 	return result;
 }
 
@@ -169,7 +169,7 @@ static void forget_router(void);
 
 void pl_down(void)
 {
-	LOCK_TCPIP_CORE();
+	pl_lock();
 	if (is_up) {
 		is_up = false;
 		forget_router();
@@ -183,15 +183,15 @@ void pl_down(void)
 	}
 	last = &first;
 	frames = 0;
-	UNLOCK_TCPIP_CORE();
+	pl_unlock();
 }
 
 void pl_set_mtu(uint16_t mtu)
 {
-	LOCK_TCPIP_CORE();
+	pl_lock();
 	interface.mtu = mtu;
 	interface.mtu6 = mtu;
-	UNLOCK_TCPIP_CORE();
+	pl_unlock();
 }
 
 int pl_set_ipv4(const uint8_t address[4], const uint8_t mask[4], const uint8_t gateway[4])
@@ -201,9 +201,9 @@ int pl_set_ipv4(const uint8_t address[4], const uint8_t mask[4], const uint8_t g
 	memcpy(&ip.addr, address, 4);
 	memcpy(&net.addr, mask, 4);
 	memcpy(&gw.addr, gateway, 4);
-	LOCK_TCPIP_CORE();
+	pl_lock();
 	netif_set_addr(&interface, &ip, &net, &gw);
-	UNLOCK_TCPIP_CORE();
+	pl_unlock();
 	return 0;
 }
 
@@ -211,7 +211,7 @@ int pl_set_ipv6(const uint8_t *addresses, size_t n, bool autoconf)
 {
 	if (n > PL_MAX_IPV6)
 		return -E2BIG;
-	LOCK_TCPIP_CORE();
+	pl_lock();
 	for (s8_t at = 1; at <= PL_MAX_IPV6; at++) {
 		ip6_addr_t ip;
 
@@ -228,7 +228,7 @@ int pl_set_ipv6(const uint8_t *addresses, size_t n, bool autoconf)
 		}
 	}
 	interface.ip6_autoconfig_enabled = autoconf;
-	UNLOCK_TCPIP_CORE();
+	pl_unlock();
 	return 0;
 }
 
@@ -297,11 +297,11 @@ int pl_set_router6(const uint8_t *address)
 {
 	int result = 0;
 
-	LOCK_TCPIP_CORE();
+	pl_lock();
 	forget_router();
 	if (address)
 		result = add_router(address);
-	UNLOCK_TCPIP_CORE();
+	pl_unlock();
 	return result;
 }
 
@@ -327,17 +327,17 @@ void pl_input(const uint8_t *frame, size_t len)
 	if (!p)
 		return;
 	pbuf_take(p, frame, (u16_t)len);
-	LOCK_TCPIP_CORE();
+	pl_lock();
 	if (!is_up || ethernet_input(p, &interface) != ERR_OK)
 		pbuf_free(p);
-	UNLOCK_TCPIP_CORE();
+	pl_unlock();
 }
 
 int pl_output(uint8_t *to, size_t room, uint32_t *lens, int n)
 {
 	int got = 0;
 
-	LOCK_TCPIP_CORE();
+	pl_lock();
 	while (first && got < n && first->len <= room) {
 		struct frame *frame = first;
 
@@ -351,6 +351,6 @@ int pl_output(uint8_t *to, size_t room, uint32_t *lens, int n)
 		frames--;
 		free(frame);
 	}
-	UNLOCK_TCPIP_CORE();
+	pl_unlock();
 	return got;
 }

@@ -3,20 +3,22 @@
  * glue.h - lwIP for one event loop: sockets that never block, frames in and out
  *
  * lwIP's raw API calls back from whichever thread has a frame or a timer: the
- * caller of pl_input(), or lwIP's own thread.  Here every callback only changes
+ * caller of pl_input(), and of pl_work() or lwIP's own thread.  Here every callback only changes
  * the state of a socket, marks it, and signals one eventfd; the loop then asks
  * which sockets changed, and tries again what could not be done before.  All
  * functions take lwIP's core lock, so none may be called from a callback.
  *
  * What waits is bounded: frames by PL_MAX_FRAMES, datagrams by PL_MAX_DATAGRAMS
  * of each socket, received bytes by the window that is opened only as they are
- * read, connections by the backlog.
+ * read, in at most PL_MAX_RECEIVED segments, connections by the backlog.
  *
  * Functions return 0 or a number of bytes, or a negative errno: EAGAIN where a
  * later try may succeed, once the socket was marked.
  *
- * Built against Debian's liblwip-dev, whose lwipopts.h is under the GPL (version 2
- * or later), this file's object is under the GPL, version 3.
+ * There are two builds.  With lwIP's source, what differs is in port/ and loop.c,
+ * and what is built is under the licences of both, Apache 2.0 and BSD.  With Debian's
+ * liblwip-dev it is in thread.c; its lwipopts.h is under the GPL (version 2 or later),
+ * so what is built is under the GPL, version 3.
  */
 #ifndef PFINET_LWIP_GLUE_H
 #define PFINET_LWIP_GLUE_H
@@ -27,6 +29,7 @@
 
 #define PL_MAX_FRAMES 4096
 #define PL_MAX_DATAGRAMS 256
+#define PL_MAX_RECEIVED 4096
 #define PL_MAX_BACKLOG 4096
 #define PL_MAX_FRAME_BYTES 9014
 #define PL_MAX_IPV6 4
@@ -62,6 +65,10 @@ int pl_set_router6(const uint8_t *address);
 void pl_input(const uint8_t *frame, size_t len);
 /** pl_output() - Take frames out: return how many, with @lens, into @to one after the other */
 int pl_output(uint8_t *to, size_t room, uint32_t *lens, int n);
+/** pl_clock() - Return what can be read when it is time for pl_work(); -1 if that is never */
+int pl_clock(void);
+/** pl_work() - Do what is due by now */
+void pl_work(void);
 /** pl_changed() - Tell the ids of sockets that were marked; return how many */
 int pl_changed(uint64_t *ids, int n);
 

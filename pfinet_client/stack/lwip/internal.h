@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * internal.h - What the files of the glue share; the core lock is held in all of it
+ * internal.h - What the files of the glue share
  */
 #ifndef PFINET_LWIP_INTERNAL_H
 #define PFINET_LWIP_INTERNAL_H
@@ -30,7 +30,8 @@ struct pl_socket {
 	int error;
 	bool v6only, is_listening, is_connecting, is_connected;
 	bool has_ended, is_send_shut, is_receive_shut;
-	struct pbuf *received;
+	struct pbuf *received, **last_received;
+	unsigned int n_received;
 	struct datagram *datagrams, **last_datagram;
 	unsigned int n_datagrams;
 	int backlog;
@@ -40,6 +41,15 @@ struct pl_socket {
 	struct pl_socket *next_marked;
 };
 
+/* loop.c or thread.c, as lwIP was built */
+
+/** pl_init() - Start lwIP; return 0 or a negative errno */
+int pl_init(void);
+/** pl_lock() - Take the core lock, which is held in everything below */
+void pl_lock(void);
+void pl_unlock(void);
+
+/* glue.c */
 void pl_signal(void);
 void pl_mark(struct pl_socket *s);
 void pl_unmark(struct pl_socket *s);

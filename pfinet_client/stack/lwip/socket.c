@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include <lwip/tcpip.h>
 
 static int open_pcb(struct pl_socket *s)
 {
@@ -28,12 +27,13 @@ struct pl_socket *pl_open(enum pl_kind kind, int family, uint64_t id)
 	s->id = id;
 	s->local.family = s->peer.family = (uint8_t)family;
 	s->last_datagram = &s->datagrams;
-	LOCK_TCPIP_CORE();
+	s->last_received = &s->received;
+	pl_lock();
 	if (open_pcb(s) < 0) {
 		free(s);
 		s = NULL;
 	}
-	UNLOCK_TCPIP_CORE();
+	pl_unlock();
 	return s;
 }
 
@@ -47,11 +47,11 @@ static void close_pcb(struct pl_socket *s, bool abort)
 
 void pl_close(struct pl_socket *s, bool abort)
 {
-	LOCK_TCPIP_CORE();
+	pl_lock();
 	close_pcb(s, abort);
 	pl_datagram_forget(s);
 	pl_unmark(s);
-	UNLOCK_TCPIP_CORE();
+	pl_unlock();
 	free(s);
 }
 
@@ -76,9 +76,9 @@ int pl_bind(struct pl_socket *s, const struct pl_address *to)
 {
 	int result;
 
-	LOCK_TCPIP_CORE();
+	pl_lock();
 	result = bind_pcb(s, to);
-	UNLOCK_TCPIP_CORE();
+	pl_unlock();
 	return result;
 }
 
@@ -110,9 +110,9 @@ int pl_connect(struct pl_socket *s, const struct pl_address *to)
 {
 	int result;
 
-	LOCK_TCPIP_CORE();
+	pl_lock();
 	result = connect_pcb(s, to);
-	UNLOCK_TCPIP_CORE();
+	pl_unlock();
 	return result;
 }
 
@@ -120,10 +120,10 @@ int pl_send(struct pl_socket *s, const uint8_t *data, size_t len)
 {
 	int result;
 
-	LOCK_TCPIP_CORE();
+	pl_lock();
 	result = s->kind == PL_TCP ? pl_tcp_send(s, data, len)
 				   : pl_datagram_send(s, data, len, NULL);
-	UNLOCK_TCPIP_CORE();
+	pl_unlock();
 	return result;
 }
 
@@ -131,12 +131,12 @@ int pl_send_to(struct pl_socket *s, const uint8_t *data, size_t len, const struc
 {
 	int result;
 
-	LOCK_TCPIP_CORE();
+	pl_lock();
 	if (s->kind == PL_TCP)
 		result = pl_tcp_send(s, data, len);
 	else
 		result = pl_datagram_send(s, data, len, to);
-	UNLOCK_TCPIP_CORE();
+	pl_unlock();
 	return result;
 }
 
@@ -145,7 +145,7 @@ int pl_receive(struct pl_socket *s, uint8_t *to, size_t room, bool peek, struct 
 {
 	int result;
 
-	LOCK_TCPIP_CORE();
+	pl_lock();
 	if (s->kind == PL_TCP) {
 		result = pl_tcp_receive(s, to, room, peek);
 		*from = s->peer;
@@ -153,7 +153,7 @@ int pl_receive(struct pl_socket *s, uint8_t *to, size_t room, bool peek, struct 
 	} else {
 		result = pl_datagram_receive(s, to, room, peek, from, whole);
 	}
-	UNLOCK_TCPIP_CORE();
+	pl_unlock();
 	return result;
 }
 
@@ -161,10 +161,10 @@ bool pl_can_receive(struct pl_socket *s)
 {
 	bool result;
 
-	LOCK_TCPIP_CORE();
+	pl_lock();
 	result = s->received || s->datagrams || s->waiting || s->has_ended || s->is_receive_shut ||
 		 s->error || (s->kind == PL_TCP && !s->tcp);
-	UNLOCK_TCPIP_CORE();
+	pl_unlock();
 	return result;
 }
 
@@ -172,10 +172,10 @@ bool pl_can_send(struct pl_socket *s)
 {
 	bool result;
 
-	LOCK_TCPIP_CORE();
+	pl_lock();
 	result = s->kind != PL_TCP || !s->tcp || s->is_send_shut ||
 		 (s->is_connected && tcp_sndbuf(s->tcp) > 0);
-	UNLOCK_TCPIP_CORE();
+	pl_unlock();
 	return result;
 }
 
@@ -183,7 +183,7 @@ int pl_name(struct pl_socket *s, bool peer, struct pl_address *name)
 {
 	int result = 0;
 
-	LOCK_TCPIP_CORE();
+	pl_lock();
 	if (peer && (!s->is_connected || (s->kind == PL_TCP && !s->tcp)))
 		result = -ENOTCONN;
 	else if (peer)
@@ -194,7 +194,7 @@ int pl_name(struct pl_socket *s, bool peer, struct pl_address *name)
 		pl_from_lwip(s, &s->udp->local_ip, s->udp->local_port, name);
 	else
 		*name = s->local;
-	UNLOCK_TCPIP_CORE();
+	pl_unlock();
 	return result;
 }
 
@@ -230,7 +230,7 @@ int pl_set(struct pl_socket *s, enum pl_option option, bool on)
 	int result = 0;
 	struct ip_pcb *pcb;
 
-	LOCK_TCPIP_CORE();
+	pl_lock();
 	pcb = ip_of(s);
 	if (option == PL_V6ONLY) {
 		result = set_v6only(s, on);
@@ -246,7 +246,7 @@ int pl_set(struct pl_socket *s, enum pl_option option, bool on)
 	} else if (pcb) {
 		ip_reset_option(pcb, flag_of(option));
 	}
-	UNLOCK_TCPIP_CORE();
+	pl_unlock();
 	return result;
 }
 
@@ -255,7 +255,7 @@ int pl_get(struct pl_socket *s, enum pl_option option)
 	int result = 0;
 	struct ip_pcb *pcb;
 
-	LOCK_TCPIP_CORE();
+	pl_lock();
 	pcb = ip_of(s);
 	if (option == PL_V6ONLY)
 		result = s->family == 6 ? s->v6only : -ENOPROTOOPT;
@@ -264,7 +264,7 @@ int pl_get(struct pl_socket *s, enum pl_option option)
 					   : s->tcp && !s->is_listening && tcp_nagle_disabled(s->tcp);
 	else if (pcb)
 		result = ip_get_option(pcb, flag_of(option)) != 0;
-	UNLOCK_TCPIP_CORE();
+	pl_unlock();
 	return result;
 }
 
@@ -272,9 +272,9 @@ int pl_take_error(struct pl_socket *s)
 {
 	int result;
 
-	LOCK_TCPIP_CORE();
+	pl_lock();
 	result = s->error;
 	s->error = 0;
-	UNLOCK_TCPIP_CORE();
+	pl_unlock();
 	return result;
 }

@@ -156,6 +156,8 @@ class LwipStack(Stack):
             with self._scope:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._heed, event)
+                    if (clock := lib.pl_clock()) >= 0:
+                        nursery.start_soon(_keep_time, clock)
                     for work in (self._take_in, self._send_out, self._follow):
                         nursery.start_soon(self._until_lost, work)
         finally:
@@ -203,6 +205,13 @@ class LwipStack(Stack):
                     if sock is not None:
                         sock.on_change()
             self._outgoing.unpark_all()
+
+
+async def _keep_time(clock: int) -> None:
+    """Run lwIP's timers, which has no thread that does."""
+    while True:
+        await trio.lowlevel.wait_readable(clock)
+        lib.pl_work()
 
 
 def _frames_out() -> list[bytes]:

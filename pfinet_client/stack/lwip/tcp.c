@@ -12,6 +12,59 @@
 #include <stdlib.h>
 #include <string.h>
 
+/*
+ * What was received is a list of single pbufs: a chain that is one of lwIP's has a
+ * length of 16 bits, less than a window.
+ */
+static void keep(struct pl_socket *s, struct pbuf *p)
+{
+	while (p) {
+		struct pbuf *rest = p->next;
+
+		p->next = NULL;
+		p->tot_len = p->len;
+		*s->last_received = p;
+		s->last_received = &p->next;
+		s->n_received++;
+		p = rest;
+	}
+}
+
+static void drop_first(struct pl_socket *s)
+{
+	struct pbuf *p = s->received;
+
+	s->received = p->next;
+	if (!s->received)
+		s->last_received = &s->received;
+	s->n_received--;
+	p->next = NULL;
+	pbuf_free(p);
+}
+
+static size_t copy_out(struct pl_socket *s, uint8_t *to, size_t room)
+{
+	size_t taken = 0;
+
+	for (struct pbuf *p = s->received; p && taken < room; p = p->next) {
+		size_t part = p->len < room - taken ? p->len : room - taken;
+
+		memcpy(to + taken, p->payload, part);
+		taken += part;
+	}
+	return taken;
+}
+
+static void drop(struct pl_socket *s, size_t taken)
+{
+	while (taken && s->received->len <= taken) {
+		taken -= s->received->len;
+		drop_first(s);
+	}
+	if (taken)
+		pbuf_remove_header(s->received, taken);
+}
+
 static err_t on_received(void *arg, struct tcp_pcb *pcb, struct pbuf *p, err_t error)
 {
 	struct pl_socket *s = arg;
@@ -23,13 +76,11 @@ static err_t on_received(void *arg, struct tcp_pcb *pcb, struct pbuf *p, err_t e
 		tcp_recved(pcb, p->tot_len);
 		pbuf_free(p);
 		return ERR_OK;
-	} else if (s->received) {
-		/* A chain of more than 64 KiB has no length. */
-		if (s->received->tot_len + p->tot_len > 0xffff)
-			return ERR_MEM;
-		pbuf_cat(s->received, p);
+	} else if (s->n_received >= PL_MAX_RECEIVED) {
+		/* lwIP keeps it, and comes again. */
+		return ERR_MEM;
 	} else {
-		s->received = p;
+		keep(s, p);
 	}
 	pl_mark(s);
 	return ERR_OK;
@@ -114,9 +165,8 @@ void pl_tcp_close(struct pl_socket *s, bool abort)
 			tcp_abort(s->tcp);
 	}
 	s->tcp = NULL;
-	if (s->received)
-		pbuf_free(s->received);
-	s->received = NULL;
+	while (s->received)
+		drop_first(s);
 }
 
 int pl_tcp_bind(struct pl_socket *s, const ip_addr_t *address, uint16_t port)
@@ -143,6 +193,7 @@ static err_t on_accepted(void *arg, struct tcp_pcb *pcb, err_t error)
 	child->kind = PL_TCP;
 	child->family = s->family;
 	child->last_datagram = &child->datagrams;
+	child->last_received = &child->received;
 	child->is_connected = true;
 	take_over(child, pcb);
 	note_names(child);
@@ -159,7 +210,7 @@ int pl_listen(struct pl_socket *s, int backlog)
 
 	if (s->kind != PL_TCP)
 		return -EOPNOTSUPP;
-	LOCK_TCPIP_CORE();
+	pl_lock();
 	if (s->is_listening) {
 		result = 0;
 	} else if (!s->tcp || s->is_connected || s->is_connecting) {
@@ -184,7 +235,7 @@ int pl_listen(struct pl_socket *s, int backlog)
 			tcp_accept(pcb, on_accepted);
 		}
 	}
-	UNLOCK_TCPIP_CORE();
+	pl_unlock();
 	return result;
 }
 
@@ -192,7 +243,7 @@ struct pl_socket *pl_accept(struct pl_socket *s, uint64_t id)
 {
 	struct pl_socket *child;
 
-	LOCK_TCPIP_CORE();
+	pl_lock();
 	child = s->waiting;
 	if (child) {
 		s->waiting = child->next_waiting;
@@ -200,7 +251,7 @@ struct pl_socket *pl_accept(struct pl_socket *s, uint64_t id)
 		child->id = id;
 		pl_unmark(child);
 	}
-	UNLOCK_TCPIP_CORE();
+	pl_unlock();
 	return child;
 }
 
@@ -241,11 +292,11 @@ int pl_connected(struct pl_socket *s)
 {
 	int result;
 
-	LOCK_TCPIP_CORE();
+	pl_lock();
 	result = s->is_connecting ? -EINPROGRESS : s->is_connected ? 0 : -s->error;
 	if (!s->is_connecting && !s->is_connected)
 		s->error = 0;
-	UNLOCK_TCPIP_CORE();
+	pl_unlock();
 	return result;
 }
 
@@ -280,18 +331,18 @@ int pl_tcp_send(struct pl_socket *s, const uint8_t *data, size_t len)
 
 int pl_tcp_receive(struct pl_socket *s, uint8_t *to, size_t room, bool peek)
 {
-	u16_t taken;
+	size_t taken;
 
 	if (s->is_listening || (!s->is_connected && !s->is_connecting && !s->error))
 		return -ENOTCONN;
 	if (s->received) {
-		taken = pbuf_copy_partial(s->received, to, (u16_t)(room > 0xffff ? 0xffff : room), 0);
+		taken = copy_out(s, to, room > 0xffff ? 0xffff : room);
 		if (peek)
-			return taken;
-		s->received = pbuf_free_header(s->received, taken);
+			return (int)taken;
+		drop(s, taken);
 		if (s->tcp)
-			tcp_recved(s->tcp, taken);
-		return taken;
+			tcp_recved(s->tcp, (u16_t)taken);
+		return (int)taken;
 	}
 	if (s->error) {
 		int number = s->error;
@@ -308,7 +359,7 @@ int pl_shut(struct pl_socket *s, bool receive, bool send)
 {
 	int result = 0;
 
-	LOCK_TCPIP_CORE();
+	pl_lock();
 	if (s->kind != PL_TCP || !s->is_connected) {
 		result = -ENOTCONN;
 	} else {
@@ -323,6 +374,6 @@ int pl_shut(struct pl_socket *s, bool receive, bool send)
 		s->is_send_shut |= send;
 		pl_mark(s);
 	}
-	UNLOCK_TCPIP_CORE();
+	pl_unlock();
 	return result;
 }

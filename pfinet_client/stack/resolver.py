@@ -1,8 +1,9 @@
 """Names for a stack: /etc/hosts, then the name servers of its vif, asked over its own sockets.
 
-trio asks a resolver only for names; what is numeric it decodes itself.  Results
-are made by the C library out of the addresses that were found, so that services,
-types and protocols come out as from getaddrinfo(3).
+trio asks a resolver only for names; where host and service are numeric it
+decodes them itself.  Results are made by the C library out of the addresses
+that were found, so that services, types and protocols come out as from
+getaddrinfo(3).
 """
 
 import socket as stdlib
@@ -69,11 +70,12 @@ class StackResolver(trio.abc.HostnameResolver):
             socket.gaierror: as there: EAI_NONAME, EAI_AGAIN, or EAI_FAIL where the vif
                 has no name server.
         """
-        if host is None:
-            # Of the host only /etc/services is asked.
-            call = partial(stdlib.getaddrinfo, None, port, family, type, proto, flags)
-            return list(await trio.to_thread.run_sync(call, abandon_on_cancel=True))
         name = host.decode("ascii", "replace") if isinstance(host, bytes) else host
+        if name is None or _is_numeric(name):
+            # trio could not decode the service: of the host only /etc/services is asked.
+            numeric = (flags | stdlib.AI_NUMERICHOST) & ~stdlib.AI_ADDRCONFIG
+            call = partial(stdlib.getaddrinfo, name, port, family, type, proto, numeric)
+            return list(await trio.to_thread.run_sync(call, abandon_on_cancel=True))
         if flags & stdlib.AI_NUMERICHOST:
             raise _failure(stdlib.EAI_NONAME, name)
         canonical, addresses = await self._find(name, family)
@@ -168,6 +170,15 @@ class StackResolver(trio.abc.HostnameResolver):
         if flags & stdlib.AI_ADDRCONFIG:
             unique = [each for each in unique if each.version in own]
         return sorted(unique, key=lambda each: (each.version not in own, -each.version))
+
+
+def _is_numeric(host: str) -> bool:
+    """Whether getaddrinfo(3) takes *host* for an address, in any of its ways to write one."""
+    try:
+        stdlib.getaddrinfo(host, None, flags=stdlib.AI_NUMERICHOST)
+    except (stdlib.gaierror, ValueError):
+        return False
+    return True
 
 
 def _family(address: IPAddress) -> int:

@@ -237,6 +237,31 @@ for name in ("www", "many"):
     assert (done.stdout, done.stderr) == ("2\n500\n", "")
 
 
+@pytest.mark.parametrize("kind", ["lwip", "kernel"])
+def test_what_is_no_port_and_no_socket_is_refused_as_by_the_kernels(
+    alice: ClientUser, kind: str
+) -> None:
+    script = """
+stream, datagrams = trio.socket.socket(), trio.socket.socket(type=socket.SOCK_DGRAM)
+for port in (65536, 70000, -1):
+    for attempt in (stream.bind, stream.connect, partial(datagrams.sendto, b"")):
+        try:
+            await attempt(("10.9.0.1", port))
+        except OverflowError as error:
+            say("0-65535" in str(error))
+for family, type in ((socket.AF_INET, 99), (socket.AF_INET6, 0)):
+    try:
+        trio.socket.socket(family, type)
+    except OSError as error:
+        say(error.errno is not None)
+await datagrams.bind(("10.9.0.1", 65535))
+say(datagrams.getsockname()[1])
+"""
+    done = alice.run_program(program("v1", script, kind))
+
+    assert (done.stdout.split(), done.stderr) == (["True"] * 11 + ["65535"], "")
+
+
 def test_it_follows_its_binding(alice: ClientUser, bob: ClientUser) -> None:
     follow = """
 say("up")

@@ -89,14 +89,14 @@ ASK = """
 NAMES = {value: name for name, value in vars(socket).items() if name[:4] == "EAI_"}
 for call in sys.argv[1:]:
     try:
-        say(*(entry[4][0] for entry in await eval(f"trio.socket.getaddrinfo({call})")))
+        say(*(ENTRY for entry in await eval(f"trio.socket.getaddrinfo({call})")))
     except socket.gaierror as error:
         say(NAMES[error.errno])
 """
 
 
-def ask(user: ClientUser, *calls: str) -> list[str]:
-    done = user.run_program(program("v1", ASK), *calls)
+def ask(user: ClientUser, *calls: str, entry: str = "entry[4][0]") -> list[str]:
+    done = user.run_program(program("v1", ASK.replace("ENTRY", entry)), *calls)
     assert done.stderr == ""
     return done.stdout.splitlines()
 
@@ -180,6 +180,24 @@ def test_no_name_server_and_a_dead_one_are_told_apart(dns: tuple[Any, ...], erro
     """The dead one is the stack itself, which refuses at once."""
     with fake_daemon((binding(1, dns=dns), 20001)) as daemon:
         assert ask(ClientUser(20001, daemon), "'www.lab.example', 80") == [error]
+
+
+def test_an_address_with_the_name_of_a_service_needs_no_name_server() -> None:
+    """As getaddrinfo(3) has it, only the names of services are on the host."""
+    calls = {
+        "'10.9.0.9', 'http', type=1": "10.9.0.9:80",
+        "'fd09::9', 'domain', type=2": "fd09::9:53",
+        "'10.9.0.9', 'http', type=1, flags=socket.AI_NUMERICHOST": "10.9.0.9:80",
+        "'10.9.0.9', 'http', type=1, flags=socket.AI_ADDRCONFIG": "10.9.0.9:80",
+        "'10.9.0.9', 'http', type=1, family=10, flags=socket.AI_V4MAPPED": "::ffff:10.9.0.9:80",
+        "'10.9.0.9', 'http', type=1, family=10": "EAI_ADDRFAMILY",
+        "'10.9.0.9', 'no-such-service', type=1": "EAI_SERVICE",
+        "'www', 'http', type=1, flags=socket.AI_NUMERICHOST": "EAI_NONAME",
+    }
+    with fake_daemon((binding(1), 20001)) as daemon:
+        found = ask(ClientUser(20001, daemon), *calls, entry="':'.join(map(str, entry[4][:2]))")
+
+    assert dict(zip(calls, found, strict=True)) == calls
 
 
 # /etc/hosts.

@@ -72,6 +72,27 @@ def test_one_program_serves_and_asks_on_two_stacks(lab: Lab) -> None:
     assert (done.stdout, done.stderr) == ("you are 10.77.0.12\n", "")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("one", "one"), "vif one "),
+        (("ONE", "two"), "ONE"),
+        (("one", "none"), "none"),
+    ],
+)
+def test_what_keeps_two_stacks_from_being_is_said_in_a_line(
+    lab: Lab, arguments: tuple[str, str], said: str
+) -> None:
+    lab.configure({"one": TRUDY, "two": TRUDY})
+    script = str(lab.publish(CHECKOUT / "examples" / "web.py"))
+    with lab.daemon():
+        done = lab.user(TRUDY).run(interpreter().executable, script, *arguments, check=False)
+
+    (line,) = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (1, "")
+    assert said in line
+
+
 def test_the_example_of_the_readme_runs(lan: Lan) -> None:
     """With its address replaced by one that answers here."""
     _, _, rest = README.read_text().partition("```python\n")

@@ -161,11 +161,15 @@ class LwipSocket(trio.socket.SocketType):
             wanted = "(host, port)" if lengths == (2,) else "(host, port, [flowinfo, [scopeid]])"
             raise ValueError(f"address should be a {wanted} tuple")
         host, port = address[:2]
-        with suppress(OSError, TypeError):
-            # Numeric already; of a ping socket getaddrinfo() would not know the protocol.
-            stdlib.inet_pton(self._family, host)
-            if isinstance(port, int) and 0 <= port <= _MAX_PORT:
+        if isinstance(port, int):
+            if not 0 <= port <= _MAX_PORT:
+                raise OverflowError(f"port must be 0-{_MAX_PORT}, not {port}")
+            with suppress(OSError, TypeError):
+                # Numeric already; of a ping socket getaddrinfo() would not know the protocol.
+                stdlib.inet_pton(self._family, host)
                 return address
+        if host == "<broadcast>":
+            host = "255.255.255.255"
         flags = stdlib.AI_PASSIVE if local else 0
         if self._family == stdlib.AF_INET6 and not lib.pl_get(self._open_handle(), lib.PL_V6ONLY):
             flags |= stdlib.AI_V4MAPPED

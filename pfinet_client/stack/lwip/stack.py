@@ -27,7 +27,7 @@ from pfinet_proto.attach import Binding
 from pfinet_proto.values import IPAddress
 
 _FAMILIES = {stdlib.AF_INET: 4, stdlib.AF_INET6: 6}
-_KINDS = {
+_KINDS: dict[tuple[int, int], int] = {
     (stdlib.SOCK_STREAM, 0): lib.PL_TCP,
     (stdlib.SOCK_STREAM, stdlib.IPPROTO_TCP): lib.PL_TCP,
     (stdlib.SOCK_DGRAM, 0): lib.PL_UDP,
@@ -84,7 +84,7 @@ class LwipStack(Stack):
             return trio.socket.from_stdlib_socket(stdlib.socket(family, type, proto))
         if self._ended:
             raise OSError(errno.ENETDOWN, "the stack has ended")
-        plain = stdlib.SocketKind(type & ~_TYPE_FLAGS)
+        plain = type & ~_TYPE_FLAGS
         kind = _KINDS.get((plain, proto))
         if (plain, proto) == (stdlib.SOCK_DGRAM, _ECHO[stdlib.AddressFamily(family)]):
             kind = lib.PL_ICMP

@@ -132,7 +132,7 @@ $(VENV)/.drawing: $(VENV)/.tools
 	$(UMASK) PFINET_LWIP=1 $(BIN)/pip install -q --disable-pip-version-check --no-build-isolation '.[bench]'
 	touch $@
 
-bench: $(VENV)/.drawing
+bench: $(VENV)/.drawing build/lwip-site
 	$(call need,$(DEMO_PACKAGES) $(BENCH_PACKAGES))
 	$(BIN)/python -m bench --work $(WORK)
 

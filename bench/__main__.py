@@ -13,7 +13,7 @@ from . import chart, markdown, report, tables
 from .lineup import Lineup, lined_up
 from .machine import this_machine
 from .names import WORKS
-from .works import fairness, filtered, floor, hostile, raw, scale, stacks, survival
+from .works import fairness, filtered, floor, hostile, raw, scale, stacks, streams, survival
 from .works.one_core import on_one_core
 from .works.work import Round
 
@@ -50,6 +50,8 @@ ALONE: Final[Mapping[str, Round]] = {
     "idle_1000": partial(scale.idle, "idle_1000", 1000),
     "fairness": partial(fairness.fairness, "fairness"),
     "filtered_60": partial(filtered.filtered, "filtered_60"),
+    "trio_tcp": partial(streams.tcp, "trio_tcp"),
+    "trio_rtt": partial(streams.rtt, "trio_rtt"),
     "hostile_neighbour": partial(hostile.hostile, "hostile_neighbour"),
     "survival": partial(survival.survival, "survival"),
 }

@@ -24,6 +24,8 @@ WORKS: Final = (
     "idle_1000",
     "fairness",
     "filtered_60",
+    "trio_tcp",
+    "trio_rtt",
     "hostile_neighbour",
     "survival",
 )
@@ -36,12 +38,17 @@ PEERS: Final = (
     "ovs_userspace",
     "slirp4netns",
     "passt",
+    "trio_veth",
 )
 OURS: Final = (
     "multiplexer_stream",
     "multiplexer_ring",
     "multiplexer_run",
     "multiplexer_trusted_tap",
+    "trio_run",
+    "trio_kernel",
+    "trio_lwip",
+    "trio_lwip_source",
 )
 #: What no system can do better than.
 FLOOR: Final = "machine"
@@ -49,6 +56,8 @@ SYSTEMS: Final = (*PEERS, *OURS, FLOOR)
 
 RATE: Final = "Mframe/s"
 GBIT: Final = "Gbit/s"
+GBIT_OUT: Final = "Gbit/s, out"
+GBIT_IN: Final = "Gbit/s, in"
 CPU_PER_GBIT: Final = "CPU s/Gbit"
 MICROSECONDS: Final = "us"
 MICROSECONDS_P99: Final = "us, 99th percentile"
@@ -84,6 +93,11 @@ LIMITED: Final = ("frames_per_s", "bytes_per_s")
 #: Which process is killed, and what flows meanwhile.
 KILLED: Final = ("control", "engine", "broker")
 STREAMS: Final = ("TCP", "datagrams")
+
+
+def of_the_kernel_kind(unit: str) -> str:
+    """Return the unit of a rate of a stack as part of the kernel kind's, which has *unit*."""
+    return f"of the kernel kind, {unit.rpartition(' ')[2]}"
 
 
 def beside(kind: str, speed: str) -> str:

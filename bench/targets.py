@@ -13,6 +13,8 @@ from .names import (
     FLOODING,
     FLOWS,
     GBIT,
+    GBIT_IN,
+    GBIT_OUT,
     HOSTILE,
     LIMITED,
     MANY_RULES,
@@ -91,6 +93,12 @@ TARGETS: Final = (
     Target("scale_1000", "multiplexer_stream", SECONDS, 10, at_most=True),
     Target("scale_1000", "multiplexer_stream", MIB, 200, at_most=True),
     *(Target("scale_1000", system, OF_TWO, 0.9) for system in RAW),
+    *(
+        Target("trio_tcp", system, unit, 1.2)
+        for system in ("trio_lwip", "trio_lwip_source")
+        for unit in (GBIT_OUT, GBIT_IN)
+    ),
+    *(Target("trio_tcp", "trio_kernel", unit, 0.8, "trio_run") for unit in (GBIT_OUT, GBIT_IN)),
     Target("idle_1000", "multiplexer_stream", CORE, 0.5, at_most=True),
     *(
         Target("fairness", system, unit, 0.9)

@@ -118,7 +118,7 @@ async with trio.open_nursery() as nursery:
 """
     send = """
 stream = await trio.open_tcp_stream("10.9.0.2", 81)
-await stream.send_all(bytes(1 << 20))
+await stream.send_all(bytes(1 << 22))
 await stream.send_eof()
 say((await stream.receive_some()).decode())
 say(await stream.receive_some())
@@ -126,7 +126,7 @@ say(await stream.receive_some())
     with bob.program(program("v2", count, "lwip")):
         done = alice.run_program(program("v1", send, "lwip"))
 
-    assert (done.stdout, done.stderr) == ("1048576\nb''\n", "")
+    assert (done.stdout, done.stderr) == ("4194304\nb''\n", "")
 
 
 @pytest.mark.parametrize("kind", ["kernel", "lwip"])

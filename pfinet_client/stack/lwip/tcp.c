@@ -89,8 +89,11 @@ static err_t on_received(void *arg, struct tcp_pcb *pcb, struct pbuf *p, err_t e
 static err_t on_sent(void *arg, struct tcp_pcb *pcb, u16_t len)
 {
 	(void)len;
-	/* Waking up costs more than a window that is half empty for a while. */
-	if (tcp_sndbuf(pcb) >= TCP_SND_BUF / 2)
+	/*
+	 * Waking up costs more than a window that is half empty for a while.  Of more
+	 * than 64 KiB tcp_sndbuf() would not tell.
+	 */
+	if (pcb->snd_buf >= TCP_SND_BUF / 2)
 		pl_mark(arg);
 	return ERR_OK;
 }

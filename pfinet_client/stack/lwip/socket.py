@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import trio
 
+from pfinet_client.configuration import INTERFACE
 from pfinet_client.stack.lwip._lwip import ffi, lib
 from pfinet_client.stack.lwip.address import SocketAddress, from_glue, to_glue
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _MAX_RECEIVED_BYTES = 1 << 16
 _MAX_PORT = 0xFFFF
+#: As it is called in the kernel's stacks.
+_INTERFACE = INTERFACE.encode()
 _LINGER = struct.Struct("=ii")
 _OPTIONS = {
     (stdlib.SOL_SOCKET, stdlib.SO_REUSEADDR): lib.PL_REUSEADDR,
@@ -370,8 +373,10 @@ class LwipSocket(trio.socket.SocketType):
             # A time to linger would block, which no socket of trio does.
             self._lingers = _LINGER.unpack(value) != (1, 0)
             return
-        if (level, optname) == (stdlib.SOL_SOCKET, stdlib.SO_BINDTODEVICE) and not value:
-            # To no device in particular: that it is.
+        if (level, optname) == (stdlib.SOL_SOCKET, stdlib.SO_BINDTODEVICE):
+            # There is one, so no socket needs to remember which.
+            if not isinstance(value, bytes) or value.rstrip(b"\0") not in (b"", _INTERFACE):
+                _fail(errno.ENODEV)
             return
         if (level, optname) not in _OPTIONS:
             _fail(errno.ENOPROTOOPT)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from multiplexer.cli.arguments import FILTER, VIF_NAME
 from multiplexer.cli.client import ControlClient
-from multiplexer.cli.render import Column, Facts, Page, Table, page_as_text
+from multiplexer.cli.render import Column, Facts, Page, Table, learned_facts, page_as_text
 from multiplexer.cli.vif_arguments import PARAMETERS, grouped
 from pfinet_proto import control
 from pfinet_proto.jsonform import to_json
@@ -52,6 +52,7 @@ def show(connect: Connect, json: bool, name: VifName) -> int:
         ("filter", binding.name),
         ("parameters", "\n".join(_words(binding.parameters)) or "-"),
         ("of the vif", "\n".join(_words(binding.supplied))),
+        *learned_facts(binding),
     )
     _print(_as_values(name, binding) if json else Page((Facts(pairs),)))
     return DONE

@@ -469,6 +469,22 @@ def _bound_filter(binding: control.FilterBindingInfo | None) -> Iterable[tuple[s
             f"{name}={each}" for name, values in binding.parameters.items() for each in values
         ]
         yield "parameters", _lines(given)
+        yield from learned_facts(binding)
+
+
+def learned_facts(binding: control.FilterBindingInfo) -> Iterable[tuple[str, str]]:
+    """Yield what was seen of a vif's address, and how it is looked for, where it is."""
+    if binding.learned:
+        yield "learned", _lines(map(_learned, binding.learned))
+    if binding.learning is not None:
+        yield "learning", binding.learning
+
+
+def _learned(learned: control.LearnedInfo) -> str:
+    if learned.server is None:
+        return f"IP={learned.address}"
+    left = "for ever" if learned.left_s is None else f"for {_duration(learned.left_s)}"
+    return f"IP={learned.address} {left}, of {learned.server}"
 
 
 def _limit(rate: int) -> str:

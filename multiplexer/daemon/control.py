@@ -44,6 +44,7 @@ from multiplexer.daemon.host import THIS_SYSTEM, Host, System
 from multiplexer.daemon.hostwatch import HostWatch
 from multiplexer.daemon.in_force import InForce, nic_names
 from multiplexer.daemon.joining import Joining
+from multiplexer.daemon.learning import Learning
 from multiplexer.daemon.legacy import Settlement, clear_away, settle
 from multiplexer.daemon.listening import ConnectionLimits, serve_listener
 from multiplexer.daemon.live_vif import USUAL_PATIENCE, Aside, Patience
@@ -198,11 +199,14 @@ class Control:
         for network in config.networks:
             await self._engine.set_network(compile_network(config, network))
         every = [*static, *stored]
+        learning = Learning(in_force, vifs, self._engine, state, self._log, self._patience)
+        learning.recall({vif.id for vif in (*every, *(vif for vif, _ in refused))})
         settlement = await self._settle({vif.id for vif in every}, start.inherited, doorman)
         with contextlib.closing(doorman):
             async with trio.open_nursery() as nursery:
                 await nursery.start(vifs.run, every, settlement)
                 nursery.start_soon(host_watch.run)
+                nursery.start_soon(learning.run)
                 await host.recall_named()
                 self._client_log.is_known = lambda peer: (
                     peer.uid == 0 or vifs.has_owner(peer.uid) or host.is_named(peer)

@@ -290,6 +290,7 @@ class EngineProcess:
             message.request,
             tuple(
                 channel.Sighting(
+                    each.port,
                     self._vif_ids[each.port],
                     each.kind,
                     socket.inet_ntop(socket.AF_INET, each.address),

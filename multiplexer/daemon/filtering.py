@@ -15,14 +15,19 @@ from pfinet_proto import control
 from ..model import Config, ConfigError, FilterBinding, Vif
 from ..policy.nwfilter.binding import compile_bound
 from ..policy.nwfilter.errors import BindError, FilterLoop
+from ..policy.nwfilter.learning import Learned
 from ..policy.nwfilter.library import Library
 from ..policy.nwfilter.tree import reachable
 from ..policy.nwfilter.values import shown
 from .authorize import Refused
 
 
-def table_of(config: Config, library: Library, vif: Vif) -> bytes | None:
+def table_of(
+    config: Config, library: Library, vif: Vif, learned: Iterable[Learned] = ()
+) -> bytes | None:
     """Return what the datapath judges frames of *vif* by; None if it has no filter.
+
+    *learned* is what was seen of its address.
 
     Raises:
         Refused: if its filter cannot be bound to it.
@@ -30,7 +35,8 @@ def table_of(config: Config, library: Library, vif: Vif) -> bytes | None:
     if vif.filter is None:
         return None
     try:
-        return compile_bound(config.network(vif.network), vif, library.filters, library.sets)
+        network = config.network(vif.network)
+        return compile_bound(network, vif, library.filters, library.sets, learned)
     except (BindError, FilterLoop) as error:
         why = f'filter "{vif.filter.name}" cannot be bound to vif "{vif.name}": {error}'
         raise Refused("invalid", why, "filter") from None

@@ -49,7 +49,9 @@ from multiplexer.model import (
 from multiplexer.observe.trace import PortName, Scene, explain
 from multiplexer.policy.nwfilter.binding import resolve_bound, supplied
 from multiplexer.policy.nwfilter.errors import BindError, FilterLoop
+from multiplexer.policy.nwfilter.learning import WANTS, Learned
 from multiplexer.policy.nwfilter.resolved import ResolvedRule
+from multiplexer.policy.nwfilter.tables import Learns
 from pfinet_proto import control
 from pfinet_proto.control import ControlError, ErrorCode
 from pfinet_proto.values import VifName
@@ -244,8 +246,10 @@ class Requests:
     async def _rules(self, config: Config, vif: Vif) -> Sequence[ResolvedRule]:
         """Return the rules of the filter of *vif*; none if it cannot be bound any more."""
         network, filters = config.network(vif.network), self._in_force.library.filters
+        learned = self._in_force.learned.get(vif.id, ())
         with contextlib.suppress(BindError, FilterLoop):
-            return await trio.to_thread.run_sync(resolve_bound, network, vif, filters)
+            bound = await trio.to_thread.run_sync(resolve_bound, network, vif, filters, learned)
+            return bound.rules
         return ()
 
     def _port_name(self, config: Config, port: int, client: Client) -> PortName:
@@ -307,7 +311,22 @@ class Requests:
             conflicts=tally.conflicts(live.port),
             host_conflicts=self._host_watch.conflicts(vif),
             claimed=tally.claimed(live.port),
-            filter=_filter_info(network, vif),
+            filter=self._filter_info(live, network, vif),
+        )
+
+    def _filter_info(
+        self, live: LiveVif, network: Network, vif: Vif
+    ) -> control.FilterBindingInfo | None:
+        if vif.filter is None:
+            return None
+        wants = self._vifs.gates.learns.get(live.port, Learns.NOTHING)
+        modes = [mode.value for mode, learns in WANTS.items() if wants and wants in learns]
+        return control.FilterBindingInfo(
+            vif.filter.name,
+            dict(vif.filter.parameters),
+            {each.name: each.values for each in supplied(network, vif)},
+            tuple(map(_learned_info, self._in_force.learned.get(vif.id, ()))),
+            modes[0] if modes else None,
         )
 
     def _aside_info(self, aside: Aside, client: Client) -> control.AsideInfo:
@@ -331,11 +350,10 @@ def _seconds_since(monotonic_ns: int) -> int:
     return (time.monotonic_ns() - monotonic_ns) // 1_000_000_000
 
 
-def _filter_info(network: Network, vif: Vif) -> control.FilterBindingInfo | None:
-    if vif.filter is None:
-        return None
-    own = {each.name: each.values for each in supplied(network, vif)}
-    return control.FilterBindingInfo(vif.filter.name, dict(vif.filter.parameters), own)
+def _learned_info(learned: Learned) -> control.LearnedInfo:
+    end = learned.expires_s
+    left_s = None if end is None else max(0, int(end - time.time()))
+    return control.LearnedInfo(learned.address, learned.server, left_s)
 
 
 def _trust_info(trust: Trust) -> control.TrustInfo:

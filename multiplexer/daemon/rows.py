@@ -6,8 +6,8 @@ reader of the database tells as damage.
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from ipaddress import ip_interface, ip_network
+from collections.abc import Iterable, Mapping, Sequence
+from ipaddress import IPv4Address, ip_interface, ip_network
 from typing import Any, Final
 
 import attrs
@@ -15,6 +15,7 @@ import attrs
 from multiplexer.model import FilterBinding, LinkLocal, OwnLimits, Role, Trust, Vif
 from multiplexer.policy.nwfilter.canonical import canonical
 from multiplexer.policy.nwfilter.errors import FilterError
+from multiplexer.policy.nwfilter.learning import Learned, Mode
 from multiplexer.policy.nwfilter.parse import parse_untrusted
 from multiplexer.policy.nwfilter.sets import NamedSet
 from multiplexer.policy.nwfilter.syntax import Filter
@@ -112,6 +113,45 @@ def set_of(row: Mapping[str, Any]) -> NamedSet:
 def row_of_set(named: NamedSet) -> tuple[str, str]:
     """Return name and members of *named*."""
     return named.name, json.dumps([str(member) for member in named.members])
+
+
+def learned_of(row: Mapping[str, Any]) -> tuple[Learned, ...]:
+    """Return what *row* says that was learned of a vif's address.
+
+    Raises:
+        ValueError, TypeError: if it cannot be that.
+    """
+    return tuple(_learned_of_json(**each) for each in json.loads(row["addresses"]))
+
+
+def text_of_learned(learned: Iterable[Learned]) -> str:
+    """Return *learned* as `learned_of` reads it."""
+    return json.dumps(
+        [
+            {
+                "mode": each.mode.value,
+                "mac": str(each.mac),
+                "address": str(each.address),
+                "server": None if each.server is None else str(each.server),
+                "expires_s": each.expires_s,
+            }
+            for each in learned
+        ]
+    )
+
+
+def _learned_of_json(
+    mode: str, mac: str, address: str, server: str | None, expires_s: int | None
+) -> Learned:
+    if expires_s is not None and not isinstance(expires_s, int):
+        raise ValueError(f"expires_s is {expires_s!r}, not a number")
+    return Learned(
+        Mode(mode),
+        MacAddress.parse(mac),
+        IPv4Address(address),
+        None if server is None else IPv4Address(server),
+        expires_s,
+    )
 
 
 def read_canonical(text: str) -> Filter:

@@ -25,13 +25,16 @@ from typing import Any, Final, Self, TypeVar
 from multiplexer.daemon.rows import (
     VIF_COLUMNS,
     filter_of,
+    learned_of,
     row_of_filter,
     row_of_set,
     row_of_vif,
     set_of,
+    text_of_learned,
     vif_of,
 )
 from multiplexer.model import Vif
+from multiplexer.policy.nwfilter.learning import Learned
 from multiplexer.policy.nwfilter.sets import NamedSet
 from multiplexer.policy.nwfilter.syntax import Filter
 from pfinet_proto.values import MacAddress, VifName
@@ -39,7 +42,15 @@ from pfinet_proto.values import MacAddress, VifName
 #: "Pfmx": tells our database from any other (sqlite.org/fileformat2.html, 1.3.17).
 APPLICATION_ID: Final = 0x50666D78
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
+
+#: What goes with a vif that was created; those of the file have no row to go with.
+LEARNED: Final = """
+CREATE TABLE learned (vif_id TEXT PRIMARY KEY, addresses TEXT NOT NULL) STRICT;
+CREATE TRIGGER forget_learned AFTER DELETE ON vif BEGIN
+    DELETE FROM learned WHERE vif_id = old.id;
+END;
+"""
 
 SCHEMA: Final = f"""
 CREATE TABLE vif (
@@ -67,6 +78,7 @@ CREATE TABLE named_set (
     name TEXT PRIMARY KEY,
     members TEXT NOT NULL
 ) STRICT;
+{LEARNED}
 CREATE TABLE static_vif (
     name TEXT PRIMARY KEY,
     id TEXT NOT NULL UNIQUE
@@ -96,6 +108,7 @@ CREATE TABLE filter (name TEXT PRIMARY KEY, uuid TEXT NOT NULL UNIQUE, xml TEXT 
         4: """
 CREATE TABLE named_set (name TEXT PRIMARY KEY, members TEXT NOT NULL) STRICT;
 """,
+        5: LEARNED,
     }
 )
 
@@ -173,6 +186,15 @@ class State:
         """
         rows = self._read("SELECT * FROM named_set ORDER BY name")
         return tuple(self._made(set_of, row, "set") for row in rows)
+
+    def learned(self) -> Mapping[str, tuple[Learned, ...]]:
+        """Return what was learned of the addresses of vifs, by their ids.
+
+        Raises:
+            StateError: if a row cannot be that.
+        """
+        rows = self._read("SELECT vif_id AS name, addresses FROM learned")
+        return {row["name"]: self._made(learned_of, row, "learned") for row in rows}
 
     def static_ids(self) -> Mapping[VifName, str]:
         """Return the id of each static vif that there ever was.
@@ -266,6 +288,21 @@ class State:
             StateError: if the disk does not let it.
         """
         self._write("DELETE FROM named_set WHERE name = ?", (name,))
+
+    def keep_learned(self, vif_id: str, learned: Sequence[Learned]) -> None:
+        """Keep what was learned of the addresses of a vif in the place of what was before.
+
+        Raises:
+            StateError: if the disk does not let it.
+        """
+        if not learned:
+            self._write("DELETE FROM learned WHERE vif_id = ?", (vif_id,))
+            return
+        self._write(
+            "INSERT INTO learned VALUES (?, ?)"
+            " ON CONFLICT (vif_id) DO UPDATE SET addresses = excluded.addresses",
+            (vif_id, text_of_learned(learned)),
+        )
 
     def keep_static_id(self, name: VifName, vif_id: str) -> None:
         """Let the static vif *name* have that id from now on.

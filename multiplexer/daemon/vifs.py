@@ -103,7 +103,7 @@ class Vifs:
         self.aside: dict[VifName, Aside] = {}
         #: While the file changes, NICs are told at the end of it, when all are there.
         self._is_following = False
-        self.gates = Gates(engine)
+        self.gates = Gates(engine, in_force)
         self._routes = HostRoutes(broker)
 
     @property
@@ -289,6 +289,7 @@ class Vifs:
         """
         assert self.changing.locked()
         await trio.to_thread.run_sync(self._state.remove, live.vif.id)
+        self._in_force.learned.pop(live.vif.id, None)
         await self._unmake(live, f"vif {live.name} was deleted")
 
     async def _unmake(self, live: LiveVif, why: str) -> None:
@@ -307,7 +308,9 @@ class Vifs:
         Raises:
             StateError: if it cannot be forgotten; it then stays.
         """
-        await trio.to_thread.run_sync(self._state.remove, self.aside[name].vif.id)
+        vif_id = self.aside[name].vif.id
+        await trio.to_thread.run_sync(self._state.remove, vif_id)
+        self._in_force.learned.pop(vif_id, None)
         del self.aside[name]
 
     async def follow(

@@ -285,6 +285,8 @@ class FakeEngine(Sibling):
         #: The tables of filters that are in force, and those that are ready, by port.
         self.filters: dict[int, bytes] = {}
         self.ready: dict[int, bytes] = {}
+        #: What was seen of addresses, and not asked for yet.
+        self.sightings: list[channel.Sighting] = []
 
     async def answer(self, message: channel.Message, fds: list[int]) -> None:
         if isinstance(message, channel.ReadCounters):
@@ -300,6 +302,11 @@ class FakeEngine(Sibling):
             wanted = range(message.first, message.first + message.count)
             there = tuple(self.ports[port] for port in wanted if port in self.ports)
             await channel_trio.send(self.sock, channel.PortsReply(message.request, there))
+            return
+        if isinstance(message, channel.ReadSightings):
+            told = tuple(self.sightings[: message.count])
+            del self.sightings[: message.count]
+            await channel_trio.send(self.sock, channel.SightingsReply(message.request, told))
             return
         refusal = self.refusal(message)
         if isinstance(message, channel.SetVif) and refusal is None:
@@ -358,6 +365,13 @@ class FakeEngine(Sibling):
         for address in self.stations:
             if any(ip_address(address).packed in frame for frame in asked.frames):
                 yield channel.Conflict(asked.port, STATION_MAC, address, 1)
+
+    async def see(self, *sightings: channel.Sighting) -> None:
+        """Say that something was seen, and return when it was asked for."""
+        asked = len(self.all(channel.ReadSightings))
+        self.sightings += sightings
+        await channel_trio.send(self.sock, channel.Sighted())
+        await self.wait_heard(channel.ReadSightings, asked + 1)
 
     async def end_attachment(self, attached: channel.Attach, why: str) -> None:
         """Say that the attachment has ended by itself."""

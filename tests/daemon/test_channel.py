@@ -93,7 +93,7 @@ ONE_OF_EACH: list[channel.Message] = [
     channel.ReadSightings(12, 64),
     channel.Sighted(),
     channel.SightingsReply(
-        12, (channel.Sighting("0" * 32, "lease", "10.0.1.5", "10.0.1.1", 2**32 - 1),)
+        12, (channel.Sighting(64, "0" * 32, "lease", "10.0.1.5", "10.0.1.1", 2**32 - 1),)
     ),
     channel.Detached(64, 3, "closed by the client", False),
     channel.Ack(13, None),

@@ -180,7 +180,11 @@ async def test_bindings_outlive_the_daemon(place: Place) -> None:
         ),
         (
             VifCreate(
-                ONE, "alice", prefixes=(ip_network("10.77.0.16/28"),), filter="clean-traffic"
+                ONE,
+                "alice",
+                prefixes=(ip_network("10.77.0.16/28"),),
+                filter="clean-traffic",
+                parameters={"CTRL_IP_LEARNING": ("none",)},
             ),
             ErrorCode.INVALID,
             "bound to no single address that could be IP",

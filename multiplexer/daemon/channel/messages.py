@@ -462,12 +462,13 @@ class Sighted:
 
 @attrs.frozen
 class Sighting:
-    """What was seen of an address of the vif *vif_id*.
+    """What was seen of an address of the vif *vif_id*, which is at *port*.
 
     *kind* is `source` (it has sent from it), `lease` (the DHCP server *server* has
     assigned it for *lease_s* seconds) or `release` (it has given it back).
     """
 
+    port: int
     vif_id: str
     kind: str
     address: str

@@ -31,6 +31,7 @@ from .tables import (
     Condition,
     Field,
     Flow,
+    Learns,
     Masked,
     Number,
     Row,
@@ -89,14 +90,16 @@ def compile_filter(rules: Iterable[ResolvedRule], sets: Sets) -> Table:
     return Table(l2_out, l2_in, ipv4_out, ipv4_in, ipv6_out, ipv6_in, tuple(chains))
 
 
-def compile_bytes(rules: Iterable[ResolvedRule], sets: Sets) -> bytes:
-    """Return the table of *rules* as the datapath loads it.
+def compile_bytes(
+    rules: Iterable[ResolvedRule], sets: Sets, learns: Learns = Learns.NOTHING
+) -> bytes:
+    """Return the table of *rules* as the datapath loads it, which *learns* of its vif.
 
     Raises:
         BindError: as compile_filter() does, or if it is more than a table holds.
     """
     try:
-        return pack(compile_filter(rules, sets))
+        return pack(attrs.evolve(compile_filter(rules, sets), learns=learns))
     except TableFull as error:
         raise BindError(str(error)) from None
 

@@ -328,6 +328,11 @@ def pack(table: Table) -> bytes:
     )
 
 
+def learns_of(packed: bytes) -> Learns:
+    """Return what a table, as `pack` returns it, wants to know; nothing, if it is none at all."""
+    return Learns(_HEAD.unpack_from(packed)[-1]) if packed else Learns.NOTHING
+
+
 def _check(*counts: tuple[str, int, int]) -> None:
     for what, number, most in counts:
         if number > most:

@@ -209,15 +209,32 @@ class Holder:
 
 
 @attrs.frozen
+class LearnedInfo:
+    """An address that was seen to be a vif's.
+
+    *server* has assigned it by DHCP, for *left_s* more seconds; None: for ever, or it was
+    not assigned.
+    """
+
+    address: IPAddress
+    server: IPAddress | None = None
+    left_s: int | None = None
+
+
+@attrs.frozen
 class FilterBindingInfo:
     """The filter that a vif is bound to, with the parameters that it was given.
 
-    *supplied* are those that the vif has by itself; what is given goes first.
+    *supplied* are those that the vif has by itself; what is given goes first.  Where
+    the filter needs an address that the vif has by a prefix only, *learned* has what
+    was seen of it, and *learning* says how more is looked for, None if it is not.
     """
 
     name: str
     parameters: Mapping[str, tuple[str, ...]]
     supplied: Mapping[str, tuple[str, ...]]
+    learned: tuple[LearnedInfo, ...] = ()
+    learning: str | None = None
 
 
 @attrs.frozen

@@ -94,7 +94,10 @@ def test_what_is_given_goes_before_what_the_vif_supplies() -> None:
         ),
         (bound("sets"), "set"),
         (
-            attrs.evolve(PREFIX_ONLY, filter=FilterBinding("clean-traffic")),
+            attrs.evolve(
+                PREFIX_ONLY,
+                filter=FilterBinding.of("clean-traffic", {"CTRL_IP_LEARNING": ["none"]}),
+            ),
             "parameters are missing: 'IP'; the vif is bound to no single address",
         ),
     ],

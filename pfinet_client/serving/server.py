@@ -5,6 +5,9 @@ is given one by SCM_RIGHTS uses the stack without entering it.  The server is
 the process inside: one thread, that answers one wish at a time of each client
 in turn, and never waits for one.
 
+At its end, also where its parent was killed, it ends the connections that
+programs still have: nothing would ever come of them.
+
 Its clients are the same user's, which SO_PEERCRED tells at each connection
 (inside, that user is root), and each costs a descriptor.  One that does not
 read what it asked for is let go.
@@ -14,10 +17,12 @@ import array
 import errno
 import os
 import selectors
+import signal
 import socket
 import struct
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 
 from attrs import define
 
@@ -31,6 +36,8 @@ from pfinet_client.serving.protocol import (
     decode_untrusted,
     encode,
 )
+from pfinet_client.signals import FORWARDED
+from pfinet_client.sock_diag import end_connections
 from pfinet_proto.attach import Binding
 from pfinet_proto.errors import BadMessage
 
@@ -38,6 +45,8 @@ from pfinet_proto.errors import BadMessage
 _FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK)
 #: Settings of the whole stack: who may use it may bind any port, and ping.
 _SYSCTLS = {"ipv4/ip_unprivileged_port_start": "0", "ipv4/ping_group_range": "0 0"}
+#: What ends the server, and by that its connections; SIGHUP comes when the parent is killed.
+_ENDING = (*FORWARDED, signal.SIGINT)
 _UCRED = struct.Struct("=iII")  # struct ucred: pid, uid, gid (unix(7))
 _SEND_FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 
@@ -54,6 +63,7 @@ class SocketServer:
         self._news, self._told = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # The next change says what this one would have said.
         self._told.setblocking(False)
+        self._ended_by: int | None = None
 
     def inside(self, binding: Binding) -> int:
         """Serve until the parent, or the only client, is gone; return the status to exit with."""
@@ -63,8 +73,21 @@ class SocketServer:
         for name, value in _SYSCTLS.items():
             with suppress(OSError):  # a kernel may lack it, and do without
                 Path("/proc/sys/net", name).write_text(value)
+        for number in _ENDING:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._on_signal)
         Inside(self._front, self._news, binding).serve()
+        with suppress(OSError):  # a kernel may lack it, and connections wait then
+            end_connections()
+        if self._ended_by is not None:
+            signal.signal(self._ended_by, signal.SIG_DFL)
+            os.kill(os.getpid(), self._ended_by)
         return 0
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        self._ended_by = number
+        with suppress(OSError):  # it has ended already
+            self._news.shutdown(socket.SHUT_RDWR)
 
     def outside(self) -> None:
         """Let go of what the child has: clients shall see its end."""

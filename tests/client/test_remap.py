@@ -19,8 +19,8 @@ import pytest
 from pfinet_proto.attach import Update, encode
 from tests.client.client_user import TIMEOUT_S, ClientUser, RunningStack
 from tests.client.fake_daemon import FakeDaemon
-from tests.client.test_serve import served
-from tests.client.test_stack import children, server
+from tests.client.test_serve import is_listened_to, served
+from tests.client.test_stack import children, program, server
 from tests.client.test_stack_names import beside_name_server
 from tests.support import linux
 from tests.support.lab import interpreter
@@ -558,3 +558,48 @@ def sessions(word: str) -> Iterator[int]:
                 words = (entry / "cmdline").read_bytes().split(b"\0")
                 if word.encode() in words and os.getsid(int(entry.name)) == int(entry.name):
                     yield int(entry.name)
+
+
+ECHO = """
+async def echo(stream):
+    async for data in stream:
+        await stream.send_all(data)
+
+async with trio.open_nursery() as nursery:
+    for host in ("0.0.0.0", "::"):
+        await nursery.start(partial(trio.serve_tcp, echo, 7, host=host))
+    say("up")
+"""
+
+HELD = """
+import errno, socket
+sock = socket.create_connection((HOST, 7))
+sock.sendall(b"hello")
+assert sock.recv(100) == b"hello"
+print("up", flush=True)
+try:
+    print(sock.recv(100), flush=True)
+except OSError as error:
+    print(errno.errorcode[error.errno], flush=True)
+"""
+
+
+@pytest.mark.parametrize("host", ["10.9.0.2", "fd09::2"], ids=["IPv4", "IPv6"])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_connections_end_with_the_server_however_it_ends(
+    alice: ClientUser, bob: ClientUser, number: signal.Signals, host: str
+) -> None:
+    """Nothing would ever come, not even an error, from a stack that lost its interface."""
+    with ExitStack() as ends:
+        ends.enter_context(bob.program(program("v2", ECHO)))
+        folder = alice.daemon.directory / "home-20001"
+        folder.mkdir()
+        os.chown(folder, alice.uid, alice.uid)
+        serving = ends.enter_context(alice.popen("serve", "--socket", f"{folder}/stack"))
+        eventually(lambda: is_listened_to(folder / "stack"), "the socket is there")
+        remapped = Remapped(alice, f"{folder}/stack")
+        running = ends.enter_context(remapped.program(HELD.replace("HOST", repr(host))))
+        serving.send_signal(number)
+
+        assert running.read_line() == "ECONNABORTED"
+        assert serving.wait(TIMEOUT_S) == -number

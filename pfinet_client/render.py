@@ -37,6 +37,11 @@ def vif_page(vif: VifInfo, located: Located | None = None) -> str:
     ]
     if vif.filter is not None:
         rows.append(("filter", _filter(vif.filter)))
+        if vif.filter.learned:
+            learned = " ".join(str(each.address) for each in vif.filter.learned)
+            rows.append(("may use", learned))
+        elif vif.filter.learning is not None:
+            rows.append(("may use", f"the first address by {vif.filter.learning}"))
     if vif.claimed:
         rows.append(("claimed", "\n".join(map(str, vif.claimed))))
     if located is not None:

@@ -200,7 +200,7 @@ class Control:
             await self._engine.set_network(compile_network(config, network))
         every = [*static, *stored]
         learning = Learning(in_force, vifs, self._engine, state, self._log, self._patience)
-        learning.recall({vif.id for vif in (*every, *(vif for vif, _ in refused))})
+        learning.recall({vif.id for vif in every})
         settlement = await self._settle({vif.id for vif in every}, start.inherited, doorman)
         with contextlib.closing(doorman):
             async with trio.open_nursery() as nursery:

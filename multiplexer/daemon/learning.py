@@ -164,8 +164,13 @@ class Learning:
             vif_id = live.vif.id
             learner = _Learner(live, self._in_force.learned.get(vif_id, ()))
             self._learners[vif_id] = learner
-            live.steps.callback(self._learners.pop, vif_id)
+            live.steps.callback(self._forget, vif_id)
         return learner
+
+    def _forget(self, vif_id: str) -> None:
+        """A vif has gone; if it comes back, it is as after a start without what was kept."""
+        self._learners.pop(vif_id)
+        self._in_force.learned.pop(vif_id, None)
 
     def _schedule(self, learner: _Learner, at: float = float("inf")) -> None:
         """Look at *learner* at that time, or when the first lease ends."""

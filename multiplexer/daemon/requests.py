@@ -47,7 +47,7 @@ from multiplexer.model import (
     port_of_uplink,
 )
 from multiplexer.observe.trace import PortName, Scene, explain
-from multiplexer.policy.nwfilter.binding import resolve_bound, supplied
+from multiplexer.policy.nwfilter.binding import in_use, resolve_bound, supplied
 from multiplexer.policy.nwfilter.errors import BindError, FilterLoop
 from multiplexer.policy.nwfilter.learning import WANTS, Learned
 from multiplexer.policy.nwfilter.resolved import ResolvedRule
@@ -325,7 +325,7 @@ class Requests:
             vif.filter.name,
             dict(vif.filter.parameters),
             {each.name: each.values for each in supplied(network, vif)},
-            tuple(map(_learned_info, self._in_force.learned.get(vif.id, ()))),
+            tuple(map(_learned_info, in_use(vif, self._in_force.learned.get(vif.id, ())))),
             modes[0] if modes else None,
         )
 

@@ -131,6 +131,7 @@ def text_of_learned(learned: Iterable[Learned]) -> str:
             {
                 "mode": each.mode.value,
                 "mac": str(each.mac),
+                "owner_uid": each.owner_uid,
                 "address": str(each.address),
                 "server": None if each.server is None else str(each.server),
                 "expires_s": each.expires_s,
@@ -141,13 +142,20 @@ def text_of_learned(learned: Iterable[Learned]) -> str:
 
 
 def _learned_of_json(
-    mode: str, mac: str, address: str, server: str | None, expires_s: int | None
+    mode: str,
+    mac: str,
+    owner_uid: int,
+    address: str,
+    server: str | None,
+    expires_s: int | None,
 ) -> Learned:
-    if expires_s is not None and not isinstance(expires_s, int):
-        raise ValueError(f"expires_s is {expires_s!r}, not a number")
+    for number in (owner_uid, 0 if expires_s is None else expires_s):
+        if not isinstance(number, int):
+            raise ValueError(f"{number!r} is not a number")
     return Learned(
         Mode(mode),
         MacAddress.parse(mac),
+        owner_uid,
         IPv4Address(address),
         None if server is None else IPv4Address(server),
         expires_s,

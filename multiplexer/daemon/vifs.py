@@ -289,7 +289,6 @@ class Vifs:
         """
         assert self.changing.locked()
         await trio.to_thread.run_sync(self._state.remove, live.vif.id)
-        self._in_force.learned.pop(live.vif.id, None)
         await self._unmake(live, f"vif {live.name} was deleted")
 
     async def _unmake(self, live: LiveVif, why: str) -> None:
@@ -308,9 +307,7 @@ class Vifs:
         Raises:
             StateError: if it cannot be forgotten; it then stays.
         """
-        vif_id = self.aside[name].vif.id
-        await trio.to_thread.run_sync(self._state.remove, vif_id)
-        self._in_force.learned.pop(vif_id, None)
+        await trio.to_thread.run_sync(self._state.remove, self.aside[name].vif.id)
         del self.aside[name]
 
     async def follow(

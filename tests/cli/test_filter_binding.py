@@ -2,10 +2,13 @@
 
 import json
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
+from multiplexer.cli.render import learned_facts
+from pfinet_proto.control import FilterBindingInfo, LearnedInfo
 from tests.cli.test_filter_definition import ctl, daemon
 from tests.daemon.siblings import STATIC, Place
 
@@ -73,6 +76,22 @@ async def test_a_binding_is_made_listed_shown_and_deleted(
         assert "vif one is bound to no filter" in capsys.readouterr().err
         assert await ctl("filter", "binding", "delete", "one") == 1
         assert 'vif "one" is bound to no filter' in capsys.readouterr().err
+
+
+def test_what_was_learned_is_told() -> None:
+    binding = FilterBindingInfo("x", {}, {})
+    assert list(learned_facts(binding)) == []
+    first, second, third = map(ip_address, ("10.0.0.1", "10.0.0.2", "10.0.0.3"))
+    leases = LearnedInfo(first), LearnedInfo(second, third, 61), LearnedInfo(third, third)
+
+    told = dict(learned_facts(FilterBindingInfo("x", {}, {}, leases, "dhcp")))
+
+    assert told == {
+        "learned": "IP=10.0.0.1\n"
+        "IP=10.0.0.2 for 1 min 1 s, of 10.0.0.3\n"
+        "IP=10.0.0.3 for ever, of 10.0.0.3",
+        "learning": "dhcp",
+    }
 
 
 async def test_bindings_are_json_for_programs(

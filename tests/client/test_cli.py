@@ -16,6 +16,7 @@ from pfinet_proto.control import (
     Counters,
     FilterBindingInfo,
     Holder,
+    LearnedInfo,
     OwnLimitsInfo,
     VifCreate,
     VifInfo,
@@ -224,6 +225,11 @@ def test_a_vif_with_nothing_to_tell_is_told_without_gaps() -> None:
     assert "made by      the configuration file" in vif_page(evolve(INFO, source="static"))
     filtered = FilterBindingInfo("web", {"PORT": ("80", "443")}, {"IP": ("10.9.0.1",)})
     assert "filter       web PORT=80 PORT=443" in vif_page(evolve(INFO, filter=filtered))
+    assert "may use" not in vif_page(evolve(INFO, filter=filtered))
+    looking = evolve(filtered, learning="dhcp")
+    assert "may use      the first address by dhcp" in vif_page(evolve(INFO, filter=looking))
+    found = evolve(looking, learned=(LearnedInfo(ip_address("10.9.0.7")),))
+    assert vif_page(evolve(INFO, filter=found)).endswith("may use      10.9.0.7")
     assert vif_table([INFO]).splitlines()[1] == "lab1  lab      -          -"
 
 

@@ -15,7 +15,7 @@ import pytest
 from multiplexer.daemon import channel
 from multiplexer.daemon.engine import FROM_BROKER, EngineProcess
 from multiplexer.datapath.engine import VERDICTS, Engine
-from multiplexer.policy.nwfilter.tables import Row, Table, Verb, pack
+from multiplexer.policy.nwfilter.tables import Learns, Row, Table, Verb, pack
 from pfinet_proto.attach import Offload
 from tests.datapath.core import network_row, vif_row
 from tests.datapath.frames import ethernet, ipv4, udp
@@ -298,3 +298,42 @@ def test_a_row_that_does_not_fit_leaves_the_port_as_it_was(bench: Bench) -> None
     assert bench.ask(bench.control, channel.SetVif(1, A, "c" * 32, b"")) is not None
 
     assert bench.ports()[A] == (IDS[A], A)
+
+
+def source_at(port: int) -> channel.Sighting:
+    return channel.Sighting(port, IDS[port], "source", f"10.0.0.{port}")
+
+
+def read_sightings(sock: socket.socket) -> tuple[channel.Sighting, ...]:
+    channel.send(sock, channel.ReadSightings(5, 64))
+    reply, _ = channel.receive(sock)
+    assert isinstance(reply, channel.SightingsReply)
+    assert reply.request == 5
+    return reply.sightings
+
+
+def learn(bench: Bench, port: int) -> None:
+    table = pack(Table(learns=Learns.SOURCES))
+    prepare = channel.PrepareFilter(1, port, 0, len(table), table)
+    assert bench.ask(bench.control, prepare) is None
+    assert bench.ask(bench.control, channel.CommitFilters(2)) is None
+
+
+def test_control_is_told_that_an_address_was_seen_and_asks_which(bench: Bench) -> None:
+    learn(bench, A)
+    assert bench.passes()
+
+    assert channel.receive(bench.control)[0] == channel.Sighted()
+    assert read_sightings(bench.control) == (source_at(A),)
+    assert read_sightings(bench.control) == ()
+
+
+def test_the_next_control_is_told_of_what_nobody_has_asked_for(bench: Bench) -> None:
+    learn(bench, A)
+    assert bench.passes()
+    assert channel.receive(bench.control)[0] == channel.Sighted()
+    bench.control.close()
+    bench.new_control()
+
+    assert channel.receive(bench.control)[0] == channel.Sighted()
+    assert read_sightings(bench.control) == (source_at(A),)

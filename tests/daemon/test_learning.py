@@ -64,12 +64,13 @@ def expected(place: Place, made: VifInfo, *addresses: str, extra: str = "") -> b
     """Return the table that *made* must have when it was seen to have *addresses*."""
     assert made.filter is not None
     binding = FilterBinding.of(made.filter.name, made.filter.parameters)
+    owner, mac = made.owner_uid, made.mac
     vif = Vif(
-        made.id, made.name, 1, None, made.network, made.mac, (), made.prefixes, filter=binding
+        made.id, made.name, owner, None, made.network, mac, (), made.prefixes, filter=binding
     )
     is_dhcp = "CTRL_IP_LEARNING" in made.filter.parameters
     mode, server = (Mode.DHCP, IPv4Address(SERVER)) if is_dhcp else (Mode.ANY, None)
-    learned = [Learned(mode, made.mac, IPv4Address(each), server) for each in addresses]
+    learned = [Learned(mode, mac, owner, IPv4Address(each), server) for each in addresses]
     table = table_of(parse_config(place.config(extra), "m"), library_of(()), vif, learned)
     assert table is not None
     return table
@@ -357,7 +358,32 @@ async def test_a_vif_that_becomes_another_has_learned_nothing(place: Place) -> N
 
         moved = await daemon.ask(VifSet(ONE, mac=MacAddress.parse("52:54:00:00:00:77")))
         assert daemon.engine.filters[port_of(daemon, made)] == expected(place, moved)
-        assert await shown(daemon, moved) == moved.filter
+        assert moved.filter is not None
+        assert moved.filter.learned == ()
+        await daemon.engine.see(lease(daemon, made, SECOND))
+        await wait_judged(daemon, made, expected(place, moved, SECOND))
+        given = await daemon.ask(VifSet(ONE, owner="bob"))
+        assert daemon.engine.filters[port_of(daemon, made)] == expected(place, given)
+
+
+async def test_a_vif_that_was_set_aside_comes_back_without(place: Place) -> None:
+    """Nobody has looked meanwhile whether a lease ended, or who was there."""
+    taken = 'reserved = ["10.77.0.32-10.77.0.254"]'
+    async with running(place) as daemon:
+        made = await daemon.ask(BY_DHCP)
+        await daemon.engine.see(lease(daemon, made, FIRST))
+        await wait_judged(daemon, made, expected(place, made, FIRST))
+        daemon.broker.file = place.config().replace(
+            'reserved = ["10.77.0.200-10.77.0.254"]', taken
+        )
+        reloaded = await daemon.ask(Reload())
+        assert "vif one is set aside" in reloaded.warnings[0]
+        daemon.broker.file = place.config()
+        assert (await daemon.ask(Reload())).applied
+
+        assert daemon.engine.filters[port_of(daemon, made)] == expected(place, made)
+        await daemon.engine.see(lease(daemon, made, SECOND))
+        await wait_judged(daemon, made, expected(place, made, SECOND))
 
 
 async def test_with_a_vif_goes_what_was_learned_of_it(place: Place) -> None:

@@ -1,11 +1,12 @@
 """The database: what it acknowledged is there, and what is not whole is left alone."""
 
+import json
 import os
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from ipaddress import ip_interface, ip_network
+from ipaddress import IPv4Address, ip_interface, ip_network
 from pathlib import Path
 
 import attrs
@@ -13,6 +14,7 @@ import pytest
 
 from multiplexer.daemon.state import SCHEMA_VERSION, UPGRADES, State, StateError
 from multiplexer.model import FilterBinding, LinkLocal, OwnLimits, Role, Trust, Vif
+from multiplexer.policy.nwfilter.learning import Learned, Mode
 from multiplexer.policy.nwfilter.parse import parse_untrusted
 from multiplexer.policy.nwfilter.syntax import Filter
 from pfinet_proto.values import MacAddress, VifName
@@ -404,3 +406,57 @@ def test_a_database_of_the_second_version_is_upgraded_with_all_its_vifs(path: Pa
     with opened(path) as state:
         assert state.vifs()[0] == ALICE
         assert state.filters() == (WEB,)
+
+
+LEARNED = (
+    Learned(Mode.DHCP, BOB.mac, 20002, IPv4Address("10.0.0.7"), IPv4Address("10.0.0.1"), 2**40),
+    Learned(Mode.ANY, BOB.mac, 20002, IPv4Address("10.0.0.8")),
+)
+
+
+def test_what_was_learned_of_a_vif_goes_with_it_and_with_no_other(path: Path) -> None:
+    with opened(path) as state:
+        for vif in (ALICE, BOB):
+            state.add(vif)
+            state.keep_learned(vif.id, LEARNED[:1])
+        state.keep_learned(BOB.id, LEARNED)
+    with opened(path) as state:
+        assert state.learned() == {ALICE.id: LEARNED[:1], BOB.id: LEARNED}
+        state.remove(ALICE.id)
+        assert state.learned() == {BOB.id: LEARNED}
+        state.keep_learned(BOB.id, ())
+    with opened(path) as state:
+        assert state.learned() == {}
+
+
+def test_it_does_so_in_an_upgraded_database_too(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(FIRST_SCHEMA)
+
+    with opened(path) as state:
+        state.add(BOB)
+        state.keep_learned(BOB.id, LEARNED)
+        state.remove(BOB.id)
+        assert state.learned() == {}
+
+
+LEARNED_ROW = {
+    "mode": "any",
+    "mac": "52:54:00:00:00:01",
+    "owner_uid": 20002,
+    "address": "10.0.0.8",
+    "server": None,
+    "expires_s": None,
+}
+
+
+@pytest.mark.parametrize(
+    "text", ["7", "[{}]", '[{"mode": "all"}]', json.dumps([LEARNED_ROW | {"owner_uid": "20002"}])]
+)
+def test_a_damaged_row_of_what_was_learned_is_refused(path: Path, text: str) -> None:
+    with opened(path):
+        pass
+    change(path, f"INSERT INTO learned VALUES ('{BOB.id}', '{text}')")
+
+    with opened(path) as state, pytest.raises(StateError, match=f"damaged: learned '{BOB.id}'"):
+        state.learned()

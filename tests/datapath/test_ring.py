@@ -19,6 +19,7 @@ import pytest
 from multiplexer.datapath._dp import lib
 
 from multiplexer.datapath.engine import VERDICTS, Ended, Engine
+from multiplexer.policy.nwfilter.tables import Learns, Table, pack
 from pfinet_proto.ring import (
     CONTROL_BYTES,
     LINE_BYTES,
@@ -489,6 +490,24 @@ def test_what_lies_behind_the_head_of_a_frame_decides_nothing_but_where_it_must(
 
     assert len(bench.received(B)) == 1
     assert bench.drops(A) == {"dhcp_client": 1}
+
+
+def test_what_dhcp_assigns_is_read_whole(bench: Bench) -> None:
+    """Its options stand behind the head, which is all that is copied of what a server sends."""
+    server = Vif(port=A, network=0, mac=mac_of(A), prefixes=vif_at(A).prefixes, dhcp_server=True)
+    bench.engine.set_vif(A, vif_row(server, mtu=1500))
+    bench.engine.prepare_filter(B, pack(Table(learns=Learns.LEASES)))
+    bench.engine.commit_filters()
+    options = bytes((53, 1, 5, 51, 4, 0, 0, 2, 88, 255))
+    message = dhcp(mac_of(B), op=2, yours="10.0.0.7", options=options)
+    packet = ipv4(udp(message, sport=67, dport=68), src=f"10.0.0.{A}", dst="10.0.0.7")
+    frame = ethernet(packet, src=mac_of(A), dst=mac_of(B))
+    bench.clients[A].send(frame)
+    bench.turns()
+
+    assert bench.received(B) == [frame]
+    (seen,) = bench.engine.sighted(9)
+    assert (seen.address, seen.lease_s) == (bytes((10, 0, 0, 7)), 600)
 
 
 def test_extension_headers_longer_than_the_head_are_followed(bench: Bench) -> None:

@@ -87,6 +87,13 @@ class Bound:
     to_come: tuple[ResolvedRule, ...] = ()
 
 
+def in_use(vif: Vif, learned: Iterable[Learned]) -> tuple[Learned, ...]:
+    """Return what of *learned* stands for the address of *vif*, if its filter asks for it."""
+    if vif.filter is None or any(name == IP for name, _ in vif.filter.parameters):
+        return ()
+    return Search.of(vif, given(vif.filter)).kept(learned)
+
+
 def compile_bound(
     network: Network,
     vif: Vif,

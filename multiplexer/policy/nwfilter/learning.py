@@ -6,8 +6,8 @@ it takes to see one: by `any`, the first address that the vif sends from or that
 assigns; by `dhcp`, what DHCP assigns, for as long as it does.  These two filters
 are written as any other, so that whatever reads rules reads them too.
 
-What was learned holds for one MAC and within what is bound: where the vif has become
-another one, it is as if nothing had been.  No clock is read here.
+What was learned holds for one MAC and owner, and within what is bound: where the vif
+has become another one, it is as if nothing had been.  No clock is read here.
 """
 
 import enum
@@ -85,7 +85,7 @@ _PHASES: Final[Mapping[Mode, str]] = MappingProxyType(
 
 @attrs.frozen
 class Learned:
-    """An address that the vif with *mac* was seen to have.
+    """An address that the vif with *mac* was seen to have while it was *owner_uid*'s.
 
     *server* assigned it by DHCP, until *expires_s* of the Unix clock, None: for ever.
     What `any` has found has neither.
@@ -93,6 +93,7 @@ class Learned:
 
     mode: Mode
     mac: MacAddress
+    owner_uid: int
     address: IPv4Address
     server: IPv4Address | None = None
     expires_s: int | None = None
@@ -115,8 +116,9 @@ class Search:
 
     def holds(self, learned: Learned) -> bool:
         """Return whether *learned* was found by this search, and for this vif as it is."""
+        whose = (learned.mode, learned.mac, learned.owner_uid)
         return (
-            (learned.mode, learned.mac) == (self.mode, self.vif.mac)
+            whose == (self.mode, self.vif.mac, self.vif.owner_uid)
             and self._is_bound(learned.address)
             and self._is_trusted(learned.server)
         )
@@ -132,7 +134,7 @@ class Search:
         kept = self.kept(learned)
         if self.mode is not Mode.ANY or kept or not self._is_bound(address):
             return kept
-        return (Learned(self.mode, self.vif.mac, address),)
+        return (self._made(address),)
 
     def with_lease(
         self,
@@ -150,7 +152,7 @@ class Search:
             return kept
         if self.mode is not Mode.DHCP:
             return self.with_source(learned, address)
-        lease = Learned(self.mode, self.vif.mac, address, server, expires_s)
+        lease = self._made(address, server, expires_s)
         if not self._is_bound(address):
             return kept
         if any(each.address == address for each in kept):
@@ -176,6 +178,12 @@ class Search:
         if self.servers:
             parameters.append(Parameter(SERVERS, self.servers))
         return resolve(filter_.name, {filter_.name: filter_}, parameters)
+
+    def _made(
+        self, address: IPv4Address, server: IPv4Address | None = None, expires_s: int | None = None
+    ) -> Learned:
+        vif = self.vif
+        return Learned(self.mode, vif.mac, vif.owner_uid, address, server, expires_s)
 
     def _is_bound(self, address: IPv4Address) -> bool:
         return any(address in prefix for prefix in self.vif.prefixes if prefix.version == 4)

@@ -6,7 +6,13 @@ import attrs
 import pytest
 
 from multiplexer.model import FilterBinding, Vif
-from multiplexer.policy.nwfilter.binding import Bound, compile_bound, resolve_bound, supplied
+from multiplexer.policy.nwfilter.binding import (
+    Bound,
+    compile_bound,
+    in_use,
+    resolve_bound,
+    supplied,
+)
 from multiplexer.policy.nwfilter.compile import compile_bytes
 from multiplexer.policy.nwfilter.errors import BindError
 from multiplexer.policy.nwfilter.evaluate import Evaluator
@@ -65,13 +71,13 @@ FILTERS = {
 
 
 def of_any(address: IPv4Address = FIRST, mac: MacAddress = MAC) -> Learned:
-    return Learned(Mode.ANY, mac, address)
+    return Learned(Mode.ANY, mac, VIF.owner_uid, address)
 
 
 def lease(
     address: IPv4Address = FIRST, server: IPv4Address = SERVER, expires_s: int | None = 100
 ) -> Learned:
-    return Learned(Mode.DHCP, MAC, address, server, expires_s)
+    return Learned(Mode.DHCP, MAC, VIF.owner_uid, address, server, expires_s)
 
 
 # ---- what a vif is judged by ----
@@ -278,14 +284,21 @@ def test_only_servers_that_are_named_are_believed() -> None:
     assert search("dhcp", "10.0.0.2").kept((lease(FIRST, SERVER),)) == ()
 
 
-def test_what_was_learned_is_of_this_mac_prefix_and_mode() -> None:
+def test_what_was_learned_is_of_this_owner_mac_prefix_and_mode() -> None:
     other = attrs.evolve(PREFIX, prefixes=(ip_network("10.0.0.32/28"),))
 
     assert search().kept((of_any(),)) == (of_any(),)
     assert search().kept((of_any(mac=OTHER_MAC),)) == ()
     assert search(vif=other).kept((of_any(),)) == ()
+    assert search(vif=attrs.evolve(PREFIX, owner_uid=5)).kept((of_any(),)) == ()
     assert search("dhcp").kept((of_any(), lease())) == (lease(),)
     assert bind(bound_to("clean-traffic", other), of_any()).learns is not Learns.NOTHING
+
+
+def test_what_is_given_or_not_asked_for_is_not_in_use() -> None:
+    assert in_use(bound_to("clean-traffic"), (of_any(), lease())) == (of_any(),)
+    assert in_use(bound_to("clean-traffic", IP="10.0.0.20"), (of_any(),)) == ()
+    assert in_use(PREFIX, (of_any(),)) == ()
 
 
 def test_a_lease_ends_with_its_time() -> None:

@@ -41,46 +41,83 @@ struct packet {
 
 enum kind { KIND_FLOW, KIND_QUESTION, KIND_ANSWER, KIND_ERROR, KIND_UNTRACKED, KIND_INVALID };
 
-static uint64_t mix(uint64_t x)
+/*
+ * A key as it is made, compared and hashed, all at once: what was stored by halves could
+ * not be loaded again as one before it has come to the cache.
+ */
+struct words {
+	uint64_t word[5];
+};
+
+static inline struct words words_of(const struct dp_flow_key *key)
 {
-	/* The finaliser of MurmurHash3: every input bit reaches every output bit. */
-	x ^= x >> 33;
-	x *= 0xff51afd7ed558ccdull;
-	x ^= x >> 33;
-	x *= 0xc4ceb9fe1a85ec53ull;
-	return x ^ (x >> 33);
+	struct words words;
+
+	memcpy(&words, key, sizeof(words));
+	return words;
 }
 
-uint32_t dp_track_bucket(const struct dp_flows *flows, const struct dp_flow_key *key)
+static inline void put_words(struct dp_flow_key *key, const struct words *words)
 {
-	uint64_t word[5];
+	uint8_t *to = (uint8_t *)key;
 
-	memcpy(word, key, sizeof(word));
-	/* Two chains side by side, each of which the seed begins. */
-	word[0] = mix(word[0] ^ flows->seed) ^ word[1];
-	word[2] = mix(word[2] + flows->seed) ^ word[3];
-	return (uint32_t)(mix(mix(word[0]) + mix(word[2] + word[4])) & (DP_FLOW_BUCKETS - 1));
+	/* Word by word, so that they need not stand in memory before. */
+	for (unsigned int i = 0; i < 5; i++)
+		memcpy(to + i * sizeof(uint64_t), &words->word[i], sizeof(uint64_t));
+}
+
+__extension__ typedef unsigned __int128 product;
+
+/* Both halves of a product: each bit of it depends on most bits of both numbers. */
+static inline uint64_t fold(uint64_t a, uint64_t b)
+{
+	product both = (product)a * b;
+
+	return (uint64_t)both ^ (uint64_t)(both >> 64);
+}
+
+/*
+ * Whoever chooses addresses and ports must not know what makes a factor zero, so the seed
+ * is in each of them; the numbers are the fractions of the square roots of 2, 3, 5, 7, 11.
+ */
+static inline uint32_t bucket_of(const struct dp_flows *flows, const struct words *words)
+{
+	const uint64_t *word = words->word;
+	uint64_t seed = flows->seed, turned = seed << 32 | seed >> 32;
+	uint64_t low = fold(word[0] ^ seed ^ 0x6a09e667f3bcc908ull,
+			    word[2] ^ turned ^ 0xbb67ae8584caa73bull);
+	uint64_t high = fold(word[1] ^ turned ^ 0x3c6ef372fe94f82bull,
+			     word[3] ^ seed ^ 0xa54ff53a5f1d36f1ull);
+
+	return (uint32_t)fold(low ^ word[4] ^ 0x510e527fade682d1ull, high ^ seed) &
+	       (DP_FLOW_BUCKETS - 1);
 }
 
 _Static_assert((DP_FLOW_BUCKETS & (DP_FLOW_BUCKETS - 1)) == 0, "a bucket is masked");
 
-static bool same_key(const struct dp_flow_key *a, const struct dp_flow_key *b)
+uint32_t dp_track_bucket(const struct dp_flows *flows, const struct dp_flow_key *key)
 {
-	uint64_t left[5], right[5], differs = 0;
+	struct words words = words_of(key);
 
-	memcpy(left, a, sizeof(left));
-	memcpy(right, b, sizeof(right));
+	return bucket_of(flows, &words);
+}
+
+static inline bool is_key(const struct dp_flow_key *key, const struct words *words)
+{
+	struct words other = words_of(key);
+	uint64_t differs = 0;
+
 	for (unsigned int i = 0; i < 5; i++)
-		differs |= left[i] ^ right[i];
+		differs |= other.word[i] ^ words->word[i];
 	return !differs;
 }
 
-static uint32_t find(const struct dp_flows *flows, const struct dp_flow_key *key, uint32_t bucket)
+static inline uint32_t find(const struct dp_flows *flows, const struct words *words)
 {
-	uint32_t id = flows->buckets[bucket];
+	uint32_t id = flows->buckets[bucket_of(flows, words)];
 
 	for (uint32_t i = 0; i < DP_MAX_FLOWS && id; i++) {
-		if (same_key(&flows->flows[id].key, key))
+		if (is_key(&flows->flows[id].key, words))
 			return id;
 		id = flows->flows[id].next;
 	}
@@ -190,44 +227,60 @@ static inline uint64_t in_memory(uint64_t value)
 #endif
 }
 
-/* An address of IPv4 as two words of a key. */
-static inline void put_ipv4(uint64_t word[2], const uint8_t *addr)
+/* An address of IPv4 as the first of two words of a key; the other is zero. */
+static inline uint64_t ipv4_word(const uint8_t *addr)
 {
-	word[0] = in_memory((uint64_t)addr[0] | (uint64_t)addr[1] << 8 | (uint64_t)addr[2] << 16 |
-			    (uint64_t)addr[3] << 24);
-	word[1] = 0;
+	return in_memory((uint64_t)addr[0] | (uint64_t)addr[1] << 8 | (uint64_t)addr[2] << 16 |
+			 (uint64_t)addr[3] << 24);
+}
+
+static inline uint64_t load64(const uint8_t *bytes)
+{
+	uint64_t word;
+
+	memcpy(&word, bytes, sizeof(word));
+	return word;
 }
 
 /*
- * Fills the key, and tells which end is the source; their order is any, and the same both
- * ways.  It is made of whole words, since as such it is read again at once.
+ * Makes the key, and tells which end is the source; their order is any, and the same both
+ * ways.
  */
-static enum kind key_of(const struct packet *packet, struct dp_flow_key *key, uint8_t *side)
+static inline enum kind key_of(const struct packet *packet, struct words *words, uint8_t *side)
 {
 	uint16_t from = 0, to = 0;
 	uint8_t query = 0, asker;
-	uint64_t word[5], ports;
+	const uint8_t *first, *second;
+	uint64_t ports;
 	enum kind kind = kind_of(packet, &query, &from, &to);
 
 	if (packet->family == 4) {
 		uint32_t src = dp_get32(packet->src), dst = dp_get32(packet->dst);
 
 		*side = src > dst || (src == dst && from > to);
-		put_ipv4(word, *side ? packet->dst : packet->src);
-		put_ipv4(word + 2, *side ? packet->src : packet->dst);
 	} else {
 		int order = memcmp(packet->src, packet->dst, 16);
 
 		*side = order > 0 || (order == 0 && from > to);
-		memcpy(word, *side ? packet->dst : packet->src, 16);
-		memcpy(word + 2, *side ? packet->src : packet->dst, 16);
+	}
+	first = *side ? packet->dst : packet->src;
+	second = *side ? packet->src : packet->dst;
+	if (packet->family == 4) {
+		words->word[0] = ipv4_word(first);
+		words->word[1] = 0;
+		words->word[2] = ipv4_word(second);
+		words->word[3] = 0;
+	} else {
+		words->word[0] = load64(first);
+		words->word[1] = load64(first + 8);
+		words->word[2] = load64(second);
+		words->word[3] = load64(second + 8);
 	}
 	ports = *side ? (uint32_t)to | (uint32_t)from << 16 : (uint32_t)from | (uint32_t)to << 16;
 	asker = kind == KIND_ANSWER ? !*side : kind == KIND_QUESTION ? *side : 0;
 	/* As the members of the key stand; ports are only compared, in whatever order of bytes. */
-	word[4] = in_memory(ports | (uint64_t)packet->proto << 32 | (uint64_t)packet->family << 40 |
-			    (uint64_t)query << 48 | (uint64_t)asker << 56);
-	memcpy(key, word, sizeof(word));
+	words->word[4] = in_memory(ports | (uint64_t)packet->proto << 32 | (uint64_t)packet->family << 40 |
+				   (uint64_t)query << 48 | (uint64_t)asker << 56);
 	return kind;
 }
 
@@ -329,7 +382,7 @@ static void find_related(const struct dp_flows *flows, const struct packet *erro
 {
 	struct packet quoted;
 	const struct dp_flow *flow;
-	struct dp_flow_key key;
+	struct words words;
 	enum kind kind;
 	uint8_t side;
 	uint32_t id;
@@ -337,10 +390,10 @@ static void find_related(const struct dp_flows *flows, const struct packet *erro
 	track->state = DP_FLOW_INVALID;
 	if (!quoted_packet(error, &quoted))
 		return;
-	kind = key_of(&quoted, &key, &side);
+	kind = key_of(&quoted, &words, &side);
 	if (kind != KIND_FLOW && kind != KIND_QUESTION && kind != KIND_ANSWER)
 		return;
-	id = find(flows, &key, dp_track_bucket(flows, &key));
+	id = find(flows, &words);
 	flow = &flows->flows[id];
 	if (!id || flow->expires_ns <= now_ns)
 		return;
@@ -362,6 +415,7 @@ void dp_flow_find(const struct dp_flows *flows, const struct dp_frame *frame, ui
 {
 	const struct dp_flow *flow;
 	struct packet packet;
+	struct words words;
 	enum kind kind;
 
 	packet_of(frame, &packet);
@@ -373,7 +427,8 @@ void dp_flow_find(const struct dp_flows *flows, const struct dp_frame *frame, ui
 	track->tcp_flags = 0;
 	track->begins = false;
 	track->expired = false;
-	kind = key_of(&packet, &track->key, &track->side);
+	kind = key_of(&packet, &words, &track->side);
+	put_words(&track->key, &words);
 	if (kind == KIND_ERROR) {
 		find_related(flows, &packet, now_ns, track);
 		return;
@@ -388,10 +443,10 @@ void dp_flow_find(const struct dp_flows *flows, const struct dp_frame *frame, ui
 		track->tcp_flags = packet.l4[13];
 	}
 	/* The flow of the frame before is mostly that of this one, too. */
-	if (same_key(&flows->flows[flows->last].key, &track->key))
+	if (is_key(&flows->flows[flows->last].key, &words))
 		track->flow = flows->last;
 	else
-		track->flow = find(flows, &track->key, dp_track_bucket(flows, &track->key));
+		track->flow = find(flows, &words);
 	flow = &flows->flows[track->flow];
 	track->expired = track->flow && flow->expires_ns <= now_ns;
 	if (track->flow && !track->expired) {

@@ -34,6 +34,7 @@ from multiplexer.daemon.calls import RequestFailed
 from multiplexer.daemon.clientlog import ClientLog
 from multiplexer.daemon.control_socket import CONTROL_LIMITS, TOO_MANY, ControlService
 from multiplexer.daemon.creation import ID_BYTES, Creation
+from multiplexer.daemon.database import StateError
 from multiplexer.daemon.definitions import Definitions, library_of
 from multiplexer.daemon.deletion import Deletion
 from multiplexer.daemon.doorman import Doorman
@@ -53,7 +54,7 @@ from multiplexer.daemon.probing import Prober
 from multiplexer.daemon.provisioning import Provisioning
 from multiplexer.daemon.reload import Reload, why_aside
 from multiplexer.daemon.requests import About, Requests
-from multiplexer.daemon.state import State, StateError
+from multiplexer.daemon.state import State
 from multiplexer.daemon.vif_sockets import serve_vif, why_not_owner
 from multiplexer.daemon.vifs import Vifs
 from multiplexer.datapath.engine import MEANINGS, VERDICTS
@@ -244,7 +245,10 @@ class Control:
         seen = self._broker.nic_macs()
         for name, mac in seen.items():
             if known.get(name) != mac:
-                state.keep_nic_mac(name, mac)
+                try:
+                    state.keep_nic_mac(name, mac)
+                except StateError as error:  # it is for a start without that NIC only
+                    self._log.warning(f"the MAC of uplink {name} is not kept: {error}")
         return {name: mac for name, mac in {**known, **seen}.items() if name in nics}
 
 

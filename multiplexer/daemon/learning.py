@@ -29,11 +29,12 @@ from multiplexer.daemon import channel
 from multiplexer.daemon.audit import Log
 from multiplexer.daemon.authorize import Refused
 from multiplexer.daemon.calls import RequestFailed
+from multiplexer.daemon.database import StateError
 from multiplexer.daemon.engine_client import EngineClient
 from multiplexer.daemon.gates import differing
 from multiplexer.daemon.in_force import InForce
 from multiplexer.daemon.live_vif import LiveVif, Patience
-from multiplexer.daemon.state import State, StateError
+from multiplexer.daemon.state import State
 from multiplexer.daemon.vifs import Vifs
 from multiplexer.policy.nwfilter.binding import given
 from multiplexer.policy.nwfilter.learning import Learned, Mode, Search, unexpired
@@ -113,7 +114,10 @@ class Learning:
             if kept:
                 self._in_force.learned[vif_id] = kept
             else:
-                self._state.keep_learned(vif_id, ())
+                try:
+                    self._state.keep_learned(vif_id, ())
+                except StateError as error:  # a later start forgets it
+                    self._log.warning(f"what was learned is not forgotten: {error}")
 
     async def run(self) -> None:
         """Learn until cancelled, once the vifs are served."""

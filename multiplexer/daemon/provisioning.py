@@ -16,10 +16,10 @@ from multiplexer.daemon.authorize import HostFacts, Refused
 from multiplexer.daemon.broker_client import BrokerClient
 from multiplexer.daemon.calls import RequestFailed
 from multiplexer.daemon.clientlog import ClientLog
+from multiplexer.daemon.database import StateError
 from multiplexer.daemon.filtering import table_of
 from multiplexer.daemon.host import Host
 from multiplexer.daemon.in_force import InForce
-from multiplexer.daemon.state import StateError
 from multiplexer.daemon.vifs import Vifs
 from multiplexer.model import Config, Vif
 from pfinet_proto.control import ControlError, ErrorCode

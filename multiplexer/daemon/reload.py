@@ -23,6 +23,7 @@ from multiplexer.daemon.broker_client import BrokerClient
 from multiplexer.daemon.calls import RequestFailed
 from multiplexer.daemon.clientlog import ClientLog
 from multiplexer.daemon.creation import ID_BYTES
+from multiplexer.daemon.database import StateError
 from multiplexer.daemon.filtering import (
     check_static,
     kept_from_grants,
@@ -33,7 +34,7 @@ from multiplexer.daemon.host import Client, Host
 from multiplexer.daemon.in_force import InForce, nic_names
 from multiplexer.daemon.live_vif import Aside
 from multiplexer.daemon.refusals import check_administrator
-from multiplexer.daemon.state import State, StateError
+from multiplexer.daemon.state import State
 from multiplexer.daemon.vifs import Vifs
 from multiplexer.difference import difference
 from multiplexer.model import Config, ConfigError, Vif, renumbered

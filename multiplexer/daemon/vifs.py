@@ -31,13 +31,14 @@ import trio
 from multiplexer.daemon.audit import Log
 from multiplexer.daemon.broker_client import BrokerClient, Inherited
 from multiplexer.daemon.calls import RequestFailed
+from multiplexer.daemon.database import StateError
 from multiplexer.daemon.engine_client import EngineClient
 from multiplexer.daemon.gates import NO_FILTER, Gates, differing
 from multiplexer.daemon.host_routes import HostRoutes
 from multiplexer.daemon.in_force import InForce
 from multiplexer.daemon.legacy import Settlement
 from multiplexer.daemon.live_vif import STOPPING, Aside, LiveVif, Patience, bind
-from multiplexer.daemon.state import State, StateError
+from multiplexer.daemon.state import State
 from multiplexer.model import (
     FIRST_HOST_PORT,
     FIRST_VIF_PORT,

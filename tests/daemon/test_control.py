@@ -8,7 +8,7 @@ import pytest
 
 from multiplexer.daemon import channel, channel_trio
 from multiplexer.daemon.calls import RequestFailed
-from multiplexer.daemon.state import StateError
+from multiplexer.daemon.database import StateError
 from multiplexer.model import ConfigError, Limits
 from multiplexer.policy import decode_network, decode_vif
 from pfinet_proto.control import VifCreate

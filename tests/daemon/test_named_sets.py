@@ -7,8 +7,8 @@ from contextlib import closing
 import pytest
 
 from multiplexer.daemon import channel
+from multiplexer.daemon.database import StateError
 from multiplexer.daemon.named_sets import MOST_PARTS
-from multiplexer.daemon.state import StateError
 from pfinet_proto.control import (
     ControlError,
     Deleted,

@@ -12,7 +12,8 @@ from pathlib import Path
 import attrs
 import pytest
 
-from multiplexer.daemon.state import SCHEMA_VERSION, UPGRADES, State, StateError
+from multiplexer.daemon.database import SCHEMA_VERSION, UPGRADES, StateError
+from multiplexer.daemon.state import State
 from multiplexer.model import FilterBinding, LinkLocal, OwnLimits, Role, Trust, Vif
 from multiplexer.policy.nwfilter.learning import Learned, Mode
 from multiplexer.policy.nwfilter.parse import parse_untrusted
@@ -149,7 +150,7 @@ def test_only_its_owner_can_read_it(path: Path) -> None:
 
 
 def test_a_second_user_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("multiplexer.daemon.state.LOCK_TIMEOUT_S", 0)
+    monkeypatch.setattr("multiplexer.daemon.database.LOCK_TIMEOUT_S", 0)
     with opened(path), pytest.raises(StateError, match="is in use by another process"):
         State.open(path)
 

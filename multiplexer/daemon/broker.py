@@ -119,12 +119,15 @@ def load(path: str, *, must_be_roots: bool) -> tuple[channel.Start, Config]:
 
     Raises:
         ConfigError: if anything in it is wrong.
-        StartError: if it is not root's alone, and must be.
+        StartError: if it is no regular file, or not root's alone, and must be.
         OSError: if it cannot be read.
     """
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=_open_at_once) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise StartError(f"{path} is no regular file")
         if must_be_roots:
-            _check_file(path, os.fstat(file.fileno()))
+            _check_file(path, status)
         data = file.read(channel.MAX_MESSAGE_BYTES + 1)
     try:
         text = data.decode()
@@ -144,6 +147,11 @@ def load(path: str, *, must_be_roots: bool) -> tuple[channel.Start, Config]:
     )
     _check_length(start, config)
     return start, config
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open *path*, which may be anything: a FIFO waits for no writer, a terminal is not ours."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
 def _check_length(start: channel.Start, config: Config) -> None:

@@ -143,6 +143,19 @@ def test_a_file_that_others_may_write_is_not_followed(place: Place) -> None:
     assert "must be root's, and writable by nobody else" in prepared.errors[0]
 
 
+def test_a_fifo_in_the_place_of_the_file_holds_nothing_up(place: Place) -> None:
+    """Nobody ever opens it for writing."""
+    daemon = place.start()
+    with daemon.puppet() as puppet:
+        place.config.unlink()
+        os.mkfifo(place.config, 0o600)
+        prepared = prepare(puppet)
+        ended = puppet.error_of(channel.EndReload)
+
+    assert prepared.errors == (f"{place.config} is no regular file",)
+    assert ended is None
+
+
 def test_the_file_that_is_judged_is_the_one_that_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,7 +164,7 @@ def test_the_file_that_is_judged_is_the_one_that_is_read(
     path.write_text(PLAIN)
     path.chmod(0o666)
 
-    def open_before_it_is_replaced(name: str, mode: str) -> IO[Any]:
+    def open_before_it_is_replaced(name: str, mode: str, **_: Any) -> IO[Any]:
         fd = os.open(name, os.O_RDONLY)
         path.unlink()
         path.write_text(PLAIN)

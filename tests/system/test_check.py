@@ -1,5 +1,10 @@
 """A configuration with errors is told of all of them, and nothing starts."""
 
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 
 from tests.support.lab import Lab
@@ -40,6 +45,26 @@ def test_check_accepts_what_starts(lab: Lab) -> None:
     done = run([*lab.daemon_command(), "--check"], check=False, env=lab.environment)
 
     assert (done.returncode, done.stderr) == (0, "")
+    assert not lab.run_dir.exists()
+
+
+def make_device(path: Path) -> None:
+    """Make another /dev/zero, which has no end."""
+    os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 5))
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, make_device], ids=["fifo", "device"])
+@pytest.mark.parametrize("options", [(), ("--check",)], ids=["start", "check"])
+def test_what_is_no_file_is_refused_at_once(
+    lab: Lab, make: Callable[[Path], None], options: tuple[str, ...]
+) -> None:
+    """A FIFO that nobody writes into would be waited for."""
+    make(lab.config)
+
+    done = run([*lab.daemon_command(), *options], check=False, env=lab.environment)
+
+    assert done.returncode == 1
+    assert f"{lab.config} is no regular file" in done.stderr
     assert not lab.run_dir.exists()
 
 

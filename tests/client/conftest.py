@@ -38,3 +38,13 @@ def lwip_build(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     if build == "source":
         monkeypatch.setattr(ClientUser, "search_path", (package_with_lwip_source(),))
     return build
+
+
+@pytest.fixture(scope="module", params=["kernel", "lwip", "lwip-source"])
+def each_kind(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Return each kind of stack, lwIP's in both builds, for a whole module."""
+    kind, _, build = str(request.param).partition("-")
+    with pytest.MonkeyPatch.context() as patch:
+        if build == "source":
+            patch.setattr(ClientUser, "search_path", (package_with_lwip_source(),))
+        yield kind

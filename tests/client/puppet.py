@@ -14,10 +14,18 @@ _CALLS = """
 import errno, struct
 listeners, connections = {}, []
 
-async def listen(port, host="0.0.0.0", backlog=8):
-    listeners[port] = sock = trio.socket.socket(
-        socket.AF_INET6 if ":" in host else socket.AF_INET
-    )
+def make(host, options):
+    sock = trio.socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    for name, value in options.items():
+        level = socket.IPPROTO_TCP if name.startswith("TCP") else socket.SOL_SOCKET
+        sock.setsockopt(level, getattr(socket, name), value)
+    return sock
+
+async def tell(value):
+    return value
+
+async def listen(port, host="0.0.0.0", backlog=8, **options):
+    listeners[port] = sock = make(host, options)
     await sock.bind((host, port))
     sock.listen(backlog)
 
@@ -27,10 +35,7 @@ async def accept(port):
     return peer[0]
 
 async def connect(host, port, own_port=0, **options):
-    sock = trio.socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    for name, value in options.items():
-        level = socket.IPPROTO_TCP if name.startswith("TCP") else socket.SOL_SOCKET
-        sock.setsockopt(level, getattr(socket, name), value)
+    sock = make(host, options)
     await sock.bind(("::" if ":" in host else "0.0.0.0", own_port))
     await sock.connect((host, port))
     connections.append(sock)

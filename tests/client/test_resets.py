@@ -10,6 +10,8 @@ from itertools import count
 
 import attrs
 import pytest
+from scapy.layers.inet import IP, TCP
+from scapy.layers.l2 import Ether
 
 from pfinet_proto.attach import Offload
 from pfinet_proto.stream import encode_frames
@@ -116,38 +118,20 @@ class Pair:
             assert one.do("recv()") == "b'hello'"
 
 
-def checksum(data: bytes) -> bytes:
-    """Return the Internet checksum (RFC 1071) of an even number of bytes."""
-    total = sum(int.from_bytes(data[at : at + 2], "big") for at in range(0, len(data), 2))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return (~total & 0xFFFF).to_bytes(2, "big")
-
-
 def reset(source_port: int, port: int, sequence: int) -> bytes:
     """Return a frame from the other end to us, with a reset."""
-    addresses = bytes((10, 9, 0, 2)) + bytes((10, 9, 0, 1))
-    tcp = (
-        source_port.to_bytes(2, "big")
-        + port.to_bytes(2, "big")
-        + (sequence % (1 << 32)).to_bytes(4, "big")
-        + bytes((0, 0, 0, 0, 0x50, RST, 0, 0, 0, 0, 0, 0))
-    )
-    sum_ = checksum(addresses + bytes((0, 6, 0, len(tcp))) + tcp)
-    tcp = tcp[:16] + sum_ + tcp[18:]
-    ip = bytes((0x45, 0, 0, 20 + len(tcp), 0, 0, 0, 0, 64, 6, 0, 0)) + addresses
-    ip = ip[:10] + checksum(ip) + ip[12:]
-    return OUR_MAC + THEIR_MAC + b"\x08\x00" + ip + tcp
+    tcp = TCP(sport=source_port, dport=port, flags="R", seq=sequence % (1 << 32))
+    return bytes(Ether(src=THEIR_MAC, dst=OUR_MAC) / IP(src=THEIRS, dst=OURS) / tcp)
 
 
-@pytest.fixture(scope="module", params=["kernel", "lwip"])
-def stacks(request: pytest.FixtureRequest) -> Iterator[Pair]:
+@pytest.fixture(scope="module")
+def stacks(each_kind: str) -> Iterator[Pair]:
     users = (binding(1), 20001), (binding(2), 20002)
     with fake_daemon(*users, offload=Offload(0)) as daemon:
         daemon.wire = wire = LosingWire()
         with (
             puppet(ClientUser(20002, daemon), "v2", "kernel") as theirs,
-            puppet(ClientUser(20001, daemon), "v1", request.param) as ours,
+            puppet(ClientUser(20001, daemon), "v1", each_kind) as ours,
         ):
             yield Pair(ours, theirs, wire, daemon, count(5000, 10))
 

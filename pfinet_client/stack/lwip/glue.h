@@ -42,7 +42,10 @@ struct pl_address {
 };
 
 enum pl_kind { PL_TCP, PL_UDP, PL_ICMP };
-enum pl_option { PL_REUSEADDR, PL_KEEPALIVE, PL_NODELAY, PL_V6ONLY, PL_BROADCAST };
+enum pl_option {
+	PL_REUSEADDR, PL_KEEPALIVE, PL_NODELAY, PL_V6ONLY, PL_BROADCAST,
+	PL_KEEPIDLE, PL_KEEPINTVL, PL_KEEPCNT, PL_USER_TIMEOUT
+};
 
 struct pl_socket;
 
@@ -93,7 +96,7 @@ bool pl_can_send(struct pl_socket *s);
 /** pl_shut() - Send no more, or receive no more */
 int pl_shut(struct pl_socket *s, bool receive, bool send);
 int pl_name(struct pl_socket *s, bool peer, struct pl_address *name);
-int pl_set(struct pl_socket *s, enum pl_option option, bool on);
+int pl_set(struct pl_socket *s, enum pl_option option, int value);
 int pl_get(struct pl_socket *s, enum pl_option option);
 /** pl_take_error() - Return the errno of what happened to it, and forget it (SO_ERROR) */
 int pl_take_error(struct pl_socket *s);

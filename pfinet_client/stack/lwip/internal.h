@@ -19,6 +19,13 @@ struct datagram {
 	uint16_t port;
 };
 
+/** What tcp(7) calls TCP_KEEPIDLE, _KEEPINTVL, _KEEPCNT and _USER_TIMEOUT */
+struct pl_patience {
+	int idle, interval, count, user_timeout_ms;
+	uint32_t last_acknowledged;
+	int silent_ticks;
+};
+
 /** A socket; @tcp, @udp or @raw is NULL once lwIP has let go of it. */
 struct pl_socket {
 	enum pl_kind kind;
@@ -35,6 +42,7 @@ struct pl_socket {
 	struct datagram *datagrams, **last_datagram;
 	unsigned int n_datagrams;
 	int backlog;
+	struct pl_patience patience;
 	struct pl_socket *waiting, *next_waiting;	/* accepted, not taken yet */
 	struct pl_address local, peer;	/* of a connection, kept when it is over */
 	bool is_marked;
@@ -83,6 +91,12 @@ int pl_tcp_bind(struct pl_socket *s, const ip_addr_t *address, uint16_t port);
 int pl_tcp_connect(struct pl_socket *s, const ip_addr_t *address, uint16_t port);
 int pl_tcp_send(struct pl_socket *s, const uint8_t *data, size_t len);
 int pl_tcp_receive(struct pl_socket *s, uint8_t *to, size_t room, bool peek);
+
+/* patience.c */
+/** pl_patience_apply() - Let lwIP's pcb, where there is one, be as patient as the socket */
+void pl_patience_apply(struct pl_socket *s);
+int pl_patience_set(struct pl_socket *s, enum pl_option option, int value);
+int pl_patience_get(struct pl_socket *s, enum pl_option option);
 
 /* datagram.c */
 int pl_datagram_open(struct pl_socket *s);

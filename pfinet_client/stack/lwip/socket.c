@@ -225,8 +225,9 @@ static uint8_t flag_of(enum pl_option option)
 	       : option == PL_KEEPALIVE ? SOF_KEEPALIVE : SOF_BROADCAST;
 }
 
-int pl_set(struct pl_socket *s, enum pl_option option, bool on)
+int pl_set(struct pl_socket *s, enum pl_option option, int value)
 {
+	bool on = value != 0;
 	int result = 0;
 	struct ip_pcb *pcb;
 
@@ -241,6 +242,8 @@ int pl_set(struct pl_socket *s, enum pl_option option, bool on)
 			tcp_nagle_disable(s->tcp);
 		else if (s->tcp && !s->is_listening)
 			tcp_nagle_enable(s->tcp);
+	} else if (option >= PL_KEEPIDLE) {
+		result = pl_patience_set(s, option, value);
 	} else if (pcb && on) {
 		ip_set_option(pcb, flag_of(option));
 	} else if (pcb) {
@@ -262,6 +265,8 @@ int pl_get(struct pl_socket *s, enum pl_option option)
 	else if (option == PL_NODELAY)
 		result = s->kind != PL_TCP ? -ENOPROTOOPT
 					   : s->tcp && !s->is_listening && tcp_nagle_disabled(s->tcp);
+	else if (option >= PL_KEEPIDLE)
+		result = pl_patience_get(s, option);
 	else if (pcb)
 		result = ip_get_option(pcb, flag_of(option)) != 0;
 	pl_unlock();

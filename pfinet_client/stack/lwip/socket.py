@@ -25,12 +25,17 @@ _MAX_RECEIVED_BYTES = 1 << 16
 _MAX_PORT = 0xFFFF
 #: As it is called in the kernel's stacks.
 _INTERFACE = INTERFACE.encode()
+_INT = struct.Struct("=i")
 _LINGER = struct.Struct("=ii")
 _OPTIONS = {
     (stdlib.SOL_SOCKET, stdlib.SO_REUSEADDR): lib.PL_REUSEADDR,
     (stdlib.SOL_SOCKET, stdlib.SO_KEEPALIVE): lib.PL_KEEPALIVE,
     (stdlib.SOL_SOCKET, stdlib.SO_BROADCAST): lib.PL_BROADCAST,
     (stdlib.IPPROTO_TCP, stdlib.TCP_NODELAY): lib.PL_NODELAY,
+    (stdlib.IPPROTO_TCP, stdlib.TCP_KEEPIDLE): lib.PL_KEEPIDLE,
+    (stdlib.IPPROTO_TCP, stdlib.TCP_KEEPINTVL): lib.PL_KEEPINTVL,
+    (stdlib.IPPROTO_TCP, stdlib.TCP_KEEPCNT): lib.PL_KEEPCNT,
+    (stdlib.IPPROTO_TCP, stdlib.TCP_USER_TIMEOUT): lib.PL_USER_TIMEOUT,
     (stdlib.IPPROTO_IPV6, stdlib.IPV6_V6ONLY): lib.PL_V6ONLY,
 }
 _KNOWN_FLAGS = stdlib.MSG_PEEK | stdlib.MSG_NOSIGNAL | stdlib.MSG_DONTWAIT | stdlib.MSG_MORE
@@ -380,8 +385,11 @@ class LwipSocket(trio.socket.SocketType):
             return
         if (level, optname) not in _OPTIONS:
             _fail(errno.ENOPROTOOPT)
-        number = value if isinstance(value, int) else int.from_bytes(value or b"", "little")
-        _checked(lib.pl_set(handle, _OPTIONS[level, optname], bool(number)))
+        if not isinstance(value, int):
+            if value is None or len(value) < _INT.size:
+                _fail(errno.EINVAL)
+            (value,) = _INT.unpack_from(value)
+        _checked(lib.pl_set(handle, _OPTIONS[level, optname], value))
 
 
 def _check_flags(flags: int) -> None:

@@ -106,7 +106,8 @@ static void on_error(void *arg, err_t error)
 	s->error = -pl_errno(error);
 	if (s->is_connecting && error == ERR_RST)
 		s->error = ECONNREFUSED;
-	else if (s->is_connecting && error == ERR_ABRT)
+	else if (error == ERR_ABRT)
+		/* Not by us, who let go first: its patience has come to an end. */
 		s->error = ETIMEDOUT;
 	else if (s->has_ended && error == ERR_RST)
 		s->error = EPIPE;
@@ -127,6 +128,7 @@ static void take_over(struct pl_socket *s, struct tcp_pcb *pcb)
 	tcp_err(pcb, on_error);
 	tcp_recv(pcb, on_received);
 	tcp_sent(pcb, on_sent);
+	pl_patience_apply(s);
 }
 
 static void let_go(struct tcp_pcb *pcb)
@@ -135,6 +137,7 @@ static void let_go(struct tcp_pcb *pcb)
 	tcp_err(pcb, NULL);
 	tcp_recv(pcb, NULL);
 	tcp_sent(pcb, NULL);
+	tcp_poll(pcb, NULL, 0);
 }
 
 int pl_tcp_open(struct pl_socket *s)
@@ -198,6 +201,7 @@ static err_t on_accepted(void *arg, struct tcp_pcb *pcb, err_t error)
 	child->last_datagram = &child->datagrams;
 	child->last_received = &child->received;
 	child->is_connected = true;
+	child->patience = s->patience;
 	take_over(child, pcb);
 	note_names(child);
 	*at = child;

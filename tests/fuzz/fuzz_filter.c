@@ -33,11 +33,12 @@ static uint8_t *repaired(const uint8_t *table, size_t len)
 	return copy;
 }
 
+static struct station station;
+
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t len);
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t len)
 {
-	static struct station station;
 	uint64_t now_ns = 1000000000;
 	size_t table_len, at = HEAD_LEN;
 	uint8_t *table;

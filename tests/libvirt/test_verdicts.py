@@ -2,28 +2,31 @@
 
 Of the same filters and the same frames in the same order, what passes there
 must pass here, by the datapath's own code and by the evaluator; each filter
-begins without connections.  Fragments are left out: the kernel holds them back
-until they are a packet.  So is ARP of anything but Ethernet and IPv4, of which
-ebtables looks at the half that is usual, and ours at nothing; and IPv6 behind
-an authentication header, which for nft's ip6tables is the protocol, and for its
-older one is not there.
+begins without connections.  Fragments are left out, since the kernel holds them back
+until they are a packet: test_fragments.py has them.  So is ARP of anything but Ethernet
+and IPv4, of which ebtables looks at the half that is usual, and ours at nothing; and
+IPv6 behind an authentication header, which for nft's ip6tables is the protocol, and for
+its older one is not there.
 """
 
+import socket
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
 import attrs
 import pytest
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
+from pyroute2 import IPSet
 
 from multiplexer.policy.nwfilter.canonical import canonical
 from multiplexer.policy.nwfilter.compile import compile_bytes
 from multiplexer.policy.nwfilter.evaluate import Evaluator
+from multiplexer.policy.nwfilter.names import CHAIN_PRIORITIES, default_chain_priority
 from multiplexer.policy.nwfilter.protocols import PROTOCOLS
 from multiplexer.policy.nwfilter.resolve import resolve
-from multiplexer.policy.nwfilter.resolved import ResolvedRule
+from multiplexer.policy.nwfilter.resolved import Match, ResolvedRule
 from multiplexer.policy.nwfilter.syntax import (
     Action,
     Condition,
@@ -35,11 +38,11 @@ from multiplexer.policy.nwfilter.syntax import (
     arranged,
 )
 from multiplexer.policy.nwfilter.tree import reachable
-from multiplexer.policy.nwfilter.values import Integer, Number
+from multiplexer.policy.nwfilter.values import Integer, Number, Side
 from multiplexer.stock import stock_filters
 from tests.datapath import filters
 from tests.datapath.gate import CoreGate
-from tests.libvirt.exceptions import as_judged
+from tests.libvirt.exceptions import as_judged, name_of_set
 from tests.libvirt.host import MAC, Host
 from tests.support.libvirtd import Refused
 from tests.test_filter_page import example
@@ -95,13 +98,27 @@ def written(rule: ResolvedRule) -> Rule | None:
 
 
 def tree_of(rules: Sequence[ResolvedRule]) -> dict[str, Filter]:
-    """Return filters of one rule each, and `top`, which refers to them in order."""
+    """Return filters of one rule each, and `top`, which refers to them in order.
+
+    No two chains have one priority: of such libvirt takes any first, by the order of its
+    hash table, which is another in each process.
+    """
     made: dict[str, Filter] = {}
     for rule in rules:
         if (document := written(rule)) is not None:
             name = f"r{len(made)}"
-            made[name] = Filter(name, rule.chain, entries=(document,))
+            priority = default_chain_priority(rule.chain)
+            priority += rule.chain not in ("root", *CHAIN_PRIORITIES)
+            made[name] = Filter(name, rule.chain, priority, entries=(document,))
     return {**made, "top": Filter("top", entries=tuple(map(Reference, made)))}
+
+
+#: What is in the kernel by ipset(8)'s own way as well, each of one family.
+SETS = {
+    name_of_set(name, version): [each for each in members if each.version == version]
+    for name, members in filters.SETS.items()
+    for version in (4, 6)
+}
 
 
 class Comparison:
@@ -111,6 +128,8 @@ class Comparison:
         self._host = host
         self.verdicts: Counter[bool] = Counter()
         self.bound = 0
+        #: Rules that ask for a set.
+        self.of_sets = 0
 
     def compare(
         self,
@@ -126,9 +145,10 @@ class Comparison:
         """
         own = (Parameter("MAC", (MAC,)), *parameters)
         rules = resolve(name, tree, own)
-        core, evaluator = CoreGate(compile_bytes(rules, {})), Evaluator(rules, {})
+        core, evaluator = CoreGate(compile_bytes(rules, SETS)), Evaluator(rules, SETS)
         with self._host.bound(name, tree, parameters) as bridge:
             self.bound += 1
+            self.of_sets += sum(rule.match("ipset") is not None for rule in rules)
             for frame, direction in frames:
                 verdict = core.judge(frame, direction, NOW_NS)
                 passes = bridge.passes(frame, to_guest=direction is Direction.IN)
@@ -145,8 +165,47 @@ def frames_of(steps: Sequence[Step], about: str | None) -> list[tuple[bytes, Dir
     return [each for each in made if not is_left_out(each[0])]
 
 
-@pytest.mark.parametrize("protocols", [filters.L2, filters.L3], ids=["layer 2", "layer 3"])
-def test_random_filters_pass_the_same_frames(host: Host, protocols: Sequence[str | None]) -> None:
+@st.composite
+def of_sets(draw: st.DrawFn) -> tuple[ResolvedRule, ...]:
+    """Return rules each of which asks for a set, as libvirt does: for `all`, and not negated."""
+    rules = draw(filters.filters(st.sampled_from(["all", "all-ipv6"])))
+    made = []
+    for rule in rules:
+        kept = [each for each in rule.matches if not each.attribute.startswith("ipset")]
+        kept.append(Match("ipset", draw(st.sampled_from(sorted(filters.SETS)))))
+        kept.append(Match("ipsetflags", (draw(st.sampled_from(Side)),)))
+        made.append(attrs.evolve(rule, matches=tuple(kept)))
+    return tuple(made)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def sets() -> Iterator[None]:
+    """Let the kernel have SETS for a while."""
+    with IPSet() as ipset:
+        for name, members in SETS.items():
+            family = socket.AF_INET6 if name.endswith("6") else socket.AF_INET
+            ipset.create(name, stype="hash:net", family=family)
+            # It has no prefix of no bits.
+            parts = (half for each in members for half in each.subnets(not each.prefixlen))
+            for part in set(parts):
+                ipset.add(name, str(part), etype="net", family=family)
+        yield
+        for name in SETS:
+            ipset.destroy(name)
+
+
+@pytest.mark.parametrize(
+    ("some", "least_of_sets"),
+    [
+        (filters.filters(st.sampled_from(filters.L2)), 0),
+        (filters.filters(st.sampled_from(filters.L3)), 0),
+        (of_sets(), 20),
+    ],
+    ids=["layer 2", "layer 3", "sets"],
+)
+def test_random_filters_pass_the_same_frames(
+    host: Host, some: st.SearchStrategy[tuple[ResolvedRule, ...]], least_of_sets: int
+) -> None:
     comparison = Comparison(host)
 
     # Not made smaller when one fails: binding takes its time.
@@ -158,7 +217,7 @@ def test_random_filters_pass_the_same_frames(host: Host, protocols: Sequence[str
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    @given(filters.filters(st.sampled_from(protocols)), STEPS)
+    @given(some, STEPS)
     def compare(rules: tuple[ResolvedRule, ...], steps: list[Step]) -> None:
         frames = frames_of(steps, rules[0].protocol)
         tree = tree_of(rules)
@@ -169,6 +228,7 @@ def test_random_filters_pass_the_same_frames(host: Host, protocols: Sequence[str
 
     compare()
     assert comparison.bound >= 20
+    assert comparison.of_sets >= least_of_sets
     assert min(comparison.verdicts[True], comparison.verdicts[False]) >= 20
 
 

@@ -14,7 +14,7 @@ import os
 import socket
 import struct
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
@@ -51,12 +51,18 @@ class Bridge:
 
     def passes(self, frame: bytes, to_guest: bool) -> bool:
         """Send *frame*, and return whether it comes out at the other end."""
+        return bool(self.arrived([frame], to_guest))
+
+    def arrived(self, frames: Sequence[bytes], to_guest: bool) -> list[bytes]:
+        """Send *frames* from one to another, and return what of that comes out there."""
         source, target = (self.outside, self.guest) if to_guest else (self.guest, self.outside)
         for end in (self.guest, self.outside):
             _drain(end)
-        source.send(frame)
+        for frame in frames:
+            source.send(frame)
         self._wait_for_mark()
-        return any(received[:12] == frame[:12] for received in [*self._before, *_drain(target)])
+        came = [*self._before, *_drain(target)]
+        return [received for received in came if received[:12] == frames[0][:12]]
 
     def _wait_for_mark(self) -> None:
         """Send a mark, and read at the outside until it is there."""
@@ -124,6 +130,10 @@ def running_bridge() -> Iterator[Bridge]:
             _ip("link", "set", end, "up", "promisc", "on", "arp", "off")
             # Both ends use the same addresses, so nothing may be learned.
             _ip("link", "set", port, "type", "bridge_slave", "learning", "off")
+        # What one copy of a frame passes is a connection, though others of it do not.
+        floods = ("flood", "mcast_flood", "bcast_flood")
+        off = [word for flood in floods for word in (flood, "off")]
+        _ip("link", "set", "post", "type", "bridge_slave", *off)
         _ip("link", "set", "crossing", "up")
         guest, outside, post = (_end(stack, name) for name in ("guest", "outside", "marks"))
         os.sched_setaffinity(0, {min(allowed)})

@@ -353,6 +353,29 @@ def test_a_set_is_its_ranges_of_the_family_and_swapped_with_the_copy() -> None:
     assert table.ipv4_in[0].conditions == (InSet(Field.IPV4_DST, ranges),)
 
 
+def test_states_and_sets_are_negated_as_they_are_written() -> None:
+    """Deviation: negations."""
+    ranges = ((IPv4Address("10.0.0.0").packed, IPv4Address("10.0.0.255").packed),)
+    of_state = compiled(rule("drop out all", state_=frozenset({State.NEW}))).ipv4_out[0]
+    of_set = compiled(rule("drop out all", ipset_="few", ipsetflags=(Side.SRC,))).ipv4_out[0]
+
+    new = ct_bits([Flow.NEW])
+    assert of_state.conditions == (Number(Field.CT, new, new, negated=True),)
+    assert of_set.conditions == (InSet(Field.IPV4_SRC, ranges, negated=True),)
+
+
+def test_an_address_and_a_range_of_one_side_are_both_asked() -> None:
+    """Deviation: address-and-range."""
+    low, high = IPv4Address("10.0.0.3"), IPv4Address("10.0.0.4")
+
+    made = compiled(rule("drop out all", srcipaddr=low, srcipfrom=low, srcipto=high))
+
+    assert made.ipv4_out[0].conditions == (
+        Number(Field.IPV4_SRC, int(low), int(low), 0xFFFFFFFF),
+        Number(Field.IPV4_SRC, int(low), int(high), 0xFFFFFFFF),
+    )
+
+
 def test_a_set_that_is_not_there_is_refused() -> None:
     with pytest.raises(BindError, match="filter 'f', line 7: there is no set 'many'"):
         compiled(rule("drop out all", ipset="many", ipsetflags=(Side.SRC,)))

@@ -16,11 +16,9 @@ from collections import Counter
 from collections.abc import (
     Awaitable,
     Callable,
-    Collection,
     Iterable,
     Iterator,
     Mapping,
-    Sequence,
 )
 from types import MappingProxyType
 from typing import Final
@@ -33,12 +31,13 @@ from multiplexer.daemon.broker_client import BrokerClient, Inherited
 from multiplexer.daemon.calls import RequestFailed
 from multiplexer.daemon.database import StateError
 from multiplexer.daemon.engine_client import EngineClient
-from multiplexer.daemon.gates import NO_FILTER, Gates, differing
+from multiplexer.daemon.gates import Gates
 from multiplexer.daemon.host_routes import HostRoutes
 from multiplexer.daemon.in_force import InForce
 from multiplexer.daemon.legacy import Settlement
 from multiplexer.daemon.live_vif import STOPPING, Aside, LiveVif, Patience, bind
 from multiplexer.daemon.state import State
+from multiplexer.daemon.vif_rows import VifRows
 from multiplexer.model import (
     FIRST_HOST_PORT,
     FIRST_VIF_PORT,
@@ -47,7 +46,7 @@ from multiplexer.model import (
     OwnLimits,
     Vif,
 )
-from multiplexer.policy import Staying, compile_vif, memberships, network_rows, vif_steps
+from multiplexer.policy import Staying, compile_vif, memberships
 from pfinet_proto.attach import Goodbye, GoodbyeCode
 from pfinet_proto.values import VifName
 
@@ -105,6 +104,7 @@ class Vifs:
         #: While the file changes, NICs are told at the end of it, when all are there.
         self._is_following = False
         self.gates = Gates(engine, in_force)
+        self._rows = VifRows(in_force, engine, self.gates)
         self._routes = HostRoutes(broker)
 
     @property
@@ -153,12 +153,10 @@ class Vifs:
         async with trio.open_nursery() as self._nursery:
             patience_s = self._patience.after_start_s
             in_order = sorted(vifs, key=lambda vif: vif.id not in ports)
-            for vif, table in zip(in_order, await self._tables(in_order), strict=True):
+            for vif, table in zip(in_order, await self._rows.tables(in_order), strict=True):
                 row, port = compile_vif(self._config, vif), ports.get(vif.id)
                 live, listeners = await self._set_up(vif, row, port, reached=False)
-                # What an earlier control let take over may not be what it stored.
-                if table != NO_FILTER or port is not None:
-                    await self.gates.switch({live.port: table})
+                await self._rows.recall_filter(live.port, table, is_known=port is not None)
                 self._start(live, listeners, patience_s, settlement.resumed.get(vif.id))
             await self._routes.reach(self._config, self.bound)
             for uplink in self._config.uplinks:
@@ -193,12 +191,8 @@ class Vifs:
         assert self.changing.locked()
         vif, port = draft.live.vif, draft.live.port
         draft.live.check_wanted()
-        tables = await self._tables([vif])
-        # What was counted and noted of the draft is not its client's.
-        await self._engine.clear_vif(port)
-        await self._engine.set_vif(port, vif.id, compile_vif(self._config, vif))
-        # Not before: a filter need not let out what the wire is asked in its name.
-        await self.gates.switch(differing([port], [NO_FILTER], tables))
+        (table,) = await self._rows.tables([vif])
+        await self._rows.replace_draft(port, vif, table)
         await trio.to_thread.run_sync(self._state.add, vif)
         self._start(draft.live, draft.listeners, self._patience.after_making_s)
         return draft.live
@@ -233,12 +227,9 @@ class Vifs:
     ) -> list[socket.socket]:
         """Tell engine and broker of the change; return listeners for the owner, if that is new."""
         network = self._config.network(vif.network)
-        before, after = await self._tables([live.vif, vif])
-        there, back = (
-            differing([live.port], [a], [b]) for a, b in ((before, after), (after, before))
-        )
-        await self._set_row(live.port, vif, there)
-        undo.push_async_callback(self._set_row, live.port, live.vif, back)
+        change = await self._rows.change(live.port, live.vif, vif)
+        await self._rows.apply(change, vif)
+        undo.push_async_callback(self._rows.undo, change, live.vif)
         now, then = (self._config, live.vif), (self._config, vif)
         undo.push_async_callback(self._routes.change, then, now)
         await self._routes.change(now, then)
@@ -252,14 +243,6 @@ class Vifs:
         for listener in listeners:
             undo.enter_context(listener)
         return listeners
-
-    async def _set_row(self, port: int, vif: Vif, tables: Mapping[int, bytes]) -> None:
-        """Tell the engine what *vif* may send, and let *tables* take over."""
-        async with self.gates.switching(tables):
-            await self._engine.set_vif(port, vif.id, compile_vif(self._config, vif))
-
-    async def _tables(self, vifs: Collection[Vif]) -> Sequence[bytes]:
-        return await self.gates.tables(self._config, self._in_force.library, vifs)
 
     async def _reopen_sockets(self, vif: Vif) -> None:
         """Give the sockets of *vif* back to its owner; who serves them has its own copy."""
@@ -328,7 +311,8 @@ class Vifs:
             if live.vif.id not in wanted:
                 await self._leave_out(live, aside.get(live.name))
         stays = [(live, wanted.pop(live.vif.id)) for live in self._by_port.values()]
-        await self._engine_follows(config, stays, wanted.values())
+        staying = [Staying(live.port, live.vif, vif) for live, vif in stays]
+        await self._rows.follow(config, staying, wanted.values())
         handed = [
             (live, await self._broker.open_vif_sockets(vif.id, vif.owner_uid, KINDS))
             for live, vif in stays
@@ -347,9 +331,9 @@ class Vifs:
         for live, listeners in handed:
             await self._hand_over(live, dict(zip(KINDS, listeners, strict=True)))
         comers = list(wanted.values())
-        for vif, table in zip(comers, await self._tables(comers), strict=True):
+        for vif, table in zip(comers, await self._rows.tables(comers), strict=True):
             live, by_kind = await self._set_up(vif, compile_vif(config, vif))
-            await self.gates.switch(differing([live.port], [NO_FILTER], [table]))
+            await self._rows.add_filter(live.port, table)
             self._start(live, by_kind, self._patience.after_making_s)
         for name, number in before.numbering.networks.items():
             if name not in config.numbering.networks:
@@ -368,21 +352,6 @@ class Vifs:
             await self._unmake(live, f"vif {live.name} is set aside as the configuration changed")
         else:
             await self._unmake(live, f"vif {live.name} is not in the configuration any more")
-
-    async def _engine_follows(
-        self, config: Config, stays: Iterable[tuple[LiveVif, Vif]], comers: Iterable[Vif]
-    ) -> None:
-        """Give the engine the networks of *config*, and the vifs of now as they will be."""
-        staying = [Staying(live.port, live.vif, vif) for live, vif in stays]
-        before = await self._tables([each.before for each in staying])
-        library = self._in_force.library
-        after = await self.gates.tables(config, library, [each.after for each in staying])
-        ports = [each.port for each in staying]
-        async with self.gates.switching(differing(ports, before, after)):
-            for row in network_rows(self._config, config):
-                await self._engine.set_network(row)
-            for step in vif_steps(self._config, config, staying, comers):
-                await self._engine.set_vif(step.port, step.vif_id, step.row)
 
     async def _set_up(
         self, vif: Vif, row: bytes, port: int | None = None, *, reached: bool = True

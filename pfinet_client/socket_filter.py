@@ -3,11 +3,15 @@
 import errno
 import os
 import socket
+import struct
+import threading
 
 from attrs import frozen
 
 from pfinet_client._pump import ffi, lib
 from pfinet_client.errors import StackError
+
+_WISH = struct.Struct("=QIiii")  # struct pfinet_wish
 
 
 @frozen
@@ -38,12 +42,28 @@ def filter_sockets() -> int:
     raise StackError(f"cannot filter system calls: {os.strerror(ffi.errno)}")
 
 
-def receive_wish(listener: int) -> Wish | None:
-    """Return the next wish at *listener*, None if who had it is gone."""
-    wish = ffi.new("struct pfinet_wish *")
-    if _is_there(lib.pfinet_wish_receive(listener, wish)):
-        return Wish(int(wish.id), int(wish.family), int(wish.type), int(wish.proto))
-    return None
+def take_wishes(listener: int) -> int:
+    """Start a thread that takes the wishes at *listener*; return where `read_wish` reads them.
+
+    It ends when nobody is left who could have one.
+    """
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+
+    def take() -> None:
+        lib.pfinet_wishes_take(listener, writing)
+        os.close(writing)
+
+    threading.Thread(target=take, daemon=True).start()
+    return reading
+
+
+def read_wish(taken: int) -> Wish | None:
+    """Return the next wish of `take_wishes`, None at the end."""
+    wish = os.read(taken, _WISH.size)
+    if not wish:
+        return None
+    each, _pid, family, kind, proto = _WISH.unpack(wish)
+    return Wish(each, family, kind, proto)
 
 
 def grant(listener: int, wish: Wish, made: int) -> None:

@@ -53,13 +53,8 @@ ffibuilder.cdef(
     int pfinet_pretend_setgroups(void);
     static int pfinet_set_parent_death_signal(int signal);
 
-    struct pfinet_wish {
-        uint64_t id;
-        uint32_t pid;
-        int32_t family, type, proto;
-    };
     int pfinet_filter_sockets(void);
-    int pfinet_wish_receive(int listener, struct pfinet_wish *wish);
+    int pfinet_wishes_take(int listener, int to);
     int pfinet_wish_grant(int listener, uint64_t id, int fd, bool close_on_exec);
     int pfinet_wish_refuse(int listener, uint64_t id, int error);
     """

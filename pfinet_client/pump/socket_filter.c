@@ -5,6 +5,7 @@
 #include <linux/filter.h>
 #include <linux/netlink.h>
 #include <linux/seccomp.h>
+#include <poll.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -19,6 +20,12 @@
 /* Linux 5.19; older headers lack it. */
 #ifndef SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
 #define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (1UL << 5)
+#endif
+
+/* Linux 6.6; older headers lack them. */
+#ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS
+#define SECCOMP_IOCTL_NOTIF_SET_FLAGS SECCOMP_IOW(4, __u64)
+#define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1UL << 0)
 #endif
 
 /* The low half of an argument: all that the kernel reads of an int. */
@@ -96,19 +103,29 @@ int pfinet_filter_sockets(void)
 		.filter = (struct sock_filter *)instructions,
 	};
 	unsigned long flags = SECCOMP_FILTER_FLAG_NEW_LISTENER;
+	int listener;
 
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return -1;
 	/* A signal that is no kill shall not make a call be asked for twice. */
-	return (int)syscall(__NR_seccomp, SECCOMP_SET_MODE_FILTER,
-			    flags | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, &program);
+	listener = (int)syscall(__NR_seccomp, SECCOMP_SET_MODE_FILTER,
+				flags | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, &program);
+	/*
+	 * Until the supervisor has taken a call a signal does interrupt it: where the
+	 * kernel can, it wakes the supervisor on the processor that the caller leaves,
+	 * which is soonest.
+	 */
+	if (listener >= 0)
+		(void)ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS,
+			    SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
+	return listener;
 #else
 	errno = ENOSYS;
 	return -1;
 #endif
 }
 
-int pfinet_wish_receive(int listener, struct pfinet_wish *wish)
+static int receive(int listener, struct pfinet_wish *wish)
 {
 	/* A later kernel may write more than the headers say. */
 	union {
@@ -125,6 +142,30 @@ int pfinet_wish_receive(int listener, struct pfinet_wish *wish)
 	wish->type = (int32_t)got.call.data.args[1];
 	wish->proto = (int32_t)got.call.data.args[2];
 	return 0;
+}
+
+int pfinet_wishes_take(int listener, int to)
+{
+	struct pollfd watched = {.fd = listener, .events = POLLIN};
+	struct pfinet_wish wish;
+
+	for (;;) {
+		/* Older kernels let the other call wait on where nobody is left. */
+		if (poll(&watched, 1, -1) < 0) {
+			if (errno == EINTR)
+				continue;
+			return -1;
+		}
+		if (!(watched.revents & POLLIN))
+			return 0;
+		if (receive(listener, &wish) < 0) {
+			if (errno == ENOENT || errno == EINTR)
+				continue;
+			return -1;
+		}
+		if (write(to, &wish, sizeof(wish)) != sizeof(wish))
+			return -1;
+	}
 }
 
 int pfinet_wish_grant(int listener, uint64_t id, int fd, bool close_on_exec)

@@ -20,6 +20,7 @@
 #ifndef PFINET_SOCKET_FILTER_H
 #define PFINET_SOCKET_FILTER_H
 
+#include <assert.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -29,6 +30,7 @@ struct pfinet_wish {
 	uint32_t pid;
 	int32_t family, type, proto;
 };
+static_assert(sizeof(struct pfinet_wish) == 24, "it goes through a pipe to Python");
 
 /**
  * pfinet_filter_sockets() - Stop the caller's socket calls from now on
@@ -42,11 +44,14 @@ struct pfinet_wish {
 int pfinet_filter_sockets(void);
 
 /**
- * pfinet_wish_receive() - Take the next call that waits at @listener
+ * pfinet_wishes_take() - Take each call that waits at @listener, and write it to the pipe @to
  *
- * Return: 0, or -1 with errno; ENOENT if the caller was killed meanwhile
+ * A signal interrupts a call that was not taken yet, so this is for a thread that
+ * does nothing else.  Those who were killed, or interrupted, are passed over.
+ *
+ * Return: 0 once no process with the filter is left, -1 with errno
  */
-int pfinet_wish_receive(int listener, struct pfinet_wish *wish);
+int pfinet_wishes_take(int listener, int to);
 
 /**
  * pfinet_wish_grant() - Let a call return a new descriptor for @fd

@@ -5,6 +5,9 @@ terminal.  Each wish is one round trip to the stack's server; what the stack
 refuses the program is refused, with the same errno, and without a stack its
 network is down.  A stack that is served anew in the same place is used then.
 
+Wishes are taken at once, by a thread, and wait for their turn here: one that was
+not taken yet a signal interrupts, as it interrupts no socket(2) of the kernel's.
+
 When the supervisor dies, the kernel lets every call that waits, and all that
 follow, fail with ENOSYS.
 """
@@ -18,7 +21,7 @@ from pfinet_client.configuration import configuration
 from pfinet_client.errors import StackError
 from pfinet_client.resolv import rewrite_names
 from pfinet_client.serving.client import StackConnection, connect
-from pfinet_client.socket_filter import Wish, grant, receive_wish, refuse
+from pfinet_client.socket_filter import Wish, grant, read_wish, refuse, take_wishes
 
 
 class Supervisor:
@@ -38,24 +41,22 @@ class Supervisor:
 
     def supervise(self) -> None:
         """Block until no process is left that could have a wish."""
+        taken = take_wishes(self._listener)
         while True:
             poll = select.poll()
-            poll.register(self._listener, select.POLLIN)
+            poll.register(taken, select.POLLIN)
             if not self._connection.has_ended:
                 poll.register(self._connection.fileno(), select.POLLIN)
             events = dict(poll.poll())
             if self._connection.fileno() in events:
                 self._follow_binding()
-            what = events.get(self._listener, 0)
-            if what & select.POLLIN:
-                self._serve()
-            elif what:
-                return
+            if taken in events:
+                wish = read_wish(taken)
+                if wish is None:
+                    return
+                self._serve(wish)
 
-    def _serve(self) -> None:
-        wish = receive_wish(self._listener)
-        if wish is None:
-            return
+    def _serve(self, wish: Wish) -> None:
         try:
             made = self._make(wish)
             try:

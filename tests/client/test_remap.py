@@ -9,6 +9,7 @@ import struct
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -289,6 +290,10 @@ def server_inside(path: str) -> int:
     return inside
 
 
+def waits_in_socket(pid: int) -> bool:
+    return "seccomp" in Path(f"/proc/{pid}/wchan").read_text()
+
+
 def test_who_is_killed_while_it_waits_delays_nobody(remapped: Remapped) -> None:
     script = """
 import os, signal, socket, sys
@@ -312,10 +317,7 @@ print(socket.socket().type, flush=True)
         try:
             running.say("")
             child = int(running.read_line())
-            eventually(
-                lambda: "seccomp" in Path(f"/proc/{child}/wchan").read_text(),
-                "the child waits for the supervisor",
-            )
+            eventually(partial(waits_in_socket, child), "the child waits for the supervisor")
             running.say("")
             killed = running.read_line()
         finally:
@@ -323,6 +325,55 @@ print(socket.socket().type, flush=True)
         running.say("")
 
         assert (killed, running.read_line()) == ("killed", "1")
+
+
+def test_a_signal_does_not_interrupt_who_waits_behind_another(remapped: Remapped) -> None:
+    """No program expects EINTR of socket(2); Python's handlers have no SA_RESTART."""
+    script = """
+import os, signal, socket, sys
+signal.signal(signal.SIGUSR1, lambda *_: None)
+print("up", flush=True)
+children = []
+for _ in range(2):
+    sys.stdin.readline()
+    child = os.fork()
+    if child == 0:
+        try:
+            socket.socket()
+        except OSError as error:
+            os._exit(error.errno)
+        os._exit(0)
+    children.append(child)
+    print(child, flush=True)
+print(*(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children), flush=True)
+"""
+    inside = server_inside(remapped.path)
+    with remapped.program(script) as running:
+        supervisor = supervisor_of(running)
+        os.kill(inside, signal.SIGSTOP)
+        try:
+            for _ in range(2):
+                running.say("")
+                child = int(running.read_line())
+                eventually(partial(waits_in_socket, child), "the child waits for the supervisor")
+            # Its waiting has woken who takes it.
+            eventually(
+                lambda: states(supervisor) == {"S"}, "the supervisor has taken the second, too"
+            )
+            os.kill(child, signal.SIGUSR1)
+            eventually(lambda: states(child) != {"S"}, "it waits for a kill only, or has ended")
+        finally:
+            os.kill(inside, signal.SIGCONT)
+
+        assert running.read_line() == "0 0"
+
+
+def states(pid: int) -> set[str]:
+    """Return the states of the threads of *pid* (proc(5))."""
+    return {
+        (task / "stat").read_text().rpartition(")")[2].split()[0]
+        for task in Path(f"/proc/{pid}/task").iterdir()
+    }
 
 
 # What cannot be.

@@ -6,8 +6,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import ExitStack, contextmanager, suppress
 from types import MappingProxyType
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -40,7 +39,13 @@ from pfinet_proto.control import (
 )
 from pfinet_proto.errors import BadMessage, RemoteProtocolError
 from pfinet_proto.jsonform import to_json
-from pfinet_proto.trace import join_traces, read_frames, trace_requests, trace_text
+from pfinet_proto.trace import (
+    MAX_CAPTURE_BYTES,
+    join_traces,
+    read_frames,
+    trace_requests,
+    trace_text,
+)
 from pfinet_proto.typed import value_of
 from pfinet_proto.values import VifName
 
@@ -288,11 +293,24 @@ def _print_vif(arguments: argparse.Namespace, vif: VifInfo) -> int:
     return 0
 
 
+def _read_capture(pcap: str) -> bytes:
+    """Return what a file holds, or standard input as ``-``.
+
+    Raises:
+        ValueError: if it is too long; it is not read to its end.
+        OSError: if it cannot be read.
+    """
+    with ExitStack() as undo:
+        file = sys.stdin.buffer if pcap == "-" else undo.enter_context(open(pcap, "rb"))
+        capture = file.read(MAX_CAPTURE_BYTES + 1)
+    if len(capture) > MAX_CAPTURE_BYTES:
+        raise ValueError(f"{pcap}: longer than {MAX_CAPTURE_BYTES} bytes")
+    return capture
+
+
 def _trace(arguments: argparse.Namespace) -> int:
     name, pcap = VifName.parse(arguments.vif), arguments.pcap
-    capture = b""
-    if pcap is not None:
-        capture = sys.stdin.buffer.read() if pcap == "-" else Path(pcap).read_bytes()
+    capture = b"" if pcap is None else _read_capture(pcap)
     requests = trace_requests(name, read_frames(arguments.hex, pcap, capture))
     with ControlClient(control_path(arguments.control)) as client:
         result = join_traces([client.ask(request) for request in requests])

@@ -15,7 +15,7 @@ from typing import Final
 
 from multiplexer.cli.arguments import argument
 from multiplexer.cli.client import ControlClient
-from multiplexer.cli.filter_files import STDIN
+from multiplexer.cli.filter_files import read_text
 from multiplexer.cli.render import as_json, as_text
 from pfinet_proto import control
 from pfinet_proto.control import ControlError, ErrorCode
@@ -43,12 +43,11 @@ def define(file: str, validate: bool, lenient: bool) -> control.FilterDefine:
     """Return the request that `filter define` is.
 
     Raises:
-        ValueError: if the file is no text, or it is to be read in both ways.
+        ValueError: if the file is no text or too long, or it is to be read in both ways.
         OSError: if it cannot be read.
     """
     _check_strictness(validate, lenient)
-    octets = sys.stdin.buffer.read() if file == STDIN else Path(file).read_bytes()
-    return control.FilterDefine(_text_of(octets, file), lenient, file)
+    return control.FilterDefine(_text_of(file), lenient, file)
 
 
 def edit(
@@ -72,8 +71,8 @@ def edit(
     try:
         made = _edited(connect, now, draft, lenient)
     finally:
-        if made is not None or draft.read_text(errors="replace") == now.xml:
-            draft.unlink()
+        if made is not None or not _has_work(draft, now.xml):
+            draft.unlink(missing_ok=True)
             draft.parent.rmdir()
         else:
             print(f"multiplexerctl: what you wrote is in {draft}", file=sys.stderr)
@@ -92,7 +91,7 @@ def _edited(
             print("multiplexerctl: the editor failed, so nothing is changed", file=sys.stderr)
             return None
         try:
-            text = _text_of(draft.read_bytes(), draft.name)
+            text = _text_of(str(draft))
             with connect() as client:
                 # Also who leaves it as it is gets to know what it is.
                 if client.ask(control.FilterDumpxml(now.uuid)).xml != now.xml:
@@ -110,6 +109,14 @@ def _edited(
             return None
 
 
+def _has_work(draft: Path, before: str) -> bool:
+    """Return whether the author has left something in *draft* that was not there *before*."""
+    try:
+        return draft.read_text(errors="replace") != before
+    except FileNotFoundError:
+        return False
+
+
 def editor(environment: Mapping[str, str]) -> list[str]:
     """Return the command of the caller's editor, which may have arguments."""
     return shlex.split(environment.get("VISUAL") or environment.get("EDITOR") or "vi")
@@ -121,11 +128,11 @@ def _again() -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _text_of(octets: bytes, file: str) -> Text:
+def _text_of(file: str) -> Text:
     try:
-        return Text(octets.decode())
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file}: no UTF-8 at byte {error.start}") from None
+        return read_text(file)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
 
 
 def _check_strictness(validate: bool, lenient: bool) -> None:

@@ -7,24 +7,27 @@ filters only for loops: what it refers to may be defined later.
 import json as jsonlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Final
 
 import attrs
 
 from multiplexer.cli.arguments import COMPLETE_FILE, argument
+from multiplexer.cli.input_files import read_at_most
 from multiplexer.policy.nwfilter.canonical import canonical
 from multiplexer.policy.nwfilter.elements import MAX_DOCUMENT_LEN
 from multiplexer.policy.nwfilter.errors import FilterError, FilterLoop
+from multiplexer.policy.nwfilter.library import NotInLibrary, check_shown
 from multiplexer.policy.nwfilter.parse import parse_untrusted
 from multiplexer.policy.nwfilter.syntax import Filter, Position
 from multiplexer.policy.nwfilter.tree import check_no_loop
 from multiplexer.stock import stock_filters
+from pfinet_proto.values import Text
 
 VALID: Final = 0
 INVALID: Final = 1
 
-STDIN: Final = "-"
+#: As long as the one that a filter without is given.
+SOME_UUID: Final = "00000000-0000-4000-8000-000000000000"
 
 LENIENT: Final = argument(
     "--lenient", action="store_true", help="take what libvirt takes, instead of refusing it"
@@ -87,21 +90,33 @@ def show_canonical(connect: Callable[[], object], json: bool, file: str, lenient
 def read_filter(file: str, lenient: bool) -> Filter | Complaint:
     """Return the filter in a file, or what is wrong with that."""
     try:
-        text = _bytes_of(file)
+        text = read_text(file)
     except OSError as error:
         return Complaint(error.strerror or str(error))
+    except ValueError as error:
+        return Complaint(str(error))
     try:
-        return parse_untrusted(text, file, lenient)
+        made = parse_untrusted(text.encode(), file, lenient)
+        check_shown(attrs.evolve(made, uuid=made.uuid or SOME_UUID))
     except FilterError as error:
         return Complaint(error.why, error.position)
+    except NotInLibrary as error:
+        return Complaint(str(error), Position(1, 1))
+    return made
 
 
-def _bytes_of(file: str) -> bytes:
-    """Return what *file* holds, or of a longer one as much as is surely refused."""
-    if file == STDIN:
-        return sys.stdin.buffer.read(MAX_DOCUMENT_LEN + 1)
-    with Path(file).open("rb") as opened:
-        return opened.read(MAX_DOCUMENT_LEN + 1)
+def read_text(file: str) -> Text:
+    """Return the text of the document in *file*.
+
+    Raises:
+        ValueError: if it is too long for one, or no text; the file is not named.
+        OSError: if it cannot be read.
+    """
+    octets = read_at_most(file, MAX_DOCUMENT_LEN)
+    try:
+        return Text(octets.decode())
+    except UnicodeDecodeError as error:
+        raise ValueError(f"no UTF-8 at byte {error.start}") from None
 
 
 def _in_company(file: str, made: Filter, found: Mapping[str, Filter]) -> Filter | Complaint:

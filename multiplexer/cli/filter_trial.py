@@ -13,8 +13,9 @@ from typing import Final
 
 import attrs
 
-from multiplexer.cli.arguments import COMPLETE_FILE, Argument, argument, repeated
+from multiplexer.cli.arguments import COMPLETE_FILE, Argument, Misuse, argument, repeated
 from multiplexer.cli.filter_files import FILE, LENIENT, Complaint, as_line, read_filter
+from multiplexer.cli.input_files import read_at_most
 from multiplexer.cli.set_files import read_sets
 from multiplexer.datapath.engine import Gate, Judged
 from multiplexer.observe.frames import describe
@@ -27,7 +28,7 @@ from multiplexer.policy.nwfilter.syntax import Direction, Filter, Parameter
 from multiplexer.policy.nwfilter.tables import LIST_NAMES, Table, TableFull, pack
 from multiplexer.stock import stock_filters
 from pfinet_proto.errors import BadMessage
-from pfinet_proto.trace import Captured, read_capture_untrusted
+from pfinet_proto.trace import MAX_CAPTURE_BYTES, Captured, read_capture_untrusted
 from pfinet_proto.typed import value_of
 from pfinet_proto.values import MacAddress
 
@@ -103,10 +104,14 @@ def test(
     pcap_in: str | None,
     pcap_out: str | None,
 ) -> int:
-    """Say what a filter does with each frame; the exit status is 1 where nothing can be said."""
+    """Say what a filter does with each frame; the exit status is 1 where nothing can be said.
+
+    Raises:
+        Misuse: if there is no capture, or one without its direction.
+    """
     try:
-        rules, table = _bound(file, lenient, mac, param, filters, set)
         frames = _frames(direction, pcap, pcap_in, pcap_out)
+        rules, table = _bound(file, lenient, mac, param, filters, set)
         gate = Gate(pack(table))
     except Refused as refused:
         print(refused, file=sys.stderr)
@@ -182,12 +187,12 @@ def _frames(
 ) -> list[Sent]:
     """Return the frames of all captures, in the order of their times."""
     if (pcap is None) != (direction is None):
-        raise Refused("--pcap and --direction go together")
+        raise Misuse("--pcap and --direction go together")
     captures = [(Direction.IN, pcap_in), (Direction.OUT, pcap_out)]
     if direction is not None:
         captures.append((Direction(direction), pcap))
     if all(path is None for _, path in captures):
-        raise Refused("there is no frame to judge, wanted --pcap, --pcap-in or --pcap-out")
+        raise Misuse("there is no frame to judge, wanted --pcap, --pcap-in or --pcap-out")
     sent = [
         Sent(way, captured)
         for way, path in captures
@@ -199,10 +204,10 @@ def _frames(
 
 def _capture(path: str) -> list[Captured]:
     try:
-        return read_capture_untrusted(Path(path).read_bytes())
+        return read_capture_untrusted(read_at_most(path, MAX_CAPTURE_BYTES))
     except OSError as error:
         raise Refused(f"{path}: {error.strerror}") from None
-    except BadMessage as error:
+    except (BadMessage, ValueError) as error:
         raise Refused(f"{path}: {error}") from None
 
 

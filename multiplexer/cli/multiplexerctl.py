@@ -8,7 +8,6 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -27,12 +26,13 @@ from multiplexer.cli.arguments import (
     argument,
 )
 from multiplexer.cli.client import ControlClient, DaemonUnreachable, control_path
+from multiplexer.cli.input_files import read_at_most
 from multiplexer.cli.render import as_json, as_terminal_text, as_text
 from multiplexer.cli.vif_arguments import CREATE, SET, make_vif, set_vif
 from pfinet_proto import control
 from pfinet_proto.control import ControlError, ErrorCode
 from pfinet_proto.errors import BadMessage, RemoteProtocolError
-from pfinet_proto.trace import join_traces, read_frames, trace_requests
+from pfinet_proto.trace import MAX_CAPTURE_BYTES, join_traces, read_frames, trace_requests
 from pfinet_proto.typed import value_of
 from pfinet_proto.values import VifName
 
@@ -122,10 +122,18 @@ def trace(name: VifName, hex: Sequence[str], pcap: str | None) -> Requests:
 
 
 def read_capture(path: str | None) -> bytes:
-    """Return what a file holds, or standard input as ``-``; nothing without a path."""
+    """Return what a file holds, or standard input as ``-``; nothing without a path.
+
+    Raises:
+        ValueError: if it is too long.
+        OSError: if it cannot be read.
+    """
     if path is None:
         return b""
-    return sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    try:
+        return read_at_most(path, MAX_CAPTURE_BYTES)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def show_top(connect: Connect, json: bool, interval: float, count: int | None) -> int:

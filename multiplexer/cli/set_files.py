@@ -1,10 +1,11 @@
 """Sets of addresses in files, without a daemon: each as `set show --json` prints it."""
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
+from multiplexer.cli.input_files import read_at_most
 from multiplexer.policy.nwfilter.sets import NamedSet, collapsed, read_members
 from pfinet_proto import control
+from pfinet_proto.control import MAX_REPLY_BYTES
 from pfinet_proto.errors import BadMessage
 from pfinet_proto.jsonform import from_json_untrusted, parse_untrusted
 
@@ -26,7 +27,7 @@ def read_sets(files: Iterable[str]) -> Mapping[str, NamedSet]:
 
 def _read(file: str) -> NamedSet:
     try:
-        data = parse_untrusted(Path(file).read_bytes())
+        data = parse_untrusted(read_at_most(file, MAX_REPLY_BYTES))
         shown = from_json_untrusted(control.SetMembers, data, "set")
         members = [member for text in shown.members for member in read_members(text)]
         return NamedSet(shown.name, collapsed(members))

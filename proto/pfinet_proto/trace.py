@@ -33,6 +33,9 @@ _RECORD_HEADER: Final = 16
 _LINK_TYPE_BITS: Final = 0x0FFFFFFF
 _ETHERNET: Final = 1
 
+#: A longer capture is not read: all of it is held at once.
+MAX_CAPTURE_BYTES: Final = 256 * 1024 * 1024
+
 #: Of a request's bytes, so much is left to what is not a frame.
 _ENVELOPE_BYTES: Final = 1024
 

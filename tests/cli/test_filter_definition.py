@@ -81,6 +81,7 @@ async def test_what_stands_where_in_a_file_is_told(
     [
         (WEB.encode("utf-16"), ": no UTF-8 at byte 0"),
         (b"<filter name='w\x1b[2J'/>", "which is no text"),
+        (b" " * 4_194_305, ": longer than 4194304 bytes"),
     ],
 )
 async def test_what_is_no_text_is_told(
@@ -193,6 +194,23 @@ async def test_an_editor_that_fails_changes_nothing_and_leaves_nothing(
         assert await ctl("filter", "edit", "web") == 1
     assert "the editor failed" in capsys.readouterr().err
     assert not Path(saw.read_text().split()[1]).parent.exists()
+
+
+async def test_an_editor_that_removes_the_file_leaves_nothing(
+    place: Place,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delenv("VISUAL", raising=False)
+    monkeypatch.setenv("EDITOR", "rm")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "drafts"))
+    (tmp_path / "drafts").mkdir()
+    async with daemon(place, monkeypatch):
+        await defined(tmp_path)
+        assert await ctl("filter", "edit", "web") == 1
+    assert "filter.xml: No such file or directory" in capsys.readouterr().err
+    assert list((tmp_path / "drafts").iterdir()) == []
 
 
 async def test_a_filter_that_changed_meanwhile_is_left_alone(

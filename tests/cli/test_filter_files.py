@@ -145,4 +145,32 @@ def test_what_is_no_filter_has_no_canonical_text(
 
 def test_a_file_without_end_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["filter", "validate", "/dev/zero"]) == 1
-    assert "wanted at most 16777216" in capsys.readouterr().err
+    assert "/dev/zero: longer than 4194304 bytes" in capsys.readouterr().err
+
+
+ROW = "<rule action='drop' direction='in'/>"
+
+
+@pytest.mark.parametrize(
+    ("octets", "complaint"),
+    [
+        (f"<filter name='f'>{ROW * 100_000}</filter>".encode(), "more than 65536 rules"),
+        (
+            f"<filter name='f'><!--{'x' * 5_000_000}--></filter>".encode(),
+            "longer than 4194304 bytes",
+        ),
+        (
+            f"<filter name='f'>{ROW.replace('/>', '><tcp/></rule>') * 65000}</filter>".encode(),
+            "bytes as it is kept, wanted at most 4194304",
+        ),
+        ("<filter name='f'/>".encode("utf-16"), "no UTF-8 at byte 0"),
+    ],
+    ids=["rules", "length", "kept", "encoding"],
+)
+def test_what_could_not_be_defined_is_not_valid(
+    folder: Path, capsys: pytest.CaptureFixture[str], octets: bytes, complaint: str
+) -> None:
+    (folder / "f.xml").write_bytes(octets)
+
+    assert main(["filter", "validate", "f.xml"]) == 1
+    assert complaint in capsys.readouterr().err

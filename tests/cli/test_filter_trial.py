@@ -226,20 +226,40 @@ def test_frames_that_cannot_be_judged_are_dropped_by_name(
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--pcap", "c"], "--pcap and --direction go together"),
-        ([], "there is no frame to judge, wanted --pcap, --pcap-in or --pcap-out"),
+        (["--pcap-in", "/dev/zero"], "/dev/zero: longer than 4096 bytes"),
+        (["--pcap-in", "c", "--set", "/dev/zero"], "/dev/zero: longer than 4096 bytes"),
         (["--pcap-in", "gone"], "gone: No such file or directory"),
         (["--pcap-in", "f.xml"], "f.xml: no pcap file"),
         (["--pcap-in", "c", "--filters", "gone"], "gone: No such file or directory"),
     ],
 )
 def test_what_is_no_good_is_told(
-    folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    complaint: str,
 ) -> None:
+    monkeypatch.setattr("multiplexer.cli.filter_trial.MAX_CAPTURE_BYTES", 4096)
+    monkeypatch.setattr("multiplexer.cli.set_files.MAX_REPLY_BYTES", 4096)
     (folder / "c").write_bytes(pcap((1, query())))
 
     assert main(["filter", "test", "f.xml", "--mac", MAC, *arguments]) == 1
     assert capsys.readouterr() == ("", f"{complaint}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--pcap", "c"], "--pcap and --direction go together"),
+        ([], "there is no frame to judge, wanted --pcap, --pcap-in or --pcap-out"),
+    ],
+)
+def test_captures_that_say_nothing_to_do_are_wrong_use(
+    folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str
+) -> None:
+    assert main(["filter", "test", "f.xml", "--mac", MAC, *arguments]) == 2
+    assert capsys.readouterr() == ("", f"multiplexerctl: {complaint}\n")
 
 
 @pytest.mark.parametrize(

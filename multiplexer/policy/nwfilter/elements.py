@@ -20,7 +20,8 @@ from defusedxml.expatreader import create_parser
 from .errors import FilterError
 from .syntax import Position
 
-MAX_DOCUMENT_LEN: Final = 16 << 20
+#: What is kept, and shown again, is no longer either.
+MAX_DOCUMENT_LEN: Final = 4 << 20
 #: Elements within one child of the root.
 MAX_ELEMENTS: Final = 10_000
 #: As libxml2.

@@ -14,13 +14,11 @@ from collections.abc import Callable, Mapping
 import attrs
 
 from .canonical import canonical
+from .elements import MAX_DOCUMENT_LEN
 from .sets import NamedSet
 from .syntax import Filter
 from .tree import check_no_loop, reachable
 from .values import shown
-
-#: Bytes of a filter's text, so that it can be shown.
-MAX_TEXT_BYTES = 4 << 20
 
 
 class Why(enum.Enum):
@@ -37,6 +35,23 @@ class NotInLibrary(ValueError):
     def __init__(self, kind: Why, message: str) -> None:
         super().__init__(message)
         self.kind = kind
+
+
+def check_shown(filter_: Filter) -> None:
+    """Return if *filter_*, which has a uuid, can be shown as it is kept.
+
+    Raises:
+        NotInLibrary: if its name or its text cannot.
+    """
+    if not filter_.name.isprintable():
+        raise NotInLibrary(Why.INVALID, f"filter's name {shown(filter_.name)} is not printable")
+    n_bytes = len(canonical(filter_).encode())
+    if n_bytes > MAX_DOCUMENT_LEN:
+        raise NotInLibrary(
+            Why.INVALID,
+            f"filter {shown(filter_.name)} takes {n_bytes} bytes as it is kept,"
+            f" wanted at most {MAX_DOCUMENT_LEN}",
+        )
 
 
 @attrs.frozen
@@ -112,17 +127,7 @@ class Library:
             FilterLoop: if it closes a loop; to refer to what is missing is none.
             NotInLibrary: if its name or its text cannot be shown.
         """
-        if not filter_.name.isprintable():
-            raise NotInLibrary(
-                Why.INVALID, f"filter's name {shown(filter_.name)} is not printable"
-            )
-        n_bytes = len(canonical(filter_).encode())
-        if n_bytes > MAX_TEXT_BYTES:
-            raise NotInLibrary(
-                Why.INVALID,
-                f"filter {shown(filter_.name)} takes {n_bytes} bytes as it is kept,"
-                f" wanted at most {MAX_TEXT_BYTES}",
-            )
+        check_shown(filter_)
         library = attrs.evolve(self, own={**self.own, filter_.name: filter_})
         check_no_loop(filter_.name, library.filters)
         return library

@@ -24,8 +24,8 @@ from .reader import Reader
 from .syntax import Filter, Parameter, Reference, Rule
 from .values import shown
 
-#: Rules and references of one filter.
-MAX_ENTRIES: Final = 100_000
+#: Rules and references of one filter: not more than the datapath takes of rules.
+MAX_ENTRIES: Final = 65536
 
 _UUID: Final = re.compile(
     r"([0-9a-f]{8})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{12})"

@@ -26,10 +26,10 @@ from .syntax import Condition, Direction, Filter, Parameter, Rule, Variable
 from .tree import check_all_there, check_no_loop
 from .values import Number, Value
 
-#: More rules than this are refused, however few bytes they are written in.
-MAX_RULES: Final = 100_000
+#: More rules than this, which the datapath takes, are refused, however few bytes they take.
+MAX_RULES: Final = 65536
 #: And so are more references, each as often as it is passed.
-MAX_PASSED: Final = 100_000
+MAX_PASSED: Final = 65536
 
 _Scope = Mapping[str, tuple[str, ...]]
 

@@ -27,8 +27,8 @@ DEFAULT_CONTROL_PATH = "/run/multiplexer/control"
 #: A `vif.create` with every list at its longest is far below this.
 MAX_REQUEST_BYTES = 65536
 
-#: What an administrator's may be: a filter of tens of thousands of rules.
-MAX_LONG_REQUEST_BYTES = 8 * 1024 * 1024
+#: What an administrator's may be: a filter of 4 MiB, each of whose bytes JSON may write as two.
+MAX_LONG_REQUEST_BYTES = 16 * 1024 * 1024
 
 #: `vif.list` of every vif that the daemon may have (3776) is below this.
 MAX_REPLY_BYTES = 16 * 1024 * 1024

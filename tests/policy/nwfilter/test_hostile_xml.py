@@ -78,14 +78,14 @@ def test_an_element_with_too_much_in_it_is_refused() -> None:
 def test_a_document_too_long_is_refused_unread() -> None:
     document = b" " * (MAX_DOCUMENT_LEN + 1)
 
-    with memory_at_most(1 << 20), pytest.raises(FilterError, match="wanted at most 16777216"):
+    with memory_at_most(1 << 20), pytest.raises(FilterError, match="wanted at most 4194304"):
         parse_untrusted(document)
 
 
-RULE = b"<rule action='drop' direction='in'><tcp dscp='1'/></rule>\n"
+RULE = b"<rule action='drop' direction='in'><tcp/></rule>\n"
 
 
-def test_a_hundred_thousand_rules_are_read() -> None:
+def test_as_many_rules_as_may_be_are_read() -> None:
     filter_ = parse_untrusted(b"<filter name='x'>" + RULE * MAX_ENTRIES + b"</filter>")
 
     assert len(filter_.entries) == MAX_ENTRIES
@@ -93,13 +93,13 @@ def test_a_hundred_thousand_rules_are_read() -> None:
 
 def test_more_rules_are_refused() -> None:
     """Deviation: limits."""
-    with pytest.raises(FilterError, match="x:100001:1: more than 100000 rules and references"):
+    with pytest.raises(FilterError, match="x:65537:1: more than 65536 rules and references"):
         parse_untrusted(b"<filter name='x'>" + RULE * (MAX_ENTRIES + 5) + b"</filter>", "x")
 
 
 @pytest.mark.parametrize("lenient", [False, True])
 def test_text_beside_elements_costs_nothing(lenient: bool) -> None:
-    document = b"<filter name='x'>" + b"blah <!-- --> " * 500_000 + b"</filter>"
+    document = b"<filter name='x'>" + b"blah <!-- --> " * 250_000 + b"</filter>"
 
     with memory_at_most(32 << 20):
         if lenient:
@@ -113,15 +113,15 @@ def test_text_beside_elements_costs_nothing(lenient: bool) -> None:
 @pytest.mark.parametrize(
     "document",
     [
-        b"<filter name='%b'/>" % (b"a" * 8_000_000),
-        b"<filter name='x' chain='%b'/>" % (b"a" * 8_000_000),
-        b"<filter name='x'><rule action='%b' direction='in'/></filter>" % (b"a" * 8_000_000),
+        b"<filter name='%b'/>" % (b"a" * 4_000_000),
+        b"<filter name='x' chain='%b'/>" % (b"a" * 4_000_000),
+        b"<filter name='x'><rule action='%b' direction='in'/></filter>" % (b"a" * 4_000_000),
         b"<filter name='x'><rule action='drop' direction='in'><tcp state='%b'/></rule></filter>"
-        % (b"a " * 4_000_000),
+        % (b"a " * 2_000_000),
         b"<filter name='x'><rule action='drop' direction='in'><tcp dscp='%b'/></rule></filter>"
-        % (b"1" * 8_000_000),
+        % (b"1" * 4_000_000),
         b"<filter name='x'><rule action='drop' direction='in'><tcp flags='%bx/'/></rule></filter>"
-        % (b"," * 8_000_000),
+        % (b"," * 4_000_000),
     ],
     ids=["name", "chain", "action", "state", "number", "flags"],
 )
@@ -137,7 +137,7 @@ def test_a_huge_comment_is_cut() -> None:
         b"<filter name='x'><rule action='drop' direction='in'><tcp comment='%b'/></rule></filter>"
     )
 
-    filter_ = parse_untrusted(text % (b"a" * 8_000_000))
+    filter_ = parse_untrusted(text % (b"a" * 4_000_000))
 
     assert filter_ == parse_untrusted(text % (b"a" * 256))
 

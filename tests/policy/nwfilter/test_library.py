@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from multiplexer.policy.nwfilter.elements import MAX_DOCUMENT_LEN
 from multiplexer.policy.nwfilter.errors import FilterLoop
-from multiplexer.policy.nwfilter.library import MAX_TEXT_BYTES, Library, NotInLibrary, Why
+from multiplexer.policy.nwfilter.library import Library, NotInLibrary, Why
 from multiplexer.policy.nwfilter.parse import parse_untrusted
 from multiplexer.policy.nwfilter.syntax import Filter, Reference
 
@@ -84,9 +85,9 @@ def test_what_cannot_be_shown_is_refused() -> None:
     hidden = parse_untrusted("<filter name='a\u202eb'/>".encode(), lenient=True)
     long = "x" * 250
     row = f"<rule action='drop' direction='in'><mac comment='{long}'/></rule>"
-    many = parse_untrusted(f"<filter name='big'>{row * 16_000}</filter>".encode())
+    many = parse_untrusted(f"<filter name='big'>{row * 13_000}</filter>".encode())
 
-    for filter_, why in ((hidden, "is not printable"), (many, f"at most {MAX_TEXT_BYTES}")):
+    for filter_, why in ((hidden, "is not printable"), (many, f"at most {MAX_DOCUMENT_LEN}")):
         with pytest.raises(NotInLibrary, match=why) as caught:
             library_of().with_filter(attrs.evolve(filter_, uuid=ONE))
         assert caught.value.kind is Why.INVALID

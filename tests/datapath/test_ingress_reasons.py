@@ -340,6 +340,16 @@ IPV4_EXAMPLES: Final = (
                 ip4(frames.tcp(bytes(4)), more=True),
             ),
             (
+                "a fragment that lies over the flags of a TCP header (RFC 3128)",
+                ip4(frames.tcp(bytes(12)), offset=8, part=slice(8, None)),
+                ip4(frames.tcp(bytes(12)), offset=16, part=slice(16, None)),
+            ),
+            (
+                "a fragment so near the begin of TCP, with more behind it",
+                ip4(frames.tcp(bytes(12)), offset=8, more=True, part=slice(8, 16)),
+                ip4(UDP, offset=8, more=True, part=slice(8)),
+            ),
+            (
                 "a UDP header that is not whole",
                 ip4(UDP, part=slice(7)),
                 ip4(UDP, part=slice(8)),

@@ -265,6 +265,8 @@ def ipv4s(draw: DrawFn, scene: Scene) -> Content:
             (0, True, slice(0, 8)),
             (0, True, slice(0, 7)),
             (24, False, slice(24, None)),
+            (8, False, slice(8, None)),
+            (8, True, slice(8, 16)),
             (65528, False, slice(0, 7)),
             (65528, False, slice(0, 8)),
         )

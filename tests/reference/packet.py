@@ -180,6 +180,8 @@ def parse_ipv4(packet: bytes) -> Packet:
     fragment = more_fragments or fragment_offset > 0
     if fragment and fragment_offset + len(payload) > 65535:
         raise MalformedPacket("fragment ends beyond the longest packet")
+    if fragment_offset == 8 and protocol == TCP:
+        raise MalformedPacket("a fragment over the TCP header, which is whole in the first")
     if fragment_offset > 0:
         transport = None
     else:

@@ -138,6 +138,9 @@ static void parse_ipv4(struct dp_frame *frame)
 	frame->first_fragment = offset == 0;
 	if (offset + payload > 65535)
 		return;
+	/* It would lie over the flags of a header that had to be whole (RFC 3128, section 2). */
+	if (offset == 8 && frame->l4_proto == DP_IPPROTO_TCP)
+		return;
 	if (offset == 0) {
 		need = transport_header_len(frame->l4_proto, false);
 		if (frame->fragment && need < 8)

@@ -247,3 +247,22 @@ def test_a_limit_counts_no_more_what_has_ended() -> None:
     assert gate.judge(udp(OUT, port=2), OUT, NOW).action is Action.DROP
     assert gate.judge(udp(OUT, port=2), OUT, NOW + 30 * S).action is Action.ACCEPT
     assert gate.flows.n_flows == gate.flows.n_counts == 1
+
+
+def test_who_asks_itself_is_answered() -> None:
+    """Both ends have one address, and question and answer one number."""
+    followed = (Row(Verb.ACCEPT, (Number(Field.CT, ANY, ANY),)),)
+    for version, (question, answer) in ((4, (8, 0)), (6, (128, 129))):
+        gate = CoreGate(pack(Table(ipv4_out=followed, ipv6_out=followed)))
+
+        def echo(kind: int, version: int = version) -> bytes:
+            if version == 4:
+                packet = frames.ipv4(frames.icmp(kind), src="10.0.0.1", dst="10.0.0.1")
+            else:
+                packet = frames.ipv6(frames.icmpv6(kind), src="fd00::1", dst="fd00::1")
+            return frames.ethernet(packet, dst=THERE, src=HERE)
+
+        assert gate.state(echo(question), OUT, NOW) == (Flow.NEW, False)
+        gate.judge(echo(question), OUT, NOW)
+        assert gate.state(echo(question), OUT, NOW) == (Flow.NEW, False)
+        assert gate.state(echo(answer), OUT, NOW) == (Flow.ESTABLISHED, True)

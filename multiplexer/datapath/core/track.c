@@ -253,15 +253,17 @@ static inline enum kind key_of(const struct packet *packet, struct words *words,
 	const uint8_t *first, *second;
 	uint64_t ports;
 	enum kind kind = kind_of(packet, &query, &from, &to);
+	/* Who asks itself has an answer nevertheless. */
+	bool later = from > to || kind == KIND_ANSWER;
 
 	if (packet->family == 4) {
 		uint32_t src = dp_get32(packet->src), dst = dp_get32(packet->dst);
 
-		*side = src > dst || (src == dst && from > to);
+		*side = src > dst || (src == dst && later);
 	} else {
 		int order = memcmp(packet->src, packet->dst, 16);
 
-		*side = order > 0 || (order == 0 && from > to);
+		*side = order > 0 || (order == 0 && later);
 	}
 	first = *side ? packet->dst : packet->src;
 	second = *side ? packet->src : packet->dst;

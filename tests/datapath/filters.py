@@ -1,101 +1,21 @@
 """Random filters, and random frames that their rules may well mean.
 
-Values come from small pools, so that addresses, ports and states meet.  Rules are
-Hypothesis's; a frame is what one number makes of these pools.
+Values are the few of tests/support/nwvalues.py, so that addresses, ports and states meet.
+Rules are Hypothesis's; a frame is what one number makes of these values.
 """
 
-from collections.abc import Mapping, Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from collections.abc import Sequence
 from random import Random
 from typing import Any, Final
 
 from hypothesis import strategies as st
 
 from multiplexer.policy.nwfilter.names import CHAIN_PRIORITIES, default_chain_priority
-from multiplexer.policy.nwfilter.protocols import PROTOCOLS, Attribute, Layer
+from multiplexer.policy.nwfilter.protocols import PROTOCOLS, Layer
 from multiplexer.policy.nwfilter.resolved import Match, ResolvedRule
 from multiplexer.policy.nwfilter.syntax import Action, Direction, Rule
-from multiplexer.policy.nwfilter.values import (
-    ALL_TCP_FLAGS,
-    Boolean,
-    Integer,
-    IpMask,
-    IpsetFlags,
-    IpsetName,
-    Ipv4,
-    Ipv6,
-    Mac,
-    MacMask,
-    Side,
-    State,
-    States,
-    TcpFlag,
-    TcpFlagMatch,
-    TcpFlags,
-)
-from pfinet_proto.values import MacAddress
 from tests.datapath import frames
-
-MACS: Final = [bytes.fromhex(text) for text in ("525400000001", "525400000002", "0180c2000000")]
-IPV4S: Final = ["10.0.0.1", "10.0.0.2"]
-IPV6S: Final = ["fd00::1", "fd00::2"]
-PORTS: Final = [53, 80, 40000]
-SETS: Final[Mapping[str, Sequence[IPv4Network | IPv6Network]]] = {
-    "few": [IPv4Network("10.0.0.2/32"), IPv6Network("fd00::2/128"), IPv4Network("10.0.1.0/24")],
-    "none": [],
-    "all": [IPv4Network("0.0.0.0/0"), IPv4Network("10.0.0.0/8"), IPv6Network("::/0")],
-}
-
-_NUMBERS: Final = {
-    "protocolid": [0x800, 0x806, 0x86DD, 0x8100, 0x8035],
-    "vlanid": [0, 5],
-    "encap-protocol": [0x800, 0x806],
-    "protocol": [1, 6, 17, 33, 50, 51, 58, 132, 136],
-    "opcode": [1, 2, 3],
-    "hwtype": [1, 6],
-    "protocoltype": [0x800, 0x86DD],
-    "dscp": [0, 8, 46],
-    "option": [0, 1, 2, 8],
-    "connlimit-above": [0, 1, 2],
-}
-
-
-def value(attribute: Attribute, protocol: str) -> st.SearchStrategy[Any]:
-    """Return values of *attribute*."""
-    match attribute.type:
-        case Mac():
-            return st.sampled_from(MACS).map(MacAddress)
-        case MacMask():
-            masks = ("ff:ff:ff:ff:ff:ff", "ff:ff:ff:00:00:00", "00:00:00:00:00:00")
-            return st.sampled_from(masks).map(MacAddress.parse)
-        case Ipv4():
-            return st.sampled_from(IPV4S).map(IPv4Address)
-        case Ipv6():
-            return st.sampled_from(IPV6S).map(IPv6Address)
-        case IpMask(_, 32):
-            return st.sampled_from([0, 23, 24, 31, 32])
-        case IpMask():
-            return st.sampled_from([0, 64, 111, 127, 128])
-        case Boolean():
-            return st.just(True)
-        case IpsetName():
-            return st.sampled_from(sorted(SETS))
-        case IpsetFlags():
-            return st.lists(st.sampled_from(Side), min_size=1, max_size=2).map(tuple)
-        case States():
-            some = st.sets(st.sampled_from([s for s in State if s is not State.NONE]), min_size=1)
-            return st.one_of(some.map(frozenset), st.just(frozenset({State.NONE})))
-        case TcpFlagMatch():
-            flags = st.sampled_from([TcpFlag.SYN, TcpFlag.ACK, TcpFlag(0), ALL_TCP_FLAGS])
-            return st.builds(TcpFlags, flags, flags)
-        case Integer():
-            if "port" in attribute.name and protocol != "stp":
-                return st.sampled_from(PORTS)
-            if attribute.name in ("type", "code", "typeend", "codeend") and protocol != "stp":
-                return st.sampled_from([0, 1, 3, 8, 128, 129, 135])
-            return st.sampled_from(_NUMBERS.get(attribute.name, [0, 1, 2]))
-        case _:
-            raise AssertionError(attribute)
+from tests.support.nwvalues import IPV4S, IPV6S, MACS, likely_value
 
 
 @st.composite
@@ -107,12 +27,14 @@ def matches(draw: st.DrawFn, protocol: str) -> tuple[Match, ...]:
     found: dict[str, Match] = {}
     for name, attribute in table.items():
         if name in wanted:
-            found[name] = Match(name, draw(value(attribute, protocol)), draw(st.booleans()))
+            found[name] = Match(name, draw(likely_value(attribute, protocol)), draw(st.booleans()))
         elif name == "code" and "type" in found and draw(st.booleans()):
-            found[name] = Match(name, draw(value(attribute, protocol)), found["type"].negated)
+            found[name] = Match(
+                name, draw(likely_value(attribute, protocol)), found["type"].negated
+            )
         elif attribute.follows in found and (name == "ipsetflags" or draw(st.booleans())):
             start = found[attribute.follows]
-            last = draw(value(attribute, protocol))
+            last = draw(likely_value(attribute, protocol))
             if attribute.ends_range and last < start.value:
                 last = start.value
             found[name] = Match(name, last, start.negated)

@@ -17,6 +17,7 @@ from multiplexer.policy.nwfilter.syntax import Action, Direction, Rule
 from multiplexer.policy.nwfilter.tables import Flow
 from tests.datapath import filters
 from tests.datapath.gate import CoreGate
+from tests.support import nwvalues
 
 WAYS = (Direction.IN, Direction.OUT)
 #: Nothing, what ends the shortest timeouts, and what ends all but TCP's.
@@ -33,8 +34,8 @@ class Comparison:
     """One filter in both, and what they said of all frames so far."""
 
     def __init__(self, rules: Sequence[ResolvedRule], seen: Counter[object]) -> None:
-        self._core = CoreGate(compile_bytes(rules, filters.SETS))
-        self._evaluator = Evaluator(rules, filters.SETS)
+        self._core = CoreGate(compile_bytes(rules, nwvalues.SETS))
+        self._evaluator = Evaluator(rules, nwvalues.SETS)
         self._seen = seen
 
     def judge(self, frame: bytes, direction: Direction, now_ns: int) -> Judgement:
@@ -69,7 +70,7 @@ def compare_many(
     )
     @given(filters.filters(protocols, rules[1], rules[0]), STEPS, st.sampled_from(about))
     def compare(rules: tuple[ResolvedRule, ...], steps: list[Step], about: str | None) -> None:
-        note(str(compile_filter(rules, filters.SETS)))
+        note(str(compile_filter(rules, nwvalues.SETS)))
         comparison, now_ns = Comparison(rules, seen), 1_000_000_000
         for number, direction, wait_ns in steps:
             now_ns += wait_ns
@@ -99,7 +100,7 @@ def test_filters_of_ipv4_follow_connections_alike() -> None:
 
 def test_filters_of_ipv6_follow_connections_alike() -> None:
     names = ["tcp-ipv6", "udp-ipv6", "icmpv6", "all-ipv6"]
-    seen = compare_many(st.sampled_from(names), names, 400)
+    seen = compare_many(st.sampled_from(names), names, 600)
 
     assert {
         *product((Flow.NEW, Flow.INVALID, Flow.UNTRACKED), (False,)),
@@ -131,7 +132,7 @@ def values_of(attribute: Attribute, protocol: str) -> Sequence[Any]:
     found: dict[Any, None] = {}
 
     @settings(max_examples=40, derandomize=True, database=None, deadline=None)
-    @given(filters.value(attribute, protocol))
+    @given(nwvalues.likely_value(attribute, protocol))
     def collect(value: Any) -> None:
         found[value] = None
 

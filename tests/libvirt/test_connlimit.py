@@ -14,10 +14,10 @@ from multiplexer.policy.nwfilter.parse import parse_untrusted
 from multiplexer.policy.nwfilter.resolve import resolve
 from multiplexer.policy.nwfilter.syntax import Action, Direction, Parameter
 from tests.datapath import frames
-from tests.datapath.filters import MACS
 from tests.datapath.gate import CoreGate
 from tests.libvirt.host import MAC, Host
 from tests.libvirt.test_verdicts import NOW_NS, with_checksum
+from tests.support.nwvalues import MACS
 
 LIMIT = 3
 SYN = 0x02

@@ -29,6 +29,7 @@ from tests.datapath import filters, frames
 from tests.datapath.gate import CoreGate
 from tests.libvirt.host import MAC, Host
 from tests.libvirt.test_verdicts import NOW_NS, tree_of, with_checksum
+from tests.support import nwvalues
 from tests.support.libvirtd import Refused
 
 #: Bytes of the first piece.
@@ -57,7 +58,7 @@ class Writer:
         rng = Random(number)
         version = rng.choice([4, 4, 6])
         upper = self._upper(rng, version)
-        mine, theirs = filters.IPV4S if version == 4 else filters.IPV6S
+        mine, theirs = nwvalues.IPV4S if version == 4 else nwvalues.IPV6S
         src, dst = (mine, theirs) if direction is Direction.OUT else (theirs, mine)
         ids = next(self.ids).to_bytes(4, "big")
         made = []
@@ -69,7 +70,7 @@ class Writer:
             else:
                 head = frames.fragment_header(more=not offset, offset=offset)
                 cut = frames.ipv6(upper, src=src, dst=dst, extensions=(head,), part=part)
-            ends = filters.MACS[:2] if direction is Direction.OUT else filters.MACS[1::-1]
+            ends = nwvalues.MACS[:2] if direction is Direction.OUT else nwvalues.MACS[1::-1]
             frame = frames.ethernet(cut, src=ends[0], dst=ends[1])
             at, id_ = (IPV4_ID_AT, ids[2:]) if version == 4 else (IPV6_ID_AT, ids)
             made.append(with_checksum(frame[:at] + id_ + frame[at + len(id_) :]))

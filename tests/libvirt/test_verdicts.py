@@ -44,6 +44,7 @@ from tests.datapath import filters
 from tests.datapath.gate import CoreGate
 from tests.libvirt.exceptions import as_judged, name_of_set
 from tests.libvirt.host import MAC, Host
+from tests.support import nwvalues
 from tests.support.libvirtd import Refused
 from tests.test_filter_page import example
 
@@ -116,7 +117,7 @@ def tree_of(rules: Sequence[ResolvedRule]) -> dict[str, Filter]:
 #: What is in the kernel by ipset(8)'s own way as well, each of one family.
 SETS = {
     name_of_set(name, version): [each for each in members if each.version == version]
-    for name, members in filters.SETS.items()
+    for name, members in nwvalues.SETS.items()
     for version in (4, 6)
 }
 
@@ -172,7 +173,7 @@ def of_sets(draw: st.DrawFn) -> tuple[ResolvedRule, ...]:
     made = []
     for rule in rules:
         kept = [each for each in rule.matches if not each.attribute.startswith("ipset")]
-        kept.append(Match("ipset", draw(st.sampled_from(sorted(filters.SETS)))))
+        kept.append(Match("ipset", draw(st.sampled_from(sorted(nwvalues.SETS)))))
         kept.append(Match("ipsetflags", (draw(st.sampled_from(Side)),)))
         made.append(attrs.evolve(rule, matches=tuple(kept)))
     return tuple(made)

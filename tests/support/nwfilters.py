@@ -1,7 +1,5 @@
 """Random filters, of every protocol and attribute, for tests of the filter language."""
 
-from ipaddress import IPv4Address, IPv6Address
-
 from hypothesis import strategies as st
 
 from multiplexer.policy.nwfilter.names import CHAIN_PRIORITIES
@@ -17,98 +15,23 @@ from multiplexer.policy.nwfilter.syntax import (
     Variable,
     arranged,
 )
-from multiplexer.policy.nwfilter.values import (
-    Boolean,
-    Comment,
-    Integer,
-    IpMask,
-    IpsetFlags,
-    IpsetName,
-    Ipv4,
-    Ipv6,
-    Mac,
-    MacMask,
-    Number,
-    Side,
-    State,
-    States,
-    TcpFlag,
-    TcpFlagMatch,
-    TcpFlags,
-    Value,
-    ValueType,
-)
-from pfinet_proto.values import MacAddress
+from multiplexer.policy.nwfilter.values import Number
+from tests.support.nwvalues import any_value
 
 PARAMETER_NAMES = st.from_regex(r"[A-Za-z0-9_]{1,8}", fullmatch=True)
 PARAMETER_VALUES = st.from_regex(r"[A-Za-z0-9_.:]{1,12}", fullmatch=True)
 FILTER_NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_.-]{0,12}", fullmatch=True)
 PRIORITIES = st.integers(-1000, 1000)
-TCP_FLAGS = st.integers(0, 0x3F).map(TcpFlag)
 
 VARIABLES = st.one_of(
     st.builds(Variable, PARAMETER_NAMES, st.integers(0, 1000)),
     st.builds(Variable, PARAMETER_NAMES, index=st.integers(0, 10**6)),
 )
 
-#: What XML can say and does not take for a variable.
-COMMENTS = st.text(
-    st.characters(
-        codec="utf-8", exclude_categories=["Cc", "Cs"], exclude_characters="\ufffe\uffff"
-    )
-    | st.sampled_from("\t\n\r'\"<&>"),
-    max_size=300,
-).filter(lambda text: not text.startswith("$"))
-
-
-def _mask(ones: int) -> MacAddress:
-    return MacAddress(((1 << 48) - (1 << (48 - ones))).to_bytes(6, "big"))
-
-
-def values(kind: ValueType) -> st.SearchStrategy[Value]:
-    """Return values of a type, each as reading its canonical text gives it."""
-    return _raw(kind).map(lambda value: kind.read(kind.write(value)))
-
-
-def _raw(kind: ValueType) -> st.SearchStrategy[Value]:
-    match kind:
-        case Integer():
-            numbers = st.integers(kind.minimum, kind.maximum)
-            if kind.names:
-                numbers |= st.sampled_from(sorted(kind.names.values()))
-            return st.builds(Number, numbers, _hexadecimal(kind))
-        case Mac():
-            return st.binary(min_size=6, max_size=6).map(MacAddress)
-        case MacMask():
-            return st.integers(0, 48).map(_mask)
-        case Ipv4():
-            return st.integers(0, 2**32 - 1).map(IPv4Address)
-        case Ipv6():
-            return st.integers(0, 2**128 - 1).map(IPv6Address)
-        case IpMask():
-            return st.integers(0, kind.bits)
-        case Boolean():
-            return st.booleans()
-        case Comment():
-            return COMMENTS
-        case IpsetName():
-            return st.from_regex(r"[A-Za-z0-9_.:+ -]{1,31}", fullmatch=True)
-        case IpsetFlags():
-            return st.lists(st.sampled_from(Side), min_size=1, max_size=6).map(tuple)
-        case States():
-            return st.frozensets(st.sampled_from(State))
-        case TcpFlagMatch():
-            return st.builds(TcpFlags, TCP_FLAGS, TCP_FLAGS)
-    raise AssertionError(kind)
-
-
-def _hexadecimal(kind: Integer) -> st.SearchStrategy[bool]:
-    return st.booleans() if kind.accepts_hexadecimal else st.just(False)
-
 
 def conditions(attribute: Attribute, with_variables: bool) -> st.SearchStrategy[Condition]:
     """Return what *attribute* may ask."""
-    asked = values(attribute.type)
+    asked = any_value(attribute.type)
     return st.builds(
         Condition,
         st.just(attribute.name),

@@ -410,7 +410,8 @@ WRONG = {
     ),
     "a filter with an impossible name": (
         f"{VIF}filter = 'a/b'",
-        "m.toml:6: vif.v.filter: 'a/b' is not a filter's name: 1 to 255 characters without /",
+        "m.toml:6: vif.v.filter: 'a/b' is not a filter's name:"
+        " 1 to 255 characters, none of control and no /",
     ),
     "parameters without a filter": (
         f"{VIF}parameters = {{ PORT = 80 }}",

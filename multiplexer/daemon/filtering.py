@@ -39,7 +39,7 @@ def table_of(
         return compile_bound(network, vif, library.filters, library.sets, learned)
     except (BindError, FilterLoop) as error:
         why = f'filter "{vif.filter.name}" cannot be bound to vif "{vif.name}": {error}'
-        raise Refused("invalid", why, "filter") from None
+        raise Refused("invalid", why, "filter") from error
 
 
 def check_static(config: Config, library: Library, static: Iterable[Vif]) -> None:

@@ -17,8 +17,15 @@ from multiplexer.daemon.host import Client
 from multiplexer.daemon.provisioning import Provisioning
 from multiplexer.daemon.refusals import check_administrator, not_found
 from multiplexer.daemon.state import State
+from multiplexer.policy.nwfilter.errors import MissingSet
 from multiplexer.policy.nwfilter.library import Library
-from multiplexer.policy.nwfilter.sets import NamedSet, collapsed, read_members, write_member
+from multiplexer.policy.nwfilter.sets import (
+    NamedSet,
+    check_new_name,
+    collapsed,
+    read_members,
+    write_member,
+)
 from pfinet_proto import control
 from pfinet_proto.control import ControlError, ErrorCode
 from pfinet_proto.values import IPNetwork
@@ -80,12 +87,24 @@ class NamedSets:
                     async with self._judging_by(library):
                         await trio.to_thread.run_sync(self.state.forget_set, found.name)
             except ControlError as error:
-                if not isinstance(error.__cause__, Refused):
+                refused = error.__cause__
+                missing = refused.__cause__ if isinstance(refused, Refused) else None
+                if not isinstance(missing, MissingSet):
                     raise
-                why = f'set "{found.name}" is in use: {error}'
-                raise ControlError(ErrorCode.CONFLICT, why) from error
+                raise ControlError(ErrorCode.CONFLICT, self._why_needed(missing)) from error
             self._note("set-deleted", found, client)
         return control.Deleted()
+
+    def _why_needed(self, missing: MissingSet) -> str:
+        """Return who would not have the set that would be *missing*."""
+        filtered = {
+            str(vif.name): vif.filter.name
+            for vif in self.provisioning.vifs.bound
+            if vif.filter is not None
+        }
+        first, *more = self._library.users(missing.filter_name, filtered)
+        others = f" and {len(more)} more" if more else ""
+        return f'set "{missing.name}" is in use by vif {first}{others}: {missing.where}, names it'
 
     async def _keep(self, named: NamedSet, event: str, client: Client) -> None:
         library = attrs.evolve(self._library, sets={**self._library.sets, named.name: named})
@@ -153,7 +172,7 @@ def _members(texts: Iterable[str]) -> tuple[IPNetwork, ...]:
 
 
 def _made(request: control.SetCreate) -> NamedSet:
-    return NamedSet(request.name, collapsed(_members(request.members)))
+    return NamedSet(check_new_name(request.name), collapsed(_members(request.members)))
 
 
 def _changed(now: NamedSet, request: control.SetChange) -> NamedSet:

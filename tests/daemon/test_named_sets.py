@@ -81,6 +81,8 @@ async def test_members_come_and_go_also_out_of_the_middle_of_a_prefix(place: Pla
     [
         (BAD, ErrorCode.CONFLICT, 'there is a set "bad" already'),
         (SetCreate("a/b"), ErrorCode.INVALID, "'a/b'"),
+        (SetCreate(" a"), ErrorCode.INVALID, "' a' is not the name of a set: a letter or _"),
+        (SetCreate("-v"), ErrorCode.INVALID, "'-v' is not the name of a set"),
         (SetCreate("new", ("10.0.0",)), ErrorCode.INVALID, "'10.0.0' is not a member of a set"),
         (
             SetChange("bad", add=("::1",), remove=("10.0.0.1/8",)),
@@ -129,7 +131,9 @@ async def test_a_filter_is_bound_only_when_its_set_is_there(place: Place) -> Non
 
         error = await refusal(daemon, SetDelete("bad"))
         assert error.code is ErrorCode.CONFLICT
-        assert 'set "bad" is in use: filter "naming" cannot be bound to vif "one"' in error.message
+        assert (
+            error.message == "set \"bad\" is in use by vif one: filter 'naming', line 3, names it"
+        )
         assert len(filters(daemon)) == 1
 
 

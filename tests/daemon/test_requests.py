@@ -283,7 +283,7 @@ async def test_a_vif_that_may_not_be_any_more_is_set_aside_until_it_is_deleted(
 @pytest.mark.parametrize(
     ("uid", "said"),
     [
-        (0, "is set aside, since address 10.77.0.80 is that of vif \"web\""),
+        (0, 'is set aside, since address 10.77.0.80 is that of vif "web"'),
         (BOB, "is set aside: delete it first"),
         (ALICE, 'there is a vif "old" already'),
     ],
@@ -302,7 +302,7 @@ async def test_why_a_vif_is_set_aside_is_for_who_may_see_whom_it_names(
 
 
 @pytest.mark.parametrize(
-    ("uid", "why"), [(0, "address 10.77.0.80 is that of vif \"web\""), (BOB, None)]
+    ("uid", "why"), [(0, 'address 10.77.0.80 is that of vif "web"'), (BOB, None)]
 )
 async def test_a_vif_that_is_set_aside_is_shown_to_who_may_see_it(
     place: Place, uid: int, why: str | None
@@ -444,9 +444,7 @@ async def test_the_owner_of_two_vifs_has_to_say_which(place: Place) -> None:
         await daemon.ask(ONE)
         error = await refusal(daemon, VifLocate(), ALICE)
 
-        assert str(error) == (
-            "uid 20001 owns more than one vif: name one by --vif, of one, web"
-        )
+        assert str(error) == ("uid 20001 owns more than one vif: name one by --vif, of one, web")
 
 
 async def test_a_static_vif_keeps_its_id_over_a_restart(place: Place) -> None:

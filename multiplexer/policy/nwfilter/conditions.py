@@ -13,7 +13,7 @@ import attrs
 
 from pfinet_proto.values import MacAddress
 
-from .errors import BindError
+from .errors import BindError, MissingSet
 from .protocols import ETHERTYPES, PROTOCOLS, Layer
 from .resolved import Match, ResolvedRule
 from .tables import Between, Condition, Count, Field, InSet, Masked, Number, Pair
@@ -209,9 +209,7 @@ def _in_set(
     rule: ResolvedRule, name: str, sets: Sets, is_ipv6: bool, is_source: bool, negated: bool
 ) -> InSet:
     if name not in sets:
-        raise BindError(
-            f"filter {rule.filter!r}, line {rule.rule.position.line}: there is no set {name!r}"
-        )
+        raise MissingSet(name, rule.filter, rule.rule.position.line)
     networks = [each for each in sets[name] if (each.version == 6) == is_ipv6]
     if is_ipv6:
         field = Field.IPV6_SRC if is_source else Field.IPV6_DST

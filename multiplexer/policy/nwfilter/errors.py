@@ -36,6 +36,16 @@ class MissingFilters(BindError):
         self.names = names
 
 
+class MissingSet(BindError):
+    """A set that a rule names is not there."""
+
+    def __init__(self, name: str, filter_name: str, line: int) -> None:
+        self.name = name
+        self.filter_name = filter_name
+        self.where = f"filter {filter_name!r}, line {line}"
+        super().__init__(f"{self.where}: there is no set {name!r}")
+
+
 class MissingVariables(BindError):
     """Variables have no value; *names* are as V, or as V[2] where only that element is missing."""
 

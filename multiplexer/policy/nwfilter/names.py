@@ -43,7 +43,9 @@ def check_filter_name(text: str) -> str:
         ValueError: if not.
     """
     if not _FILTER_NAME.fullmatch(text):
-        raise ValueError(f"{shown(text)} is not a filter's name: 1 to 255 characters without /")
+        raise ValueError(
+            f"{shown(text)} is not a filter's name: 1 to 255 characters, none of control and no /"
+        )
     return text
 
 

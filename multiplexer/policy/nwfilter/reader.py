@@ -86,8 +86,7 @@ class Reader:
         """Return the name of a filter that *attribute* says."""
         name = self.required(element, attribute)
         with self.complaining(element, attribute):
-            check_filter_name(name)
-            return name if self.lenient else check_schema_name(name)
+            return check_filter_name(name) if self.lenient else check_schema_name(name)
 
     def priority(self, element: Element) -> int:
         """Return the priority that *element*, which has one, says."""

@@ -7,6 +7,7 @@ values.  Members are written as ipset(8) writes those of hash:net: an address, a
 prefix, or the first and last address of a range.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from ipaddress import (
     IPv4Address,
@@ -25,15 +26,32 @@ import attrs
 
 from pfinet_proto.values import IPNetwork
 
-from .errors import BindError
+from .errors import BindError, MissingSet
 from .protocols import PROTOCOLS
 from .resolved import ResolvedRule
-from .values import IpsetName, shown
+from .values import MAX_IPSET_NAME, IpsetName, shown
 
 #: As many as ipset(8) gives room for by default.
 MAX_MEMBERS: Final = 65_536
 
 _NAME: Final = IpsetName()
+
+#: Without what would not be seen in a list, or taken for an option.
+_NEW_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.:+-]{0,30}")
+
+
+def check_new_name(text: str) -> str:
+    """Return *text* if a set can be made that is called so; rules may name it by more.
+
+    Raises:
+        ValueError: if not.
+    """
+    if not _NEW_NAME.fullmatch(text):
+        raise ValueError(
+            f"{shown(text)} is not the name of a set:"
+            f" a letter or _, then letters, digits and _.:+-, at most {MAX_IPSET_NAME}"
+        )
+    return text
 
 
 def collapsed(networks: Iterable[IPNetwork]) -> tuple[IPNetwork, ...]:
@@ -142,12 +160,13 @@ def check_sets(rules: Iterable[ResolvedRule], sets: Mapping[str, NamedSet]) -> N
         name, flags = rule.match("ipset"), rule.match("ipsetflags")
         if name is None or flags is None:
             continue
-        where = f"filter {rule.filter!r}, line {rule.rule.position.line}"
+        line = rule.rule.position.line
         if name.value not in sets:
-            raise BindError(f"{where}: there is no set {name.value!r}")
+            raise MissingSet(str(name.value), rule.filter, line)
         if isinstance(flags.value, tuple) and len(flags.value) != 1:
             kind = PROTOCOLS[rule.protocol or "all"].table["ipsetflags"].type
             raise BindError(
-                f"{where}: ipsetflags {kind.write(flags.value)!r} ask for"
+                f"filter {rule.filter!r}, line {line}:"
+                f" ipsetflags {kind.write(flags.value)!r} ask for"
                 f" {len(flags.value)} dimensions, and set {name.value!r} has one"
             )

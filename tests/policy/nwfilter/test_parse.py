@@ -56,6 +56,7 @@ def the_rule(filter_: Filter) -> Rule:
         ("<filter/>", "1:1", "<filter> has no name"),
         ("<filter name=''/>", "1:1", "name: '' is not a filter's name"),
         ("<filter name='a b'/>", "1:1", "name: 'a b' is not a filter's name"),
+        ("<filter name='a&#10;b'/>", "1:1", "name: 'a\\nb' is not a filter's name: a letter or _"),
         ("<filter name='x' chian='arp'/>", "1:1", "unknown attribute 'chian' of <filter>"),
         ("<filter name='x' chain=''/>", "1:1", "chain: '' is not a chain"),
         ("<filter name='x' chain='rootx'/>", "1:1", "chain: 'rootx' is not a chain: root, or"),

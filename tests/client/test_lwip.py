@@ -262,6 +262,25 @@ say(datagrams.getsockname()[1])
     assert (done.stdout.split(), done.stderr) == (["True"] * 11 + ["65535"], "")
 
 
+def test_hosts_that_python_has_words_for_are_known(alice: ClientUser) -> None:
+    """The C library would take 70000 beside a name for 4464."""
+    script = """
+with trio.socket.socket() as sock:
+    try:
+        await sock.bind(("localhost", 70000))
+    except OverflowError:
+        say("no port")
+    await sock.bind(("", 80))
+    say(*sock.getsockname())
+with trio.socket.socket(type=socket.SOCK_DGRAM) as sock:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+    say(await sock.sendto(b"x", ("<broadcast>", 9)))
+"""
+    done = alice.run_program(program("v1", script, "lwip"))
+
+    assert (done.stdout.splitlines(), done.stderr) == (["no port", "0.0.0.0 80", "1"], "")
+
+
 def test_it_follows_its_binding(alice: ClientUser, bob: ClientUser) -> None:
     follow = """
 say("up")

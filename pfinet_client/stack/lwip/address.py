@@ -7,6 +7,17 @@ from typing import Any
 from pfinet_client.stack.lwip._lwip import ffi
 
 SocketAddress = tuple[Any, ...]
+_MAX_PORT = 0xFFFF
+
+
+def check_port(port: int) -> None:
+    """Refuse what is no port, as Python does; a struct pl_address would cut it to 16 bits.
+
+    Raises:
+        OverflowError: if it is none.
+    """
+    if not 0 <= port <= _MAX_PORT:
+        raise OverflowError(f"port must be 0-{_MAX_PORT}, not {port}")
 
 
 def to_glue(family: int, address: SocketAddress) -> Any:

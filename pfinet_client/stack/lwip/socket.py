@@ -16,13 +16,12 @@ import trio
 
 from pfinet_client.configuration import INTERFACE
 from pfinet_client.stack.lwip._lwip import ffi, lib
-from pfinet_client.stack.lwip.address import SocketAddress, from_glue, to_glue
+from pfinet_client.stack.lwip.address import SocketAddress, check_port, from_glue, to_glue
 
 if TYPE_CHECKING:
     from pfinet_client.stack.lwip.stack import LwipStack
 
 _MAX_RECEIVED_BYTES = 1 << 16
-_MAX_PORT = 0xFFFF
 #: As it is called in the kernel's stacks.
 _INTERFACE = INTERFACE.encode()
 _INT = struct.Struct("=i")
@@ -169,12 +168,11 @@ class LwipSocket(trio.socket.SocketType):
             wanted = "(host, port)" if lengths == (2,) else "(host, port, [flowinfo, [scopeid]])"
             raise ValueError(f"address should be a {wanted} tuple")
         host, port = address[:2]
-        if isinstance(port, int):
-            if not 0 <= port <= _MAX_PORT:
-                raise OverflowError(f"port must be 0-{_MAX_PORT}, not {port}")
-            with suppress(OSError, TypeError):
-                # Numeric already; of a ping socket getaddrinfo() would not know the protocol.
-                stdlib.inet_pton(self._family, host)
+        with suppress(OSError, TypeError):
+            # Numeric already; of a ping socket getaddrinfo() would not know the protocol.
+            stdlib.inet_pton(self._family, host)
+            if isinstance(port, int):
+                check_port(port)
                 return address
         if host == "<broadcast>":
             host = "255.255.255.255"
@@ -184,6 +182,9 @@ class LwipSocket(trio.socket.SocketType):
         found = await trio.socket.getaddrinfo(
             host or None, port, self._family, self._type, self._proto, flags
         )
+        if isinstance(port, int):
+            # The C library cuts it to 16 bits.
+            check_port(port)
         resolved: SocketAddress = found[0][4]
         return resolved
 
@@ -380,7 +381,8 @@ class LwipSocket(trio.socket.SocketType):
             return
         if (level, optname) == (stdlib.SOL_SOCKET, stdlib.SO_BINDTODEVICE):
             # There is one, so no socket needs to remember which.
-            if not isinstance(value, bytes) or value.rstrip(b"\0") not in (b"", _INTERFACE):
+            named = b"" if value is None else value
+            if not isinstance(named, bytes) or named.rstrip(b"\0") not in (b"", _INTERFACE):
                 _fail(errno.ENODEV)
             return
         if (level, optname) not in _OPTIONS:

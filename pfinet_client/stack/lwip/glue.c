@@ -12,9 +12,7 @@
 
 #include <lwip/ethip6.h>
 #include <lwip/etharp.h>
-#include <lwip/nd6.h>
 #include <lwip/netif.h>
-#include <lwip/priv/nd6_priv.h>
 #include <netif/ethernet.h>
 
 struct frame {
@@ -165,14 +163,12 @@ int pl_up(const uint8_t mac[6], uint16_t mtu)
 	return result;
 }
 
-static void forget_router(void);
-
 void pl_down(void)
 {
 	pl_lock();
 	if (is_up) {
 		is_up = false;
-		forget_router();
+		pl_router_forget();
 		netif_remove(&interface);
 	}
 	while (first) {
@@ -230,79 +226,6 @@ int pl_set_ipv6(const uint8_t *addresses, size_t n, bool autoconf)
 	interface.ip6_autoconfig_enabled = autoconf;
 	pl_unlock();
 	return 0;
-}
-
-/*
- * lwIP has no call for this: it knows the routers that advertise themselves.  What
- * an advertisement would have written is written here, to last.  An entry of a
- * router is asked for until it answers.
- */
-static struct nd6_neighbor_cache_entry *router;
-
-static void forget_router(void)
-{
-	for (int at = 0; router && at < LWIP_ND6_NUM_ROUTERS; at++) {
-		if (default_router_list[at].neighbor_entry == router)
-			default_router_list[at].neighbor_entry = NULL;
-	}
-	if (router)
-		router->isrouter = 0;
-	router = NULL;
-	nd6_clear_destination_cache();
-}
-
-static struct nd6_neighbor_cache_entry *neighbor(const ip6_addr_t *address)
-{
-	struct nd6_neighbor_cache_entry *entry, *unused = NULL;
-
-	for (int at = 0; at < LWIP_ND6_NUM_NEIGHBORS; at++) {
-		entry = &neighbor_cache[at];
-		if (entry->state == ND6_NO_ENTRY)
-			unused = entry;
-		else if (ip6_addr_cmp(&entry->next_hop_address, address))
-			return entry;
-	}
-	if (unused) {
-		memset(unused, 0, sizeof(*unused));
-		ip6_addr_copy(unused->next_hop_address, *address);
-		unused->netif = &interface;
-		unused->state = ND6_INCOMPLETE;
-	}
-	return unused;
-}
-
-static int add_router(const uint8_t *address)
-{
-	ip6_addr_t ip;
-
-	memset(&ip, 0, sizeof(ip));
-	memcpy(ip.addr, address, 16);
-	ip6_addr_assign_zone(&ip, IP6_UNKNOWN, &interface);
-	for (int at = 0; at < LWIP_ND6_NUM_ROUTERS; at++) {
-		if (default_router_list[at].neighbor_entry)
-			continue;
-		router = neighbor(&ip);
-		if (!router)
-			break;
-		router->isrouter = 1;
-		default_router_list[at].neighbor_entry = router;
-		default_router_list[at].invalidation_timer = UINT32_MAX;
-		default_router_list[at].flags = 0;
-		return 0;
-	}
-	return -ENOBUFS;
-}
-
-int pl_set_router6(const uint8_t *address)
-{
-	int result = 0;
-
-	pl_lock();
-	forget_router();
-	if (address)
-		result = add_router(address);
-	pl_unlock();
-	return result;
 }
 
 /* Loopback addresses are this program's alone, but lwIP takes them from any interface. */

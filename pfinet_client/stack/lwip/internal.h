@@ -64,6 +64,10 @@ void pl_unmark(struct pl_socket *s);
 /** pl_interface() - Return the interface, NULL if there is none */
 struct netif *pl_interface(void);
 
+/* router.c */
+/** pl_router_forget() - Have no router but advertised ones, as the interface goes */
+void pl_router_forget(void);
+
 /* address.c */
 /** pl_errno() - Return the negative errno of what lwIP returned */
 int pl_errno(err_t error);

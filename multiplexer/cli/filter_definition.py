@@ -119,7 +119,8 @@ def _has_work(draft: Path, before: str) -> bool:
 
 def editor(environment: Mapping[str, str]) -> list[str]:
     """Return the command of the caller's editor, which may have arguments."""
-    return shlex.split(environment.get("VISUAL") or environment.get("EDITOR") or "vi")
+    given = (environment.get(name, "").strip() for name in ("VISUAL", "EDITOR"))
+    return shlex.split(next(filter(None, given), "vi"))
 
 
 def _again() -> bool:

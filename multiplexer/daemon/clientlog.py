@@ -6,6 +6,7 @@ them its lines are counted, and the next one that is written tells how many are
 missing.  What administrators do is not limited.
 """
 
+import math
 from collections.abc import Callable
 from typing import Final
 
@@ -18,6 +19,9 @@ from multiplexer.daemon.peer import Peer
 #: Lines of one uid at once, and how many a second are added up to that.
 BURST: Final = 100
 LINES_PER_S: Final = 2.0
+
+#: How long a warning is not repeated that comes as long as something lasts.
+WARN_EACH_S: Final = 60.0
 
 #: All whom nobody knows have the lines of so many.
 STRANGERS: Final = 10
@@ -50,6 +54,7 @@ class ClientLog:
         self._clock = clock
         self._budgets: dict[int, _Budget] = {}
         self._strangers: _Budget | None = None
+        self._warned_s: dict[str, float] = {}
         self.is_known: Callable[[Peer], bool] = lambda peer: True
 
     def audit(self, event: str, by: Peer, **fields: object) -> None:
@@ -65,7 +70,11 @@ class ClientLog:
             self._log.error(text)
 
     def warning(self, text: str) -> None:
-        self._log.warning(text)
+        """Say what is wrong with serving anybody, but not again within a minute."""
+        now_s = self._clock()
+        if now_s - self._warned_s.get(text, -math.inf) >= WARN_EACH_S:
+            self._warned_s[text] = now_s
+            self._log.warning(text)
 
     def _charge(self, by: Peer, lines: int) -> _Budget | None:
         """Take *lines* from the budget of *by* and return it; None if it has them not."""

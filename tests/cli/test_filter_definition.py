@@ -249,4 +249,5 @@ async def test_a_stock_filter_is_not_edited(
 def test_the_editor_is_the_callers() -> None:
     assert editor({"VISUAL": "code --wait", "EDITOR": "ed"}) == ["code", "--wait"]
     assert editor({"VISUAL": "", "EDITOR": "ed"}) == ["ed"]
+    assert editor({"VISUAL": " ", "EDITOR": "\t"}) == ["vi"]
     assert editor({}) == ["vi"]

@@ -5,7 +5,7 @@ import io
 import attrs
 
 from multiplexer.daemon.audit import Log
-from multiplexer.daemon.clientlog import BURST, LINES_PER_S, STRANGERS, ClientLog
+from multiplexer.daemon.clientlog import BURST, LINES_PER_S, STRANGERS, WARN_EACH_S, ClientLog
 from multiplexer.daemon.peer import Peer
 
 ALICE = Peer(pid=1, uid=20001, gid=20001)
@@ -94,3 +94,15 @@ def test_a_quiet_uid_gathers_no_more_than_a_burst() -> None:
         log.audit("refused", ALICE)
 
     assert len(text.getvalue().splitlines()) == 1 + BURST
+
+
+def test_what_lasts_is_told_once_a_minute() -> None:
+    """A listener without descriptors tries again ten times a second."""
+    log, clock, text = make()
+    for _ in range(20):
+        log.warning("cannot accept a connection: Too many open files")
+        clock.now_s += WARN_EACH_S / 10
+    log.warning("cannot accept a connection: Cannot allocate memory")
+
+    lines = [line.rpartition(": ")[2] for line in text.getvalue().splitlines()]
+    assert lines == ["Too many open files"] * 2 + ["Cannot allocate memory"]

@@ -44,7 +44,8 @@ async def open_stack(
 
     What changes of the vif changes in the stack.  While the daemon is away
     frames are lost, and connections wait; the process of a kernel stack says so on
-    the standard error.  What a connection has not sent yet is lost at the end.
+    the standard error.  What a connection has not sent yet is lost at the end, and
+    one that is still open is of no use any more: it fails.
 
     Raises:
         StackError: if there can be no stack; its text says why.

@@ -84,6 +84,30 @@ say((await stream.receive_some()).decode())
     assert (done.stdout, done.stderr) == (f"{seen} HELLO\n", "")
 
 
+def test_a_connection_that_is_left_open_fails_with_the_end_of_the_stack(
+    alice: ClientUser, bob: ClientUser
+) -> None:
+    left = """
+import errno, trio
+from pfinet_client.stack import open_stack
+
+async def main():
+    async with open_stack("v1") as stack:
+        sock = stack.socket()
+        await sock.connect(("10.9.0.2", 80))
+    try:
+        await sock.recv(100)
+    except OSError as error:
+        print(errno.errorcode[error.errno])
+
+trio.run(main)
+"""
+    with server(bob, "v2"):
+        done = alice.run_program(left)
+
+    assert (done.stdout, done.stderr) == ("ECONNABORTED\n", "")
+
+
 def test_two_stacks_of_one_program_talk_to_each_other() -> None:
     both = """
 import trio

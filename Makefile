@@ -117,9 +117,10 @@ test: $(VENV)/.tools build/guest build/nginx build/lwip-site
 	$(BIN)/python -m pytest
 
 FUZZ_SECONDS ?= 600
-fuzz: $(VENV)/.tools
-	$(call need,$(FUZZ_PACKAGES))
-	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest tests/fuzz --timeout=0
+fuzz: $(VENV)/.tools build/lwip-site
+	$(call need,$(DEMO_PACKAGES) $(TEST_PACKAGES) $(FUZZ_PACKAGES))
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest --timeout=0 \
+		tests/fuzz tests/system/test_stack_hostile.py
 
 lint: $(VENV)/.tools
 	$(call need,mandoc libvdeplug-dev)

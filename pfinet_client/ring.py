@@ -14,12 +14,9 @@ import trio
 
 from pfinet_client._pump import ffi, lib
 from pfinet_client.frames import StreamEnded
+from pfinet_client.packed import MAX_BYTES, MAX_FRAMES, PackedFrames
 from pfinet_proto.errors import BadMessage
-from pfinet_proto.stream import MAX_FRAME, VNET_LEN
-
-#: What one look at the ring takes at most.
-_TAKE_BYTES = 256 * 1024
-_TAKE_FRAMES = 256
+from pfinet_proto.stream import VNET_LEN
 
 
 class RingFrames:
@@ -37,10 +34,7 @@ class RingFrames:
         _check(error)
         # Nobody can touch the memory any more when the last of us is gone.
         self._rings = ffi.gc(rings, lib.pfinet_rings_close)
-        assert MAX_FRAME + VNET_LEN <= _TAKE_BYTES
-        self._taken = ffi.new("uint8_t[]", _TAKE_BYTES)
-        self._view = memoryview(ffi.buffer(self._taken))
-        self._lengths = ffi.new("uint32_t[]", _TAKE_FRAMES)
+        self._taken = PackedFrames()
         self._waiter: trio.Event | None = None
 
     async def send(self, frames: Sequence[bytes]) -> None:
@@ -62,6 +56,24 @@ class RingFrames:
             if frame is not None and lib.pfinet_rings_wait_room(self._rings):
                 await self._wait_kick()
 
+    def put_nowait(self, batch: PackedFrames) -> int:
+        """Send the first frames of *batch*; return how many, as many as there is room for.
+
+        Raises:
+            StreamEnded: if the daemon has ended it.
+            BadMessage: if what it has written has no meaning.
+        """
+        self._check_open()
+        put = lib.pfinet_rings_put_all(
+            self._rings,
+            ffi.from_buffer("uint8_t[]", batch.data),
+            ffi.from_buffer("uint32_t[]", batch.lengths),
+            batch.count,
+        )
+        _check(put)
+        lib.pfinet_rings_publish(self._rings)
+        return put
+
     def _publish(self) -> None:
         self._check_open()
         lib.pfinet_rings_publish(self._rings)
@@ -78,32 +90,39 @@ class RingFrames:
             StreamEnded: if the daemon has ended it.
             BadMessage: if what it has written has no meaning.
         """
-        if frames := self._take():
-            return frames
-        if lib.pfinet_rings_wait_frames(self._rings):
-            await self._wait_kick()
-        return self._take()
+        await self.receive_packed(self._taken)
+        return self._taken.frames()
+
+    async def receive_packed(self, batch: PackedFrames) -> None:
+        """Do the same, and let *batch* have them."""
+        self._take(batch)
+        if batch.count == 0:
+            if lib.pfinet_rings_wait_frames(self._rings):
+                await self._wait_kick()
+            self._take(batch)
 
     def drain_nowait(self) -> list[bytes]:
         """Return the frames that are there."""
         frames: list[bytes] = []
         with suppress(BadMessage, StreamEnded):
-            while more := self._take():
-                frames += more
+            self._take(self._taken)
+            while self._taken.count:
+                frames += self._taken.frames()
+                self._take(self._taken)
         return frames
 
-    def _take(self) -> list[bytes]:
+    def _take(self, batch: PackedFrames) -> None:
+        batch.count = 0
         self._check_open()
         count = lib.pfinet_rings_take(
-            self._rings, self._taken, _TAKE_BYTES, self._lengths, _TAKE_FRAMES
+            self._rings,
+            ffi.from_buffer("uint8_t[]", batch.data),
+            MAX_BYTES,
+            ffi.from_buffer("uint32_t[]", batch.lengths),
+            MAX_FRAMES,
         )
         _check(count)
-        frames = []
-        at = 0
-        for length in self._lengths[0:count]:
-            frames.append(bytes(self._view[at : at + length]))
-            at += length
-        return frames
+        batch.count = count
 
     async def _wait_kick(self) -> None:
         """Wait until the daemon has moved; who sends and who receives may both do so.

@@ -15,7 +15,7 @@ three tasks.
 """
 
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 
 import trio
@@ -24,6 +24,7 @@ from pfinet_client.attachment import Attachment, VifRefused
 from pfinet_client.entrance import Entrance
 from pfinet_client.frames import FrameStream, StreamEnded
 from pfinet_client.locate import TIMEOUT_S
+from pfinet_client.packed import MAX_BYTES, MAX_FRAMES, PackedFrames
 from pfinet_client.ring import RingFrames
 from pfinet_client.tether import CLOSED_BY_DAEMON, AttachAgain, Tether, attach_in_thread
 from pfinet_proto.attach import NO_OFFLOAD, Binding, Hello, Offload, Transport
@@ -39,15 +40,15 @@ class _Use:
 
     def __init__(self, what: str) -> None:
         self._what = what
-        self._busy = False
+        self.is_busy = False
 
     def __enter__(self) -> None:
-        if self._busy:
+        if self.is_busy:
             raise trio.BusyResourceError(f"another task is {self._what}")
-        self._busy = True
+        self.is_busy = True
 
     def __exit__(self, *_: object) -> None:
-        self._busy = False
+        self.is_busy = False
 
 
 class _Line:
@@ -147,10 +148,52 @@ class Vif(trio.abc.AsyncResource):
             count = min(max_frames, len(self._received))
             return [self._received.popleft() for _ in range(count)]
 
-    async def _receive_more(self) -> None:
+    def send_packed_nowait(self, batch: PackedFrames) -> int:
+        """Send the first frames of *batch* without waiting; return how many.
+
+        Those are all of them if the daemon is away, and they are lost; and none by a
+        stream, or while another task is sending.
+        """
+        line = self._line_nowait()
+        if line is None:
+            return batch.count
+        if self._sending.is_busy or not isinstance(line.frames, RingFrames):
+            return 0
+        try:
+            return line.frames.put_nowait(batch)
+        except StreamEnded:
+            self._tether.lose(line.attachment, CLOSED_BY_DAEMON)
+        except BadMessage as error:
+            self._lose_broken(line, error)
+        return batch.count
+
+    async def receive_packed(self, batch: PackedFrames) -> None:
+        """Wait until there is a frame, and let *batch* have those that are there."""
+        with self._receiving:
+            await trio.lowlevel.checkpoint()
+            self._check_not_closed()
+            batch.count = 0
+            while batch.count == 0:
+                if self._received:
+                    batch.fill(self._pop_received(MAX_FRAMES, MAX_BYTES))
+                else:
+                    await self._receive_more(batch)
+
+    def _pop_received(self, most_frames: int, most_bytes: int) -> Iterator[bytes]:
+        """Take frames from those that are there, of so many bytes at most."""
+        while self._received and most_frames and len(self._received[0]) <= most_bytes:
+            most_frames -= 1
+            most_bytes -= len(self._received[0])
+            yield self._received.popleft()
+
+    async def _receive_more(self, batch: PackedFrames | None = None) -> None:
+        """Receive into *batch*, if there is one and the line is a ring, or to be kept."""
         line = await self._wait_line()
         try:
-            self._received.extend(await line.frames.receive())
+            if batch is not None and isinstance(line.frames, RingFrames):
+                await line.frames.receive_packed(batch)
+            else:
+                self._received.extend(await line.frames.receive())
         except StreamEnded:
             self._tether.lose(line.attachment, CLOSED_BY_DAEMON)
         except BadMessage as error:

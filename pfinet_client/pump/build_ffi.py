@@ -38,6 +38,8 @@ ffibuilder.cdef(
     int pfinet_rings_open(struct pfinet_rings *rings, int memory, int kicks, size_t vnet_len);
     void pfinet_rings_close(struct pfinet_rings *rings);
     int pfinet_rings_put(struct pfinet_rings *rings, const uint8_t *frame, uint32_t len);
+    int pfinet_rings_put_all(struct pfinet_rings *rings, const uint8_t *frames,
+                             const uint32_t *lens, int n);
     void pfinet_rings_publish(struct pfinet_rings *rings);
     int pfinet_rings_take(struct pfinet_rings *rings, uint8_t *to, size_t room, uint32_t *lens,
                           int n);

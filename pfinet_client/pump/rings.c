@@ -68,6 +68,16 @@ int pfinet_rings_put(struct pfinet_rings *rings, const uint8_t *frame, uint32_t 
 	return 1;
 }
 
+int pfinet_rings_put_all(struct pfinet_rings *rings, const uint8_t *frames, const uint32_t *lens,
+			 int n)
+{
+	int put = 0, found = 1;
+
+	while (put < n && (found = pfinet_rings_put(rings, frames, lens[put])) == 1)
+		frames += lens[put++];
+	return found < 0 ? found : put;
+}
+
 void pfinet_rings_publish(struct pfinet_rings *rings)
 {
 	pfinet_ring_publish(&rings->up);

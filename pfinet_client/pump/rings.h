@@ -52,6 +52,16 @@ void pfinet_rings_close(struct pfinet_rings *rings);
  */
 int pfinet_rings_put(struct pfinet_rings *rings, const uint8_t *frame, uint32_t len);
 
+/**
+ * pfinet_rings_put_all() - Copy frames into the ring up, as pfinet_rings_put() does one
+ * @frames:	One behind the other
+ * @lens:	Their lengths, @n of them
+ *
+ * Return: how many there was room for, or -EPROTO
+ */
+int pfinet_rings_put_all(struct pfinet_rings *rings, const uint8_t *frames, const uint32_t *lens,
+			 int n);
+
 /** pfinet_rings_publish() - Let the daemon have what was put, and wake it if it sleeps */
 void pfinet_rings_publish(struct pfinet_rings *rings);
 

@@ -28,7 +28,20 @@ static struct frame *first, **last = &first;
 static size_t frames;
 static struct pl_socket *marked;
 
+static _Thread_local bool attends;
+
+void pl_attend(void)
+{
+	attends = true;
+}
+
 void pl_signal(void)
+{
+	if (!attends)
+		pl_wake();
+}
+
+void pl_wake(void)
 {
 	uint64_t one = 1;
 	/* Fails only if it is signalled already. */
@@ -240,7 +253,7 @@ static bool is_loopback(const uint8_t *frame, size_t len)
 	return false;
 }
 
-void pl_input(const uint8_t *frame, size_t len)
+static void take_in(const uint8_t *frame, size_t len)
 {
 	struct pbuf *p;
 
@@ -250,9 +263,17 @@ void pl_input(const uint8_t *frame, size_t len)
 	if (!p)
 		return;
 	pbuf_take(p, frame, (u16_t)len);
-	pl_lock();
-	if (!is_up || ethernet_input(p, &interface) != ERR_OK)
+	if (ethernet_input(p, &interface) != ERR_OK)
 		pbuf_free(p);
+}
+
+void pl_input(const uint8_t *from, const uint32_t *lens, int n)
+{
+	pl_lock();
+	for (int at = 0; is_up && at < n; at++) {
+		take_in(from, lens[at]);
+		from += lens[at];
+	}
 	pl_unlock();
 }
 

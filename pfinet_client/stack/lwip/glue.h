@@ -64,9 +64,17 @@ int pl_set_ipv6(const uint8_t *addresses, size_t n, bool autoconf);
 /** pl_set_router6() - Let this, of 16 bytes, be the IPv6 router beside advertised ones; NULL is none */
 int pl_set_router6(const uint8_t *address);
 
-/** pl_input() - Take in a frame of the vif; one that is no use is dropped */
-void pl_input(const uint8_t *frame, size_t len);
-/** pl_output() - Take frames out: return how many, with @lens, into @to one after the other */
+/**
+ * pl_attend() - Say that the calling thread asks by itself, after all that it does here,
+ * for what changed: the eventfd is for what happens in others
+ */
+void pl_attend(void);
+/** pl_wake() - Signal the eventfd, whichever thread this is */
+void pl_wake(void);
+
+/** pl_input() - Take in @n frames of the vif, one behind the other; one that is no use is dropped */
+void pl_input(const uint8_t *from, const uint32_t *lens, int n);
+/** pl_output() - Take frames out: return how many, with @lens, into @to one behind the other */
 int pl_output(uint8_t *to, size_t room, uint32_t *lens, int n);
 /** pl_clock() - Return what can be read when it is time for pl_work(); -1 if that is never */
 int pl_clock(void);

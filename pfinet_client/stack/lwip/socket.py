@@ -58,6 +58,7 @@ class LwipSocket(trio.socket.SocketType):
         # What MSG_MORE held back of a datagram.
         self._held = b""
         self._waiting = trio.lowlevel.ParkingLot()
+        self._has_changed = False
 
     # What it is.
 
@@ -115,20 +116,45 @@ class LwipSocket(trio.socket.SocketType):
     def __del__(self) -> None:
         # One whose making failed has no handle.
         if getattr(self, "_handle", None) is not None:
-            self.close()
+            self._let_go()
+            # The collector may run in any thread, and amid anything.
+            lib.pl_wake()
 
     def close(self) -> None:
         """Close it; tasks that wait get ClosedResourceError.  More than once is allowed."""
-        if self._handle is None:
-            return
+        if self._handle is not None:
+            self._let_go()
+            self._waiting.unpark_all()
+            self._stack.settle()
+
+    def _let_go(self) -> None:
         handle, self._handle = self._handle, None
         lib.pl_close(handle, not self._lingers)
-        self._waiting.unpark_all()
         self._stack.forget(self._number)
 
     def on_change(self) -> None:
         """Let tasks that wait try again."""
+        self._has_changed = True
         self._waiting.unpark_all()
+
+    async def _wait_change(self) -> None:
+        """Wait until it may be otherwise than when it was last asked.
+
+        Raises:
+            trio.ClosedResourceError: if it was closed meanwhile.
+        """
+        # What was asked may have changed it itself, by a way to the same stack.
+        if not self._has_changed:
+            await self._waiting.park()
+        if self._handle is None:
+            raise trio.ClosedResourceError("another task closed this socket")
+
+    def _ask(self, attempt: Callable[[Any], int]) -> int:
+        """Return what *attempt* does to the handle, and let the stack follow that up."""
+        self._has_changed = False
+        result = -errno.EBADF if self._handle is None else attempt(self._handle)
+        self._stack.settle()
+        return result
 
     def _open_handle(self) -> Any:
         if self._handle is None:
@@ -138,14 +164,12 @@ class LwipSocket(trio.socket.SocketType):
     async def _try(self, attempt: Callable[[Any], int]) -> int:
         """Return what *attempt* does to the handle, once it is no EAGAIN."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        result = -errno.EBADF if self._handle is None else attempt(self._handle)
+        result = self._ask(attempt)
         if result != -errno.EAGAIN:
             await trio.lowlevel.cancel_shielded_checkpoint()
         while result == -errno.EAGAIN:
-            await self._waiting.park()
-            if self._handle is None:
-                raise trio.ClosedResourceError("another task closed this socket")
-            result = attempt(self._handle)
+            await self._wait_change()
+            result = self._ask(attempt)
         return _checked(result)
 
     # Addresses.
@@ -220,20 +244,20 @@ class LwipSocket(trio.socket.SocketType):
         """Connect; if it is cancelled, the socket is closed, as any of trio's."""
         resolved = await self._resolve(address, local=False)
         await trio.lowlevel.checkpoint_if_cancelled()
-        result = lib.pl_connect(self._open_handle(), to_glue(self._family, resolved))
+        self._open_handle()
+        to = to_glue(self._family, resolved)
+        result = self._ask(lambda handle: int(lib.pl_connect(handle, to)))
         if result != -errno.EINPROGRESS:
             _checked(result)
             await trio.lowlevel.cancel_shielded_checkpoint()
             return
         while result == -errno.EINPROGRESS:
             try:
-                await self._waiting.park()
+                await self._wait_change()
             except trio.Cancelled:
                 self.close()
                 raise
-            if self._handle is None:
-                raise trio.ClosedResourceError("another task closed this socket")
-            result = lib.pl_connected(self._handle)
+            result = self._ask(lib.pl_connected)
         if result:
             raise OSError(-result, f"Error connecting to {resolved!r}: {os.strerror(-result)}")
 
@@ -335,7 +359,8 @@ class LwipSocket(trio.socket.SocketType):
             _fail(errno.EINVAL)
         sends = how in (stdlib.SHUT_WR, stdlib.SHUT_RDWR)
         receives = how in (stdlib.SHUT_RD, stdlib.SHUT_RDWR)
-        _checked(lib.pl_shut(self._open_handle(), receives, sends))
+        self._open_handle()
+        _checked(self._ask(lambda handle: int(lib.pl_shut(handle, receives, sends))))
         self._did_shutdown_send |= sends
 
     def is_readable(self) -> bool:

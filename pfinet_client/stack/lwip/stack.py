@@ -1,8 +1,10 @@
 """lwIP on a vif, driven by trio.
 
-A system task carries frames from the vif into lwIP, frames of lwIP to the vif,
-and lwIP's marks to the sockets that wait for them.  It is one for the reason
-that `tether` has: a program needs no nursery for a stack.
+A system task carries frames from the vif into lwIP.  It is one for the reason
+that `tether` has: a program needs no nursery for a stack.  Whoever asks lwIP for
+anything then calls `settle`, which carries frames of lwIP to the vif and lwIP's
+marks to the sockets that wait for them: without a detour over another task, that
+costs a fraction.  What happens in another thread is told by an eventfd.
 
 lwIP has one set of tables in a process, so there is one such stack at a time.
 """
@@ -19,6 +21,7 @@ from weakref import WeakValueDictionary
 import trio
 
 from pfinet_client.errors import StackError
+from pfinet_client.packed import MAX_BYTES, MAX_FRAMES, PackedFrames
 from pfinet_client.stack.lwip._lwip import ffi, lib
 from pfinet_client.stack.lwip.socket import LwipSocket
 from pfinet_client.stack.stack import Stack
@@ -35,8 +38,6 @@ _KINDS: dict[tuple[int, int], int] = {
 }
 _ECHO = {stdlib.AF_INET: stdlib.IPPROTO_ICMP, stdlib.AF_INET6: stdlib.IPPROTO_ICMPV6}
 _TYPE_FLAGS = stdlib.SOCK_NONBLOCK | stdlib.SOCK_CLOEXEC
-_BATCH = 256
-_BATCH_BYTES = 1 << 20
 _IDS = 1024
 #: What is left of frames at the end has this long to be sent.
 _FAREWELL_S = 1.0
@@ -53,6 +54,10 @@ class LwipStack(Stack):
         self._ended = False
         self._numbers = count(1)
         self._sockets: WeakValueDictionary[int, LwipSocket] = WeakValueDictionary()
+        self._ids = ffi.new("uint64_t[]", _IDS)
+        self._out = PackedFrames()
+        # What the vif had no room for; while there is any, nothing may overtake it.
+        self._unsent: list[bytes] = []
         self._outgoing = trio.lowlevel.ParkingLot()
         self._scope = trio.CancelScope()
         self._stopped = trio.Event()
@@ -120,6 +125,7 @@ class LwipStack(Stack):
         Raises:
             StackError: if this process runs one already.
         """
+        lib.pl_attend()
         event = lib.pl_start()
         if event < 0:
             raise StackError(f"cannot start lwip: {os.strerror(-event)}")
@@ -127,8 +133,9 @@ class LwipStack(Stack):
         if lib.pl_up(binding.mac.packed, binding.mtu) < 0:
             raise StackError("this program has a stack of lwip already, and there can be one")
         try:
-            _apply(binding)
             trio.lowlevel.spawn_system_task(self._work, event)
+            _apply(binding)
+            self.settle()
             yield self
         finally:
             with trio.CancelScope(shield=True):
@@ -140,12 +147,14 @@ class LwipStack(Stack):
         for each in list(self._sockets.values()):
             each.close()
         self._scope.cancel()
+        await self._stopped.wait()
         with (
             trio.move_on_after(_FAREWELL_S, shield=True),
             suppress(trio.ClosedResourceError, trio.BrokenResourceError, trio.BusyResourceError),
         ):
-            while frames := _frames_out():
-                await self._vif.send_frames(frames)
+            while self._unsent or self._fill_out():
+                await self._vif.send_frames(self._unsent or self._out.frames())
+                self._unsent = []
         lib.pl_down()
 
     # The tasks.
@@ -157,7 +166,7 @@ class LwipStack(Stack):
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._heed, event)
                     if (clock := lib.pl_clock()) >= 0:
-                        nursery.start_soon(_keep_time, clock)
+                        nursery.start_soon(self._keep_time, clock)
                     for work in (self._take_in, self._send_out, self._follow):
                         nursery.start_soon(self._until_lost, work)
         finally:
@@ -172,15 +181,20 @@ class LwipStack(Stack):
                 each.close()
 
     async def _take_in(self) -> None:
+        batch = PackedFrames()
+        data = ffi.from_buffer("uint8_t[]", batch.data)
+        lengths = ffi.from_buffer("uint32_t[]", batch.lengths)
         while True:
-            for frame in await self._vif.receive_frames(_BATCH):
-                lib.pl_input(frame, len(frame))
+            await self._vif.receive_packed(batch)
+            lib.pl_input(data, lengths, batch.count)
+            self.settle()
 
     async def _send_out(self) -> None:
         while True:
-            frames = _frames_out()
-            if frames:
-                await self._vif.send_frames(frames)
+            if self._unsent:
+                await self._vif.send_frames(self._unsent)
+                self._unsent = []
+                self.settle()
             else:
                 await self._outgoing.park()
 
@@ -192,38 +206,45 @@ class LwipStack(Stack):
                 lib.pl_down()
                 lib.pl_up(binding.mac.packed, binding.mtu)
             _apply(binding)
+            self.settle()
 
     async def _heed(self, event: int) -> None:
-        ids = ffi.new("uint64_t[]", _IDS)
         while True:
             await trio.lowlevel.wait_readable(event)
             with suppress(BlockingIOError):
                 os.read(event, 8)
-            while found := lib.pl_changed(ids, _IDS):
-                for each in ids[0:found]:
-                    sock = self._sockets.get(each)
-                    if sock is not None:
-                        sock.on_change()
-            self._outgoing.unpark_all()
+            self.settle()
 
+    async def _keep_time(self, clock: int) -> None:
+        """Run lwIP's timers, which has no thread that does."""
+        while True:
+            await trio.lowlevel.wait_readable(clock)
+            lib.pl_work()
+            self.settle()
 
-async def _keep_time(clock: int) -> None:
-    """Run lwIP's timers, which has no thread that does."""
-    while True:
-        await trio.lowlevel.wait_readable(clock)
-        lib.pl_work()
+    # What follows whatever is asked of lwIP.
 
+    def settle(self) -> None:
+        """Let sockets know what changed, and send what lwIP has to send."""
+        while found := lib.pl_changed(self._ids, _IDS):
+            for each in self._ids[0:found]:
+                sock = self._sockets.get(each)
+                if sock is not None:
+                    sock.on_change()
+        # At the end the tasks are told, and what is left `_close` sends.
+        with suppress(trio.ClosedResourceError, trio.BrokenResourceError):
+            while not self._ended and not self._unsent and self._fill_out():
+                sent = self._vif.send_packed_nowait(self._out)
+                if sent < self._out.count:
+                    self._unsent = self._out.frames(sent)
+                    self._outgoing.unpark_all()
 
-def _frames_out() -> list[bytes]:
-    """Return frames that lwIP wants to send, a batch at most."""
-    room = ffi.new("uint8_t[]", _BATCH_BYTES)
-    lens = ffi.new("uint32_t[]", _BATCH)
-    count = lib.pl_output(room, _BATCH_BYTES, lens, _BATCH)
-    frames, at = [], 0
-    for length in lens[0:count]:
-        frames.append(bytes(ffi.buffer(room + at, length)))
-        at += length
-    return frames
+    def _fill_out(self) -> int:
+        """Take frames that lwIP wants to send, a batch at most; return how many."""
+        data = ffi.from_buffer("uint8_t[]", self._out.data)
+        lengths = ffi.from_buffer("uint32_t[]", self._out.lengths)
+        self._out.count = lib.pl_output(data, MAX_BYTES, lengths, MAX_FRAMES)
+        return self._out.count
 
 
 def _apply(binding: Binding) -> None:

@@ -6,6 +6,8 @@ import pytest
 
 from tests.client.client_user import ClientUser
 from tests.client.fake_daemon import FakeDaemon, Port, binding, fake_daemon
+from tests.client.remapped import Remapped
+from tests.client.test_serve import served
 from tests.support.lab import package_with_lwip_source
 
 
@@ -29,6 +31,12 @@ def alice(daemon: FakeDaemon) -> ClientUser:
 @pytest.fixture
 def bob(daemon: FakeDaemon) -> ClientUser:
     return ClientUser(20002, daemon)
+
+
+@pytest.fixture
+def remapped(alice: ClientUser) -> Iterator[Remapped]:
+    with served(alice) as path:
+        yield Remapped(alice, path)
 
 
 @pytest.fixture(params=["debians", "source"])

@@ -340,3 +340,12 @@ def test_a_change_of_nothing_or_against_itself_asks_nothing(
     assert main(line.split()) == 2
     assert message in capsys.readouterr().err
     assert daemon.asked == []
+
+
+def test_a_capture_without_end_is_not_read_to_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("multiplexer.cli.multiplexerctl.MAX_CAPTURE_BYTES", 4096)
+
+    assert main(["trace", "alice", "--pcap", "/dev/zero"]) == 1
+    assert capsys.readouterr().err == "multiplexerctl: /dev/zero: longer than 4096 bytes\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
-from pfinet_client.cli import parser
+from pfinet_client.cli import main, parser
 from pfinet_client.render import vif_page, vif_table
 from pfinet_proto.control import (
     Counters,
@@ -297,3 +297,12 @@ def start(user: ClientUser, line: str) -> subprocess.Popen[bytes]:
         extra_groups=[],
         stdout=subprocess.DEVNULL,
     )
+
+
+def test_a_capture_without_end_is_not_read_to_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pfinet_client.cli.MAX_CAPTURE_BYTES", 4096)
+
+    assert main(["trace", "lab1", "--pcap", "/dev/zero"]) == 125
+    assert capsys.readouterr().err == "pfinet: /dev/zero: longer than 4096 bytes\n"

@@ -21,6 +21,9 @@ from pfinet_proto.values import VifName
 # linux/memfd.h; 6.3 and later may insist on it (sysctl vm.memfd_noexec).
 _MFD_NOEXEC_SEAL = 0x8
 
+#: As the kernel shows what _name() says.
+_LIGHT = re.compile(r"/memfd:pfinet ([a-z0-9-]+) /.* \(deleted\)")
+
 
 def light(vif: VifName, control: str) -> int:
     """Return a descriptor that tells, while it is open, that its process runs a stack on *vif*.
@@ -40,6 +43,15 @@ def find(vif: VifName, control: str) -> tuple[int, ...]:
     """Return the ids of the caller's own processes that run a stack on *vif*."""
     wanted = f"/memfd:{_name(vif, control)} (deleted)"
     return tuple(pid for pid in _own_processes() if wanted in _open_files(pid))
+
+
+def vif_of(pid: int) -> VifName | None:
+    """Return the vif on which *pid*, a process of the caller's own, runs a stack, if it does."""
+    for link in _open_files(pid):
+        match = _LIGHT.fullmatch(link)
+        if match:
+            return VifName.parse(match[1])
+    return None
 
 
 def _name(vif: VifName, control: str) -> str:

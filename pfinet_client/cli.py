@@ -14,7 +14,7 @@ import shtab
 
 from pfinet_client.command import Command, default_command, say
 from pfinet_client.entrance import Entrance
-from pfinet_client.exec import enter_and_become
+from pfinet_client.exec import enter_and_become, join_and_become
 from pfinet_client.failures import EXPECTED, explain
 from pfinet_client.locate import ControlClient, control_path, locate_vif
 from pfinet_client.qemu import QemuVersion, qemu_arguments, warning
@@ -96,7 +96,9 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="subcommand", metavar="SUBCOMMAND", required=True)
 
     start = commands.add_parser("run", help="run a command on a stack of its own")
-    _add_place(start)
+    which = _add_place(start)
+    which.add_argument("--served", action="store_true", help="join the stack that is served")
+    which.add_argument("--socket", metavar="PATH", help="join the one that is served there")
     start.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
     start.set_defaults(action=_run)
 
@@ -164,18 +166,19 @@ def parser() -> argparse.ArgumentParser:
         _complete(command, "vif", COMPLETE_VIF)
     for command in (start, server):
         _complete(command, "vif", COMPLETE_VIF)
-    for command in (server, mapped):
+    for command in (start, server, mapped):
         _complete(command, "socket", shtab.FILE)
     _complete(trace, "pcap", shtab.FILE)
     _complete(machine, "qemu", shtab.FILE)
     return top
 
 
-def _add_place(command: argparse.ArgumentParser) -> None:
-    """Add the options that say which vif a stack is on."""
+def _add_place(command: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
+    """Add the options that say which vif a stack is on, and return their group."""
     which = command.add_mutually_exclusive_group()
     which.add_argument("--vif", metavar="NAME", help="default: your only one")
     which.add_argument("--network", metavar="NETWORK", help="make a vif there for as long")
+    return which
 
 
 def _complete(command: argparse.ArgumentParser, argument: str, how: Mapping[str, Any]) -> None:
@@ -202,6 +205,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    if arguments.served or arguments.socket:
+        return join_and_become(socket_path(arguments.socket), _command(arguments))
     with _vif(arguments) as name:
         status = run(_entrance(arguments, name), Command(_command(arguments)))
     return _end_as(status)

@@ -12,6 +12,7 @@ attached.
 import fcntl
 import os
 import re
+import socket
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -23,6 +24,9 @@ from pfinet_proto.control import VifInfo
 from pfinet_proto.values import VifName
 
 _LINK = re.compile(r"(user|mnt|net):\[(\d+)\]")
+
+# struct ucred: pid, uid, gid (unix(7)).
+_PEERCRED = struct.Struct("=iII")
 
 # linux/nsfs.h
 _NS_GET_USERNS = 0xB701
@@ -42,7 +46,36 @@ def enter_and_become(
         StackError: if no stack runs on the vif, or the caller may not enter it.
         ControlError, BadMessage, RemoteProtocolError, OSError: of *show*.
     """
-    namespaces = _open_namespaces(vif, _find_stack(vif, control, show))
+    return _become_in(vif, _find_stack(vif, control, show), command)
+
+
+def join_and_become(path: str, command: Sequence[str]) -> int:
+    """Enter the stack that is served at *path* and become *command* there.
+
+    Returns only if the command cannot be run: the status to exit with.
+
+    Raises:
+        StackError: if nothing is served there, or the caller may not enter it.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        try:
+            sock.connect(path)
+        except OSError as error:
+            raise StackError(f"{path}: no stack is served there: {error.strerror}") from error
+        # Of whoever listens there: the process that holds the stack.
+        peer = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
+    pid, uid, _ = _PEERCRED.unpack(peer)
+    if uid != os.getuid():
+        raise StackError(f"{path}: who serves there is uid {uid}, you are uid {os.getuid()}")
+    vif = beacon.vif_of(pid)
+    if vif is None:
+        raise StackError(f"the stack that is served at {path} is just being made, or ends")
+    return _become_in(vif, pid, command)
+
+
+def _become_in(vif: VifName, pid: int, command: Sequence[str]) -> int:
+    """Enter the stack on *vif* that process *pid* runs, and become *command* there."""
+    namespaces = _open_namespaces(vif, pid)
     directory = _current_directory()
     try:
         for descriptor, (_, kind) in zip(namespaces, netns.KINDS, strict=True):

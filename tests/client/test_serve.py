@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -193,3 +194,38 @@ def test_a_vif_that_is_lost_for_good_ends_the_server(
 
     assert process.returncode == -signal.SIGHUP
     assert "vif v1 was deleted; the stack is disconnected" in error
+
+
+def test_a_command_joins_a_served_stack(alice: ClientUser) -> None:
+    """It lives where the server's child does, as root there, and knows its vif."""
+    link = "readlink /proc/self/ns/net; id -u; echo $PFINET_VIF; ip -brief -4 address show up"
+    with served(alice, "--vif", "v1") as path:
+        joined = alice.pfinet("run", "--socket", path, "--", "sh", "-c", link)
+        entered = alice.pfinet("exec", "v1", "--", "sh", "-c", link)
+    assert joined.stdout == entered.stdout
+    namespace, uid, vif, *addresses = joined.stdout.splitlines()
+    assert (namespace == os.readlink("/proc/self/ns/net"), uid, vif) == (False, "0", "v1")
+    assert any("10.9.0.1/24" in line for line in addresses)
+
+
+def test_nobody_joins_where_none_is_served(alice: ClientUser) -> None:
+    done = alice.pfinet("run", "--socket", "/nowhere/stack", "--", "true")
+    assert (done.returncode, done.stdout) == (125, "")
+    assert done.stderr == (
+        "pfinet: /nowhere/stack: no stack is served there: No such file or directory\n"
+    )
+
+
+def test_who_joins_one_stack_names_no_vif(alice: ClientUser) -> None:
+    done = alice.pfinet("run", "--served", "--vif", "v1", "--", "true")
+    assert done.returncode == 125
+    assert "not allowed with argument" in done.stderr
+
+
+def test_nobody_joins_the_stack_of_another_user(alice: ClientUser) -> None:
+    """Root of the host may connect there; it is refused nevertheless."""
+    with served(alice, "--vif", "v1") as path:
+        line = alice.command("run", "--socket", path, "--", "true")
+        done = subprocess.run(line, capture_output=True, text=True, timeout=TIMEOUT_S)
+    assert done.returncode == 125
+    assert done.stderr == f"pfinet: {path}: who serves there is uid {alice.uid}, you are uid 0\n"

@@ -5,7 +5,8 @@ With both builds of lwIP.
 
 import random
 from collections.abc import Iterator
-from ipaddress import ip_address, ip_interface
+from contextlib import contextmanager
+from ipaddress import IPv4Address, ip_address, ip_interface
 
 import attrs
 import pytest
@@ -14,8 +15,8 @@ from pfinet_proto.attach import GoodbyeCode, Offload, Update, encode
 from pfinet_proto.stream import encode_frames
 from tests.client.client_user import TIMEOUT_S, ClientUser
 from tests.client.fake_daemon import FakeDaemon, binding, fake_daemon
-from tests.client.test_stack import program, server
-from tests.client.test_stack_names import NAME_SERVER
+from tests.client.test_stack import ANYIO, program, server
+from tests.client.test_stack_names import ASK_LATE, NAME_SERVER, name_a_server
 
 pytestmark = pytest.mark.usefixtures("lwip_build")
 
@@ -71,6 +72,22 @@ say(len(inodes) > 0, inodes - unix)
         done = alice.run_program(program("v1", count, "lwip"))
 
     assert (done.stdout, done.stderr) == ("True set()\n", "")
+
+
+def test_other_families_are_the_hosts(alice: ClientUser) -> None:
+    """SO_NETNS_COOKIE tells the network namespaces of sockets apart."""
+    families = """
+def cookie(family, kind, make):
+    with make(family, kind) as made:
+        return made.getsockopt(socket.SOL_SOCKET, 71, 8)
+
+host = cookie(socket.AF_INET, socket.SOCK_STREAM, socket.socket)
+for family, kind in ((socket.AF_UNIX, socket.SOCK_STREAM), (socket.AF_NETLINK, socket.SOCK_RAW)):
+    say(cookie(family, kind, trio.socket.socket) == host)
+"""
+    done = alice.run_program(program("v1", families, "lwip"))
+
+    assert (done.stdout, done.stderr) == ("True\nTrue\n", "")
 
 
 def test_a_second_one_in_a_program_is_refused(alice: ClientUser) -> None:
@@ -221,20 +238,44 @@ with trio.socket.socket(socket.{family}, socket.SOCK_DGRAM, {protocol}) as sock:
             assert port.detached.wait(TIMEOUT_S)
 
 
-def test_names_are_asked_over_lwip() -> None:
-    client = binding(1, dns=(ip_address("10.9.0.53"),))
+@contextmanager
+def beside_name_server(dns: tuple[IPv4Address, ...]) -> Iterator[ClientUser]:
+    """Yield who owns a vif with these name servers, beside one where one runs."""
+    client = binding(1, dns=dns)
     name_server = binding(2, addresses=(ip_interface("10.9.0.53/24"),))
-    ask = """
-for name in ("www", "many"):
-    say(len(await trio.socket.getaddrinfo(name, 80, type=socket.SOCK_STREAM)))
-"""
     with (
         fake_daemon((client, 20001), (name_server, 20002), offload=PLAIN) as daemon,
         ClientUser(20002, daemon).program(program("v2", NAME_SERVER)),
     ):
-        done = ClientUser(20001, daemon).run_program(program("v1", ask, "lwip"))
+        yield ClientUser(20001, daemon)
+
+
+def test_names_are_asked_over_lwip() -> None:
+    ask = """
+for name in ("www", "many"):
+    say(len(await trio.socket.getaddrinfo(name, 80, type=socket.SOCK_STREAM)))
+"""
+    with beside_name_server((IPv4Address("10.9.0.53"),)) as user:
+        done = user.run_program(program("v1", ask, "lwip"))
 
     assert (done.stdout, done.stderr) == ("2\n500\n", "")
+
+
+def test_name_servers_may_come_later() -> None:
+    with (
+        beside_name_server(()) as user,
+        user.program(program("v1", ASK_LATE, "lwip")) as running,
+    ):
+        name_a_server(user.daemon)
+
+        assert running.read_line() == "('10.9.0.4', 80)"
+
+
+def test_anyio_connects_over_the_vif(alice: ClientUser, bob: ClientUser) -> None:
+    with server(bob, "v2"):
+        done = alice.run_program(program("v1", ANYIO, "lwip"))
+
+    assert (done.stdout, done.stderr) == ("10.9.0.1 HELLO\n", "")
 
 
 @pytest.mark.parametrize("kind", ["lwip", "kernel"])
@@ -365,6 +406,50 @@ def test_a_frame_from_ones_own_address_does_no_harm(
         for target in ("10.9.0.1", "127.0.0.1", "255.255.255.255"):
             frame = ipv4(source, target, 1, ECHO)
             alice.daemon.inject("v1", encode_frames([frame], vnet=False))
+        running.say("connect")
+
+        assert running.read_line() == "10.9.0.1 HELLO"
+
+
+#: Eight bytes of UDP-Lite (RFC 3828) to port 9, whose checksum covers far more than there is.
+UDPLITE = bytes((0, 1, 0, 9, 0xFF, 0xFF, 0, 1))
+
+
+def ipv6(header: int, payload: bytes) -> bytes:
+    """Return a frame to alice."""
+    packet = bytes((0x60, 0, 0, 0, 0, len(payload), header, 64))
+    packet += ip_address("fd09::2").packed + ip_address("fd09::1").packed
+    return ALICE_MAC + BOB_MAC + b"\x86\xdd" + packet + payload
+
+
+#: A header of options, by what it leads to: it is 8 bytes long.
+def led_to(header: int) -> bytes:
+    return bytes((header, 0, 1, 4, 0, 0, 0, 0))
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [ipv4("10.9.0.2", "10.9.0.1", 136, UDPLITE)],
+        [ipv6(136, UDPLITE)],
+        [ipv6(60, led_to(136) + UDPLITE)],
+        [ipv6(0, led_to(60) + led_to(43) + led_to(136) + UDPLITE)],
+        [ipv6(44, bytes((136, 0, 0, 0, 0, 0, 0, 7)) + UDPLITE)],
+        [ipv6(0, led_to(44) + bytes((136, 0, 0, 0, 0, 0, 0, 7)) + UDPLITE)],
+        [ipv6(44, bytes((60, 0, 0, 0, 0, 0, 0, 7)) + led_to(136) + UDPLITE)],
+        [
+            ipv6(44, bytes((60, 0, 0, 1, 0, 0, 0, 7)) + led_to(60)),
+            ipv6(44, bytes((60, 0, 0, 8, 0, 0, 0, 7)) + led_to(136) + UDPLITE),
+        ],
+    ],
+    ids=["IPv4", "IPv6", "options", "many options", "piece", "late piece", "hidden", "in two"],
+)
+def test_udplite_of_more_than_there_is_does_no_harm(
+    alice: ClientUser, bob: ClientUser, frames: list[bytes]
+) -> None:
+    """Debian's lwIP aborts the process where it sees one."""
+    with server(bob, "v2"), alice.program(program("v1", HOLD, "lwip")) as running:
+        alice.daemon.inject("v1", encode_frames(frames, vnet=False))
         running.say("connect")
 
         assert running.read_line() == "10.9.0.1 HELLO"

@@ -5,11 +5,13 @@ from contextlib import contextmanager
 from ipaddress import ip_address, ip_interface
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pfinet_client.stack import hosts
+from pfinet_proto.attach import Update, encode
 from tests.client.client_user import ClientUser
 from tests.client.fake_daemon import binding, fake_daemon
 from tests.client.test_stack import program
@@ -70,7 +72,7 @@ async with trio.open_nursery() as nursery:
 @contextmanager
 def beside_name_server(**changes: Any) -> Iterator[ClientUser]:
     """Yield who owns a vif, beside one where the name server of both runs."""
-    client = binding(1, dns=(ip_address("10.9.0.53"),), **changes)
+    client = binding(1, **{"dns": (ip_address("10.9.0.53"),), **changes})
     server = binding(2, addresses=(ip_interface("10.9.0.53/24"),))
     with (
         fake_daemon((client, 20001), (server, 20002)) as daemon,
@@ -164,6 +166,25 @@ say(*(entry[4][0] for entry in await stack.resolver.getaddrinfo(b"www", 80, type
     done = user.run_program(program("v1", script).replace("stack.install()", "pass"))
 
     assert done.stdout == "fd09::80 10.9.0.80\n"
+
+
+@pytest.mark.parametrize("kind", ["kernel", "lwip"])
+def test_name_servers_may_come_later(kind: str) -> None:
+    late = """
+say("up")
+while not stack.binding.dns:
+    await trio.sleep(0.01)
+for found in await trio.socket.getaddrinfo("four.lab.example", 80, type=socket.SOCK_STREAM):
+    say(found[4])
+"""
+    with beside_name_server(dns=()) as user:
+        with user.program(program("v1", late, kind)) as running:
+            port = user.daemon.ports["v1"]
+            assert port.attach is not None
+            servers = (ip_address("10.9.0.53"),)
+            port.attach.send(encode(Update(attrs.evolve(port.binding, dns=servers))))
+
+            assert running.read_line() == "('10.9.0.4', 80)"
 
 
 def test_families_that_the_stack_lacks_come_last_or_not_at_all() -> None:

@@ -241,23 +241,11 @@ int pl_set_ipv6(const uint8_t *addresses, size_t n, bool autoconf)
 	return 0;
 }
 
-/* Loopback addresses are this program's alone, but lwIP takes them from any interface. */
-static bool is_loopback(const uint8_t *frame, size_t len)
-{
-	static const uint8_t one[16] = {[15] = 1};
-
-	if (len >= 34 && frame[12] == 0x08 && frame[13] == 0x00)
-		return frame[26] == 127 || frame[30] == 127;
-	if (len >= 54 && frame[12] == 0x86 && frame[13] == 0xdd)
-		return !memcmp(frame + 22, one, 16) || !memcmp(frame + 38, one, 16);
-	return false;
-}
-
 static void take_in(const uint8_t *frame, size_t len)
 {
 	struct pbuf *p;
 
-	if (len < 14 || len > PL_MAX_FRAME_BYTES || is_loopback(frame, len))
+	if (len < 14 || len > PL_MAX_FRAME_BYTES || !pl_may_see(frame, len))
 		return;
 	p = pbuf_alloc(PBUF_RAW, (u16_t)len, PBUF_RAM);
 	if (!p)
@@ -265,6 +253,7 @@ static void take_in(const uint8_t *frame, size_t len)
 	pbuf_take(p, frame, (u16_t)len);
 	if (ethernet_input(p, &interface) != ERR_OK)
 		pbuf_free(p);
+	pl_path_heed();
 }
 
 void pl_input(const uint8_t *from, const uint32_t *lens, int n)

@@ -7,6 +7,7 @@
 
 #include "glue.h"
 
+#include <stdbool.h>
 #include <lwip/netif.h>
 #include <lwip/raw.h>
 #include <lwip/tcp.h>
@@ -67,6 +68,14 @@ struct netif *pl_interface(void);
 /* router.c */
 /** pl_router_forget() - Have no router but advertised ones, as the interface goes */
 void pl_router_forget(void);
+
+/* sieve.c */
+/** pl_may_see() - Whether lwIP may see a frame, of 14 bytes at least */
+bool pl_may_see(const uint8_t *frame, size_t len);
+
+/* path.c */
+/** pl_path_heed() - Let no path have an MTU that it cannot have, after a frame was taken in */
+void pl_path_heed(void);
 
 /* address.c */
 /** pl_errno() - Return the negative errno of what lwIP returned */

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pfinet_client.stack import hosts
 from pfinet_proto.attach import Update, encode
 from tests.client.client_user import ClientUser
-from tests.client.fake_daemon import binding, fake_daemon
+from tests.client.fake_daemon import FakeDaemon, binding, fake_daemon
 from tests.client.test_stack import program
 
 #: A name server for lab.example, over UDP and TCP, at the address of its vif.
@@ -168,23 +168,29 @@ say(*(entry[4][0] for entry in await stack.resolver.getaddrinfo(b"www", 80, type
     assert done.stdout == "fd09::80 10.9.0.80\n"
 
 
-@pytest.mark.parametrize("kind", ["kernel", "lwip"])
-def test_name_servers_may_come_later(kind: str) -> None:
-    late = """
+#: Asks once there is somebody to ask.
+ASK_LATE = """
 say("up")
 while not stack.binding.dns:
     await trio.sleep(0.01)
 for found in await trio.socket.getaddrinfo("four.lab.example", 80, type=socket.SOCK_STREAM):
     say(found[4])
 """
-    with beside_name_server(dns=()) as user:
-        with user.program(program("v1", late, kind)) as running:
-            port = user.daemon.ports["v1"]
-            assert port.attach is not None
-            servers = (ip_address("10.9.0.53"),)
-            port.attach.send(encode(Update(attrs.evolve(port.binding, dns=servers))))
 
-            assert running.read_line() == "('10.9.0.4', 80)"
+
+def name_a_server(daemon: FakeDaemon) -> None:
+    """Let the vif v1 have a name server from now on."""
+    port = daemon.ports["v1"]
+    assert port.attach is not None
+    changed = attrs.evolve(port.binding, dns=(ip_address("10.9.0.53"),))
+    port.attach.send(encode(Update(changed)))
+
+
+def test_name_servers_may_come_later() -> None:
+    with beside_name_server(dns=()) as user, user.program(program("v1", ASK_LATE)) as running:
+        name_a_server(user.daemon)
+
+        assert running.read_line() == "('10.9.0.4', 80)"
 
 
 def test_families_that_the_stack_lacks_come_last_or_not_at_all() -> None:

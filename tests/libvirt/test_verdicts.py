@@ -230,7 +230,8 @@ def test_random_filters_pass_the_same_frames(
     compare()
     assert comparison.bound >= 20
     assert comparison.of_sets >= least_of_sets
-    assert min(comparison.verdicts[True], comparison.verdicts[False]) >= 20
+    # Which filters are drawn changes with their strategies; that both verdicts come does not.
+    assert min(comparison.verdicts[True], comparison.verdicts[False]) >= 10
 
 
 STOCK_PARAMETERS = {

@@ -38,6 +38,8 @@ struct end {
 	void *state;
 	/* How long a counter may sleep, with room for what comes meanwhile; 0: not at all. */
 	unsigned int nap_us;
+	/* There is room for such frames only, up to this length; 0: for any. */
+	size_t nap_len;
 	/* Whether the caller waits for the fd where receive() finds nothing, or else naps. */
 	int waits;
 

@@ -3,7 +3,7 @@
  * ring.c - A vif of ours, by rings: the handshake on its `attach` socket, then memory
  *
  * The daemon is woken when half of the ring waits for it, or before this end sleeps; and
- * does not wake this end while that naps.
+ * does not wake this end while that naps, as it does where the frames are short.
  */
 #include "end.h"
 
@@ -23,8 +23,9 @@ static const uint8_t hello[] = {
 };
 #define WELCOME 2
 
-/* A sender pays for waking the receiver; in this time 50 million frames/s fill the ring. */
-#define NAP_US 250u
+/* A sender pays for waking the receiver; meanwhile short frames fill a part of the ring. */
+#define NAP_US 40u
+#define NAP_LEN 256
 
 struct state {
 	struct pfinet_rings rings;
@@ -149,6 +150,7 @@ void ring_open(struct end *end, char *rest, const struct frame *outgoing)
 	s->outgoing = *outgoing;
 	end->fd = fds[0];
 	end->nap_us = NAP_US;
+	end->nap_len = NAP_LEN;
 	end->state = s;
 	end->send = ring_send;
 	end->receive = ring_receive;

@@ -86,7 +86,7 @@ static unsigned int next_wanted(struct end *end, const struct frame *wanted)
 {
 	unsigned int found;
 
-	if (!end->nap_us)
+	if (!end->nap_us || (end->nap_len && wanted->len > end->nap_len))
 		return wait_wanted(end, wanted, REPLY_WITHIN_MS);
 	end->waits = 0;
 	found = end->receive(end, wanted);

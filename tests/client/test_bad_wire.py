@@ -21,14 +21,15 @@ async def give_back(stream):
     await stream.aclose()
 
 async with trio.open_nursery() as nursery:
-    await nursery.start(trio.serve_tcp, give_back, 9)
+    for host in ("0.0.0.0", "::"):
+        await nursery.start(partial(trio.serve_tcp, give_back, 9, host=host))
     say("up")
 """
 
 EXCHANGE = f"""
 import random
 sent = random.Random(1).randbytes({LENGTH})
-stream = await trio.open_tcp_stream("10.9.0.2", 9)
+stream = await trio.open_tcp_stream("HOST", 9)
 await stream.send_all(sent)
 got = bytearray()
 while data := await stream.receive_some():
@@ -61,16 +62,17 @@ class BadWire:
         return out
 
 
+@pytest.mark.parametrize("host", ["10.9.0.2", "fd09::2"], ids=["IPv4", "IPv6"])
 @pytest.mark.parametrize(
     ("ours", "theirs"), [("kernel", "kernel"), ("lwip", "kernel"), ("lwip", "lwip")]
 )
-def test_a_bad_wire_delays_data_and_loses_none(ours: str, theirs: str) -> None:
-    wire = BadWire()
+def test_a_bad_wire_delays_data_and_loses_none(ours: str, theirs: str, host: str) -> None:
+    wire, exchange = BadWire(), EXCHANGE.replace("HOST", host)
     users = (binding(1), 20001), (binding(2), 20002)
     with fake_daemon(*users, offload=Offload(0)) as daemon:
         daemon.wire = wire
         with ClientUser(20002, daemon).program(program("v2", PEER, theirs)):
-            done = ClientUser(20001, daemon).run_program(program("v1", EXCHANGE, ours))
+            done = ClientUser(20001, daemon).run_program(program("v1", exchange, ours))
 
     assert (done.stdout, done.stderr) == ("True\n", "")
     assert wire.lost > 0

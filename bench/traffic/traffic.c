@@ -12,8 +12,9 @@
  *	traffic spin				until it is ended
  *
  * FRAME, HELLO and REPLY are hexadecimal; one led by `*` varies, as in end.h, where END
- * is explained too.  `ready` says that the end is open; the result is one line of numbers.  HELLO is sent when the first frame
- * has come: a switch that learns then knows where the receiver is.
+ * is explained too.  `ready` says that the end is open; the result is one line of numbers.
+ * HELLO is sent when the first frame has come: a switch that learns then knows where the
+ * receiver is.
  */
 #include "end.h"
 

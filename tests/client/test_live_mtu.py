@@ -5,22 +5,11 @@ import attrs
 from pfinet_proto.attach import Offload, Update, encode
 from tests.client.client_user import ClientUser
 from tests.client.fake_daemon import binding, fake_daemon
-from tests.client.test_stack import program
+from tests.client.test_stack import COUNT, program
 
 MTU = 1300
 ETHERNET = 14
 
-TAKE = """
-async def count(stream):
-    total = 0
-    while data := await stream.receive_some():
-        total += len(data)
-    await stream.send_all(str(total).encode())
-
-async with trio.open_nursery() as nursery:
-    await nursery.start(trio.serve_tcp, count, 81)
-    say("up")
-"""
 SEND = f"""
 say("up")
 while stack.binding.mtu != {MTU}:
@@ -36,7 +25,7 @@ def test_segments_are_as_long_as_it_says_from_then_on(each_kind: str) -> None:
     with fake_daemon((binding(1), 20001), (binding(2), 20002), offload=Offload(0)) as daemon:
         alice, bob = ClientUser(20001, daemon), ClientUser(20002, daemon)
         with (
-            bob.program(program("v2", TAKE)),
+            bob.program(program("v2", COUNT)),
             alice.program(program("v1", SEND, each_kind)) as running,
         ):
             port = daemon.ports["v1"]

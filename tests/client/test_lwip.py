@@ -15,7 +15,7 @@ from pfinet_proto.attach import GoodbyeCode, Offload, Update, encode
 from pfinet_proto.stream import encode_frames
 from tests.client.client_user import TIMEOUT_S, ClientUser
 from tests.client.fake_daemon import FakeDaemon, binding, fake_daemon
-from tests.client.test_stack import ANYIO, program, server
+from tests.client.test_stack import ANYIO, COUNT, program, server
 from tests.client.test_stack_names import ASK_LATE, NAME_SERVER, name_a_server
 
 pytestmark = pytest.mark.usefixtures("lwip_build")
@@ -122,17 +122,6 @@ def test_one_after_the_other_are_as_good(alice: ClientUser, bob: ClientUser) -> 
 
 
 def test_half_a_connection_may_be_closed(alice: ClientUser, bob: ClientUser) -> None:
-    count = """
-async def count(stream):
-    total = 0
-    while data := await stream.receive_some():
-        total += len(data)
-    await stream.send_all(str(total).encode())
-
-async with trio.open_nursery() as nursery:
-    await nursery.start(trio.serve_tcp, count, 81)
-    say("up")
-"""
     send = """
 stream = await trio.open_tcp_stream("10.9.0.2", 81)
 await stream.send_all(bytes(1 << 22))
@@ -140,7 +129,7 @@ await stream.send_eof()
 say((await stream.receive_some()).decode())
 say(await stream.receive_some())
 """
-    with bob.program(program("v2", count, "lwip")):
+    with bob.program(program("v2", COUNT, "lwip")):
         done = alice.run_program(program("v1", send, "lwip"))
 
     assert (done.stdout, done.stderr) == ("4194304\nb''\n", "")

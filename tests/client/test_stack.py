@@ -58,6 +58,20 @@ async with trio.open_nursery() as nursery:
 """
 
 
+#: Says how many bytes came, at their end.
+COUNT = """
+async def count(stream):
+    total = 0
+    while data := await stream.receive_some():
+        total += len(data)
+    await stream.send_all(str(total).encode())
+
+async with trio.open_nursery() as nursery:
+    await nursery.start(trio.serve_tcp, count, 81)
+    say("up")
+"""
+
+
 @contextmanager
 def server(user: ClientUser, vif: str, kind: str = "kernel") -> Iterator[RunningStack]:
     with user.program(program(vif, SERVER, kind)) as running:

@@ -135,8 +135,12 @@ def unpack(
                 f"message is longer than {MAX_MESSAGE_BYTES} bytes or {MAX_FDS} descriptors"
             )
         message = decode(data)
-        if len(fds) not in FD_COUNTS.get(type(message), (0,)):
-            raise SiblingError(f"{type(message).__name__} with {len(fds)} descriptors")
+        counts = FD_COUNTS.get(type(message), (0,))
+        if len(fds) not in counts:
+            raise SiblingError(
+                f"{type(message).__name__} with {len(fds)} descriptors,"
+                f" wanted {' or '.join(map(str, counts))}"
+            )
     except BaseException:
         close_all(fds)
         raise

@@ -81,8 +81,13 @@ ROWS: Mapping[str, Row] = MappingProxyType(
                 "multiplexer.observe.frames",
                 "multiplexer.observe.metrics",
                 "multiplexer.observe.trace",
+                "multiplexer.cli.filter_sections",
+                "multiplexer.cli.network_sections",
+                "multiplexer.cli.page",
+                "multiplexer.cli.phrases",
                 "multiplexer.cli.rates",
                 "multiplexer.cli.render",
+                "multiplexer.cli.vif_sections",
             ),
             ("protocol", "model", "rules"),
             ("attrs", "defusedxml", "rich"),
@@ -220,12 +225,12 @@ def test_only_the_engine_imports_the_c_module() -> None:
     assert importers == ["multiplexer.datapath.engine"]
 
 
-def test_only_the_renderer_of_the_pure_modules_imports_rich() -> None:
+def test_only_the_layout_of_pages_imports_rich_of_the_pure_modules() -> None:
     pure = [module for module in MODULES if ROWS[row_of(module)].pure]
 
     importers = {module for module in pure if "rich" in {top(n) for n in imports_of(module)}}
 
-    assert importers <= {"multiplexer.cli.render"}
+    assert importers == {"multiplexer.cli.page"}
 
 
 def test_one_door_for_xml_and_it_is_defused() -> None:

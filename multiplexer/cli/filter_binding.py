@@ -6,13 +6,15 @@ before, or changed by `vif set`.
 
 import json as jsonlib
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from multiplexer.cli.arguments import FILTER, VIF_NAME
 from multiplexer.cli.client import ControlClient
-from multiplexer.cli.render import Column, Facts, Page, Table, learned_facts, page_as_text
+from multiplexer.cli.page import Column, Facts, Page, Table, page_as_text
+from multiplexer.cli.phrases import assignments, lines, words
 from multiplexer.cli.vif_arguments import PARAMETERS, grouped
+from multiplexer.cli.vif_sections import learned_facts
 from pfinet_proto import control
 from pfinet_proto.jsonform import to_json
 from pfinet_proto.values import VifName
@@ -31,7 +33,7 @@ def list_all(connect: Connect, json: bool) -> int:
     bound = [(vif.name, vif.filter) for vif in vifs if vif.filter is not None]
     columns = (Column("VIF"), Column("FILTER"), Column("PARAMETERS"))
     rows = tuple(
-        (str(name), binding.name, " ".join(_words(binding.parameters)) or "-")
+        (str(name), binding.name, words(assignments(binding.parameters)))
         for name, binding in bound
     )
     values = {"bindings": [_as_values(name, binding) for name, binding in bound]}
@@ -50,8 +52,8 @@ def show(connect: Connect, json: bool, name: VifName) -> int:
     pairs = (
         ("vif", str(name)),
         ("filter", binding.name),
-        ("parameters", "\n".join(_words(binding.parameters)) or "-"),
-        ("of the vif", "\n".join(_words(binding.supplied))),
+        ("parameters", lines(assignments(binding.parameters))),
+        ("of the vif", lines(assignments(binding.supplied))),
         *learned_facts(binding),
     )
     _print(_as_values(name, binding) if json else Page((Facts(pairs),)))
@@ -79,10 +81,6 @@ def _binding(vif: control.VifInfo) -> control.FilterBindingInfo:
     if vif.filter is None:
         raise ValueError(f"vif {vif.name} is bound to no filter")
     return vif.filter
-
-
-def _words(parameters: Mapping[str, Iterable[str]]) -> list[str]:
-    return [f"{name}={value}" for name, values in parameters.items() for value in values]
 
 
 def _as_values(name: VifName, binding: control.FilterBindingInfo) -> dict[str, Any]:

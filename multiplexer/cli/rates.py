@@ -8,7 +8,7 @@ from typing import Final
 
 import attrs
 
-from multiplexer.cli.render import NOTHING, Column, Facts, Page, Table
+from multiplexer.cli.page import NOTHING, Column, Facts, Page, Table
 from pfinet_proto.control import Counters, UplinkInfo, VifInfo
 
 _PREFIXES: Final = ("", "k", "M", "G", "T")

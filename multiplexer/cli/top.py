@@ -22,8 +22,8 @@ from typing import Final
 import attrs
 
 from multiplexer.cli.client import ControlClient, DaemonUnreachable
+from multiplexer.cli.page import page_as_terminal_text, page_as_text
 from multiplexer.cli.rates import Look, Rates, page_of_rates, rates_between
-from multiplexer.cli.render import page_as_terminal_text, page_as_text
 from pfinet_proto.control import UplinkList, VifList
 
 #: Lines of the screen that are no rows: two of the head, a blank one, the columns, the last.

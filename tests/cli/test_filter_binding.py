@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from multiplexer.cli.render import learned_facts
+from multiplexer.cli.vif_sections import learned_facts
 from pfinet_proto.control import FilterBindingInfo, LearnedInfo
 from tests.cli.test_filter_definition import ctl, daemon
 from tests.daemon.siblings import STATIC, Place

@@ -3,8 +3,8 @@
 import attrs
 import pytest
 
+from multiplexer.cli.page import page_as_text
 from multiplexer.cli.rates import Look, Rates, page_of_rates, rates_between, short
-from multiplexer.cli.render import page_as_text
 from pfinet_proto.control import Counters
 from tests.cli.test_render import QUIET, VIF, WIRE
 

@@ -2,12 +2,13 @@
 
 The file's filter is bound as a vif would bind it, and the datapath's own code
 judges: frame after frame in order, with one table of connections, by the times
-of the captures.
+of the captures.  What the vif itself comes to is `tried_vif`'s to say.
 """
 
 import json as jsonlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Final
 
@@ -17,15 +18,15 @@ from multiplexer.cli.arguments import COMPLETE_FILE, Argument, Misuse, argument,
 from multiplexer.cli.filter_files import FILE, LENIENT, Complaint, as_line, read_filter
 from multiplexer.cli.input_files import read_at_most
 from multiplexer.cli.set_files import read_sets
-from multiplexer.datapath.engine import Gate, Judged
+from multiplexer.cli.tried_vif import TriedVif, Verdict
+from multiplexer.cli.vif_arguments import grouped
+from multiplexer.model import FilterBinding
 from multiplexer.observe.frames import describe
-from multiplexer.policy.nwfilter.compile import compile_filter
 from multiplexer.policy.nwfilter.errors import BindError, FilterLoop
-from multiplexer.policy.nwfilter.resolve import over, resolve
+from multiplexer.policy.nwfilter.learning import IP, LEARNING, Mode
 from multiplexer.policy.nwfilter.resolved import ResolvedRule
-from multiplexer.policy.nwfilter.sets import check_sets
 from multiplexer.policy.nwfilter.syntax import Direction, Filter, Parameter
-from multiplexer.policy.nwfilter.tables import LIST_NAMES, Table, TableFull, pack
+from multiplexer.policy.nwfilter.tables import LIST_NAMES, Table
 from multiplexer.stock import stock_filters
 from pfinet_proto.errors import BadMessage
 from pfinet_proto.trace import MAX_CAPTURE_BYTES, Captured, read_capture_untrusted
@@ -37,6 +38,9 @@ FAILED: Final = 1
 
 _SUFFIX: Final = ".xml"
 
+#: Of whom nothing else is said, any address may be learned.
+_ANYWHERE: Final = IPv4Network("0.0.0.0/0")
+
 
 def read_parameter(text: str) -> Parameter:
     """Return NAME=VALUE as a parameter with that one value."""
@@ -44,6 +48,14 @@ def read_parameter(text: str) -> Parameter:
     if not equals:
         raise ValueError(f"{text!r} is no parameter, wanted NAME=VALUE")
     return Parameter(name, (value,))
+
+
+def read_prefix(text: str) -> IPv4Network:
+    """Return *text* as an IPv4 prefix."""
+    try:
+        return IPv4Network(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r}: {error}, wanted an IPv4 prefix") from None
 
 
 def _capture_of(name: str, what: str) -> Argument:
@@ -61,6 +73,12 @@ ARGUMENTS: Final = (
         "NAME=VALUE",
         type=value_of(read_parameter),
         help="a parameter of the binding; the same name again makes a list",
+    ),
+    argument(
+        "--prefix",
+        metavar="PREFIX",
+        type=value_of(read_prefix),
+        help="an IPv4 prefix that the vif is bound to: its address is learned from the frames",
     ),
     argument(
         "--filters", metavar="DIR", complete=COMPLETE_FILE, help="filters that it may refer to"
@@ -97,6 +115,7 @@ def test(
     lenient: bool,
     mac: MacAddress,
     param: Sequence[Parameter],
+    prefix: IPv4Network | None,
     filters: str | None,
     set: Sequence[str],
     direction: str | None,
@@ -111,17 +130,13 @@ def test(
     """
     try:
         frames = _frames(direction, pcap, pcap_in, pcap_out)
-        rules, table = _bound(file, lenient, mac, param, filters, set)
-        gate = Gate(pack(table))
+        vif = _vif(file, lenient, mac, param, prefix, filters, set)
     except Refused as refused:
         print(refused, file=sys.stderr)
         return FAILED
     said: list[dict[str, object]] = []
     for sent in frames:
-        judged = gate.judge(
-            sent.captured.frame, sent.direction is Direction.OUT, sent.captured.time_ns
-        )
-        said.append(_said(len(said) + 1, sent, judged, rules, table))
+        said.append(_said(len(said) + 1, sent, vif.judge(sent.captured, sent.direction)))
     if json:
         sys.stdout.write(jsonlib.dumps({"frames": said}, indent=2) + "\n")
     else:
@@ -132,30 +147,32 @@ def test(
 # ---- what is given ----
 
 
-def _bound(
+def _vif(
     file: str,
     lenient: bool,
     mac: MacAddress,
-    given: Sequence[Parameter],
+    param: Sequence[Parameter],
+    prefix: IPv4Network | None,
     folder: str | None,
     sets: Sequence[str],
-) -> tuple[tuple[ResolvedRule, ...], Table]:
+) -> TriedVif:
     made = _filter(file, lenient)
     others = _folder(folder, lenient) if folder is not None else {}
     known = {**stock_filters(), **others, made.name: made}
-    supplied = (Parameter("MAC", (str(mac),)),)
+    values = grouped([(each.name, value) for each in param for value in each.values])
+    learns = {Mode.ANY.value, Mode.DHCP.value}.issuperset(
+        map(str.lower, values.get(LEARNING, ("none",)))
+    )
+    if prefix is None and learns and IP not in values:
+        prefix = _ANYWHERE
     try:
         named = read_sets(sets)
     except ValueError as error:
         raise Refused(str(error)) from None
     try:
-        rules = resolve(made.name, known, over(_joined(given), supplied))
-        check_sets(rules, named)
-        table = compile_filter(rules, {name: each.members for name, each in named.items()})
-        pack(table)
-    except (BindError, FilterLoop, TableFull) as error:
+        return TriedVif(mac, prefix, FilterBinding.of(made.name, values), known, named)
+    except (BindError, FilterLoop) as error:
         raise Refused(f"{file}: {error}") from None
-    return rules, table
 
 
 def _filter(file: str, lenient: bool) -> Filter:
@@ -172,14 +189,6 @@ def _folder(folder: str, lenient: bool) -> Mapping[str, Filter]:
         raise Refused(f"{folder}: {error.strerror}") from None
     made = [_filter(str(each), lenient) for each in files]
     return {each.name: each for each in made}
-
-
-def _joined(given: Sequence[Parameter]) -> tuple[Parameter, ...]:
-    """Return *given* with each name once; what came first is first of its values."""
-    values: dict[str, tuple[str, ...]] = {}
-    for each in given:
-        values[each.name] = values.get(each.name, ()) + each.values
-    return tuple(Parameter(name, values[name]) for name in sorted(values))
 
 
 def _frames(
@@ -214,16 +223,16 @@ def _capture(path: str) -> list[Captured]:
 # ---- what is said ----
 
 
-def _said(
-    number: int, sent: Sent, judged: Judged, rules: Sequence[ResolvedRule], table: Table
-) -> dict[str, object]:
-    frame = sent.captured.frame
+def _said(number: int, sent: Sent, verdict: Verdict) -> dict[str, object]:
+    frame, judged, known = sent.captured.frame, verdict.judged, verdict.known
+    rules, table = verdict.rules, verdict.table
     return {
         "number": number,
         "direction": sent.direction.value,
         "frame": describe(frame, judged.l4_proto, judged.l4_offset),
         "verdict": judged.verdict,
         "why": judged.why,
+        "learned": None if known is None else [str(each) for each in known],
         "link": _decided(judged.link_list, judged.link, rules, table),
         "network": _decided(judged.network_list, judged.network, rules, table),
     }
@@ -256,6 +265,9 @@ def _decided(
 def _as_text(said: Mapping[str, object]) -> str:
     lines = [f"{said['number']}  {said['direction']:<4}{said['frame']}"]
     lines.append(f"   {said['verdict']}" + (f": {said['why']}" if said["why"] else ""))
+    learned = said["learned"]
+    if isinstance(learned, list):
+        lines.append(f"   {'learned':<9}{' '.join(learned) or 'no address yet'}")
     for layer in ("link", "network"):
         decided = said[layer]
         if isinstance(decided, dict):

@@ -15,7 +15,6 @@ attached: once it is gone for good, the next may have another address.
 
 import heapq
 import itertools
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -37,7 +36,14 @@ from multiplexer.daemon.live_vif import LiveVif, Patience
 from multiplexer.daemon.state import State
 from multiplexer.daemon.vifs import Vifs
 from multiplexer.policy.nwfilter.binding import given
-from multiplexer.policy.nwfilter.learning import Learned, Mode, Search, unexpired
+from multiplexer.policy.nwfilter.learning import (
+    Kind,
+    Learned,
+    Mode,
+    Search,
+    Sighting,
+    unexpired,
+)
 
 #: Between two questions to the engine.
 PAUSE_S: Final = 0.05
@@ -54,9 +60,6 @@ RETRY_S: Final = 10.0
 
 #: The Unix clock may be set meanwhile.
 LONGEST_WAIT_S: Final = 600.0
-
-#: A lease of that many seconds is for ever (RFC 2131, section 3.3).
-FOREVER_S: Final = 0xFFFFFFFF
 
 
 @attrs.define(eq=False)
@@ -144,20 +147,10 @@ class Learning:
         if live.vif.filter is None:
             return
         learner, search = self._learner(live), _search_for(live)
-        address, before = IPv4Address(sighting.address), learner.learned
-        match sighting.kind:
-            case "source":
-                learner.learned = search.with_source(before, address)
-            case "lease" if sighting.server is not None:
-                server, end = IPv4Address(sighting.server), self._end_of(sighting.lease_s)
-                learner.learned = search.with_lease(before, address, server, end)
-            case "release":
-                learner.learned = search.without(before, address)
+        before = learner.learned
+        learner.learned = search.after(before, _read(sighting), self._now())
         if learner.learned != before:
             self._schedule(learner, trio.current_time())
-
-    def _end_of(self, lease_s: int) -> int | None:
-        return None if lease_s == FOREVER_S else math.ceil(self._now()) + lease_s
 
     def _is_there(self, live: LiveVif) -> bool:
         return self._vifs.get(live.name) is live
@@ -259,6 +252,12 @@ class Learning:
         learner.is_watched = False
         learner.learned = tuple(each for each in learner.learned if each.mode is not Mode.ANY)
         self._schedule(learner, trio.current_time())
+
+
+def _read(sighting: channel.Sighting) -> Sighting:
+    server = None if sighting.server is None else IPv4Address(sighting.server)
+    address = IPv4Address(sighting.address)
+    return Sighting(Kind(sighting.kind), address, server, sighting.lease_s)
 
 
 def _search_for(live: LiveVif) -> Search:

@@ -71,8 +71,8 @@ SIGHTINGS: tuple[str, ...] = ("source", "lease", "release")
 class Sighted:
     """What was seen of an address of the vif at *port*; *kind* is one of SIGHTINGS.
 
-    Addresses are four bytes.  Of a lease there are the *server* and its time in
-    seconds, 0xffffffff for ever; else they are zero.
+    A gate by itself has port 0.  Addresses are four bytes.  Of a lease there are the
+    *server* and its time in seconds, 0xffffffff for ever; else they are zero.
     """
 
     port: int
@@ -114,7 +114,8 @@ class Judged:
 
     *why* is the reason for a drop that no rule decided.  Of each layer there is the
     list that decided, by its number in the table, None where none was asked, and
-    the origin of the rule, None where no rule decided.
+    the origin of the rule, None where no rule decided.  *sighted* is what the filter
+    wanted to know of its vif's address, if the frame passed and said some of it.
     """
 
     verdict: str
@@ -125,6 +126,7 @@ class Judged:
     network: int | None
     l4_proto: int | None
     l4_offset: int | None
+    sighted: Sighted | None = None
 
 
 _ACTIONS: Mapping[int, str] = MappingProxyType(
@@ -133,22 +135,33 @@ _ACTIONS: Mapping[int, str] = MappingProxyType(
 
 
 class Gate:
-    """One filter by itself, with connections of its own; no engine is there.
+    """The filter of a vif with that *mac*, with connections of its own; no engine is there.
 
     Raises:
         ValueError: if *table* does not fit together.
     """
 
-    def __init__(self, table: bytes) -> None:
-        size = lib.dp_filter_size(table, len(table))
-        self._filter = ffi.new("uint64_t[]", size // 8 + 1)
-        filter_ = lib.dp_filter_load(self._filter, table, len(table)) if size else ffi.NULL
-        if filter_ == ffi.NULL:
-            raise ValueError("table does not fit together")
+    def __init__(self, table: bytes, mac: bytes) -> None:
+        self._mac = mac
         self._flows = ffi.new("struct dp_flows *")
         lib.dp_flows_init(self._flows, int.from_bytes(os.urandom(8), "little"))
+        self.load(table)
+
+    def load(self, table: bytes) -> None:
+        """Judge by another *table* from here on; connections stay.
+
+        Raises:
+            ValueError: if it does not fit together; then nothing has changed.
+        """
+        size = lib.dp_filter_size(table, len(table))
+        memory = ffi.new("uint64_t[]", size // 8 + 1)
+        filter_ = lib.dp_filter_load(memory, table, len(table)) if size else ffi.NULL
+        if filter_ == ffi.NULL:
+            raise ValueError("table does not fit together")
+        self._filter = memory
         self._gate = ffi.new("struct dp_gate *")
         lib.dp_gate_init(self._gate, filter_, self._flows)
+        lib.dp_flows_recount(self._flows)
 
     def judge(self, frame: bytes, out: bool, now_ns: int) -> Judged:
         """Return what becomes of a frame from the vif (*out*) or to it, and remember its flow."""
@@ -175,7 +188,16 @@ class Gate:
             network,
             view.l4_proto if view.has_l4 else None,
             view.l4_off if view.has_l4 else None,
+            self._sighted(view, out) if verdict == "accept" else None,
         )
+
+    def _sighted(self, view: "ffi.CData", out: bool) -> Sighted | None:
+        learns, what = self._gate.learns, ffi.new("struct dp_sighting *")
+        if out:
+            seen = lib.dp_learn_from_vif(learns, view, what)
+        else:
+            seen = lib.dp_learn_to_vif(learns, self._mac, view, what)
+        return _read_sighting(0, what) if seen else None
 
 
 class Engine:
@@ -227,14 +249,7 @@ class Engine:
         sighted = ffi.new("struct dp_sighted *")
         while most and lib.dp_loop_next_sighting(self._loop, sighted):
             most -= 1
-            what = sighted.what
-            yield Sighted(
-                sighted.port,
-                SIGHTINGS[what.kind],
-                bytes(what.addr),
-                bytes(what.server),
-                what.lease_s,
-            )
+            yield _read_sighting(sighted.port, sighted.what)
 
     def tell_sightings(self) -> None:
         """Let `run` tell again of sightings that wait, if any do."""
@@ -456,6 +471,11 @@ class Engine:
         if not 0 <= port < MAX_PORTS:
             raise ValueError(f"port {port} is not below {MAX_PORTS}")
         return self._table.ports[port]
+
+
+def _read_sighting(port: int, what: "ffi.CData") -> Sighted:
+    kind = SIGHTINGS[what.kind]
+    return Sighted(port, kind, bytes(what.addr), bytes(what.server), what.lease_s)
 
 
 def _check(result: int, what: str) -> None:

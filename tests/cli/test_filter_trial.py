@@ -11,7 +11,7 @@ from multiplexer.cli import main
 from multiplexer.datapath.engine import Gate
 from pfinet_proto import control
 from pfinet_proto.jsonform import to_json
-from tests.datapath.frames import ARP, arp, ethernet, ipv4, ipv6, raw, udp
+from tests.datapath.frames import ARP, arp, dhcp, ethernet, ipv4, ipv6, option, raw, udp
 
 MAC = "52:54:00:00:00:01"
 OURS, THEIRS = bytes.fromhex("525400000001"), bytes.fromhex("525400000002")
@@ -299,4 +299,189 @@ def test_a_parameter_without_a_value_is_refused(
 
 def test_a_table_that_does_not_fit_together_is_no_gate() -> None:
     with pytest.raises(ValueError, match="does not fit together"):
-        Gate(b"")
+        Gate(b"", OURS)
+
+
+# ---- an address that is learned ----
+
+CLEAN = "<filter name='f'><filterref filter='clean-traffic'/></filter>"
+LEASING = """<filter name='f'>
+  <filterref filter='no-ip-spoofing'/>
+  <rule action='accept' direction='in' priority='-710'><ip protocol='udp'/></rule>
+</filter>
+"""
+RELEASE, ACK = 7, 5
+
+
+def sent(source: str) -> bytes:
+    packet = ipv4(udp(b"?", sport=40000, dport=53), src=source, dst="10.0.0.2")
+    return ethernet(packet, src=OURS, dst=THEIRS)
+
+
+def asked(source: str) -> bytes:
+    packet = arp(1, sender_mac=OURS, sender=source, target="10.0.0.2")
+    return ethernet(packet, src=OURS, dst=THEIRS, ethertype=ARP)
+
+
+def assigned(address: str, lease_s: int, server: str = "10.0.0.2") -> bytes:
+    options = option(53, bytes((ACK,))) + option(51, struct.pack(">I", lease_s)) + b"\xff"
+    message = dhcp(OURS, op=2, yours=address, options=options)
+    packet = ipv4(udp(message, sport=67, dport=68), src=server, dst=address)
+    return ethernet(packet, src=THEIRS, dst=OURS)
+
+
+def released(address: str) -> bytes:
+    message = dhcp(OURS, client=address, options=option(53, bytes((RELEASE,))) + b"\xff")
+    packet = ipv4(udp(message, sport=68, dport=67), src=address, dst="10.0.0.2")
+    return ethernet(packet, src=OURS, dst=THEIRS)
+
+
+def known(said: list[dict[str, Any]]) -> list[tuple[str, list[str] | None]]:
+    return [(each["verdict"], each["learned"]) for each in said]
+
+
+@pytest.mark.parametrize("first", [sent, asked])
+def test_the_first_address_of_the_prefix_is_learned(
+    folder: Path, capsys: pytest.CaptureFixture[str], first: Any
+) -> None:
+    (folder / "f.xml").write_text(CLEAN)
+    frames = (sent("10.0.1.1"), first("10.0.0.5"), sent("10.0.0.6"), sent("10.0.0.5"))
+    (folder / "c").write_bytes(pcap(*enumerate(frames, 1)))
+
+    said = tried(capsys, "--prefix", "10.0.0.0/28", "--direction", "out", "--pcap", "c")
+
+    assert known(said) == [
+        ("accept", []),
+        ("accept", []),
+        ("drop", ["10.0.0.5"]),
+        ("accept", ["10.0.0.5"]),
+    ]
+    assert said[1]["link"]["rule"]["filter"] == "learning-any"
+    assert said[2]["link"]["rule"]["filter"] == "no-ip-spoofing"
+
+
+def test_leases_of_believed_servers_are_learned_for_their_time(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "f.xml").write_text(LEASING)
+    frames_in = (
+        (1, assigned("10.0.0.4", 3600, server="10.0.0.3")),
+        (2, assigned("10.0.0.5", 10)),
+        (4, assigned("10.0.0.6", 0xFFFFFFFF)),
+    )
+    frames_out = (
+        (1.5, sent("10.0.0.4")),
+        (3, sent("10.0.0.5")),
+        (5, sent("10.0.0.6")),
+        (13, sent("10.0.0.5")),
+        (14, released("10.0.0.6")),
+        (15, sent("10.0.0.6")),
+    )
+    (folder / "in").write_bytes(pcap(*frames_in))
+    (folder / "out").write_bytes(pcap(*frames_out))
+    by_dhcp = ("--param", "CTRL_IP_LEARNING=DHCP", "--param", "DHCPSERVER=10.0.0.2")
+
+    said = tried(capsys, *by_dhcp, "--pcap-in", "in", "--pcap-out", "out")
+
+    assert known(said) == [
+        ("drop", []),
+        ("drop", []),
+        ("accept", []),
+        ("accept", ["10.0.0.5"]),
+        ("accept", ["10.0.0.5"]),
+        ("accept", ["10.0.0.5", "10.0.0.6"]),
+        ("drop", ["10.0.0.6"]),
+        ("accept", ["10.0.0.6"]),
+        ("drop", []),
+    ]
+
+
+def test_a_lease_with_which_the_filter_cannot_be_bound_changes_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in the daemon: the second has no port beside it."""
+    (folder / "f.xml").write_text(
+        "<filter name='f'><rule action='drop' direction='out'>"
+        "<tcp srcipaddr='$IP' dstportstart='$PORT'/></rule></filter>"
+    )
+    frames = (assigned("10.0.0.5", 60), assigned("10.0.0.6", 60), assigned("10.0.0.5", 60))
+    (folder / "c").write_bytes(pcap(*enumerate(frames, 1)))
+    given = ("--param", "CTRL_IP_LEARNING=dhcp", "--param", "PORT=22")
+
+    said = tried(capsys, *given, "--direction", "in", "--pcap", "c")
+
+    assert known(said) == [("accept", []), *[("accept", ["10.0.0.5"])] * 2]
+
+
+def test_where_nothing_is_learned_none_is_told(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An address that is given, or is all of the prefix, is the address."""
+    (folder / "f.xml").write_text(CLEAN)
+    (folder / "c").write_bytes(pcap((1, sent("10.0.0.5")), (2, sent("10.0.0.6"))))
+    ways = (
+        ("--param", "IP=10.0.0.5", "--prefix", "10.0.0.0/24"),
+        ("--prefix", "10.0.0.5/32"),
+        ("--param", "IP=10.0.0.5", "--param", "CTRL_IP_LEARNING=any"),
+    )
+    for given in ways:
+        said = tried(capsys, *given, "--direction", "out", "--pcap", "c")
+        assert known(said) == [("accept", None), ("drop", None)]
+
+
+def test_a_person_is_told_what_was_learned(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "f.xml").write_text(CLEAN)
+    (folder / "c").write_bytes(pcap((1, sent("10.0.0.5")), (2, sent("10.0.0.5"))))
+    given = ("--param", "CTRL_IP_LEARNING=any", "--direction", "out", "--pcap", "c")
+
+    assert main(["filter", "test", "f.xml", "--mac", MAC, *given]) == 0
+
+    lines = [line for line in capsys.readouterr().out.splitlines() if "learned " in line]
+    assert lines == ["   learned  no address yet", "   learned  10.0.0.5"]
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        (
+            ("CTRL_IP_LEARNING=often",),
+            "f.xml: parameter CTRL_IP_LEARNING is 'often', wanted one of any, dhcp, none\n",
+        ),
+        (
+            ("CTRL_IP_LEARNING=any", "CTRL_IP_LEARNING=dhcp"),
+            "f.xml: parameter CTRL_IP_LEARNING is 'any dhcp', wanted one of any, dhcp, none\n",
+        ),
+        (
+            ("CTRL_IP_LEARNING=none",),
+            "f.xml: parameters are missing: 'IP'; the vif is bound to no single address that"
+            " could be IP, and CTRL_IP_LEARNING is none, so give it as a parameter\n",
+        ),
+        (
+            ("CTRL_IP_LEARNING=dhcp", "DHCPSERVER=fe80::1"),
+            "f.xml: filter 'learning-dhcp', line 5: srcipaddr: parameter DHCPSERVER: 'fe80::1' is"
+            " not an IPv4 address such as 10.1.2.3\n",
+        ),
+    ],
+)
+def test_learning_that_cannot_be_is_told(
+    folder: Path, capsys: pytest.CaptureFixture[str], given: tuple[str, ...], complaint: str
+) -> None:
+    (folder / "f.xml").write_text(CLEAN)
+    (folder / "c").write_bytes(pcap((1, query())))
+    words = [word for each in given for word in ("--param", each)]
+
+    arguments = ["--prefix", "10.0.0.0/24", "--pcap-in", "c", *words]
+    assert main(["filter", "test", "f.xml", "--mac", MAC, *arguments]) == 1
+    assert capsys.readouterr() == ("", complaint)
+
+
+def test_a_prefix_that_is_none_of_ipv4_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for text in ("10.0.0.1/24", "fd00::/64", "x"):
+        with pytest.raises(SystemExit):
+            main(["filter", "test", "f.xml", "--mac", MAC, "--prefix", text])
+        assert f"'{text}'" in (said := capsys.readouterr().err)
+        assert "wanted an IPv4 prefix" in said

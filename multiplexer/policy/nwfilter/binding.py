@@ -16,14 +16,14 @@ import attrs
 
 from ...binding import derived_addresses
 from ...model import FilterBinding, Network, Vif
-from .compile import compile_bytes
+from .compile import compile_bytes, compile_filter, packed
 from .errors import BindError, MissingVariables
 from .learning import IP, LEARNING, WANTS, Learned, Mode, Search, as_parameter
 from .resolve import over, resolve
 from .resolved import ResolvedRule
 from .sets import NamedSet, check_sets
 from .syntax import Filter, Parameter
-from .tables import Learns
+from .tables import Learns, Table
 from .values import shown
 
 LEARNING_MODES: Final = tuple(mode.value for mode in Mode)
@@ -112,13 +112,21 @@ def compile_bound(
     """
     if vif.filter is None:
         return None
-    bound = resolve_bound(network, vif, filters, learned)
+    return packed(compile_table(resolve_bound(network, vif, filters, learned), sets))
+
+
+def compile_table(bound: Bound, sets: Mapping[str, NamedSet]) -> Table:
+    """Return the lists of what is *bound*.
+
+    Raises:
+        BindError: if a set is missing, or what is to come is more than a table holds.
+    """
     members = {name: each.members for name, each in sets.items()}
     for rules in (bound.rules, bound.to_come):
         check_sets(rules, sets)
     if bound.to_come:
         compile_bytes(bound.to_come, members)
-    return compile_bytes(bound.rules, members, bound.learns)
+    return attrs.evolve(compile_filter(bound.rules, members), learns=bound.learns)
 
 
 def resolve_bound(

@@ -98,8 +98,13 @@ def compile_bytes(
     Raises:
         BindError: as compile_filter() does, or if it is more than a table holds.
     """
+    return packed(attrs.evolve(compile_filter(rules, sets), learns=learns))
+
+
+def packed(table: Table) -> bytes:
+    """Return the bytes of *table*; BindError if it is more than a table holds."""
     try:
-        return pack(attrs.evolve(compile_filter(rules, sets), learns=learns))
+        return pack(table)
     except TableFull as error:
         raise BindError(str(error)) from None
 

@@ -11,6 +11,7 @@ has become another one, it is as if nothing had been.  No clock is read here.
 """
 
 import enum
+import math
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address
 from types import MappingProxyType
@@ -31,6 +32,9 @@ from .tables import Learns
 IP: Final = "IP"
 LEARNING: Final = "CTRL_IP_LEARNING"
 SERVERS: Final = "DHCPSERVER"
+
+#: A lease of that many seconds is for ever (RFC 2131, section 3.3).
+FOREVER_S: Final = 0xFFFFFFFF
 
 
 class Mode(enum.Enum):
@@ -83,6 +87,28 @@ _PHASES: Final[Mapping[Mode, str]] = MappingProxyType(
 )
 
 
+class Kind(enum.Enum):
+    """What a frame says of an address; the words are the datapath's."""
+
+    SOURCE = "source"
+    LEASE = "lease"
+    RELEASE = "release"
+
+
+@attrs.frozen
+class Sighting:
+    """What a frame has said of *address*.
+
+    The vif has sent from it; or *server* has assigned it for *lease_s* seconds by DHCP;
+    or the vif has given it back.
+    """
+
+    kind: Kind
+    address: IPv4Address
+    server: IPv4Address | None = None
+    lease_s: int = 0
+
+
 @attrs.frozen
 class Learned:
     """An address that the vif with *mac* was seen to have while it was *owner_uid*'s.
@@ -126,6 +152,21 @@ class Search:
     def kept(self, learned: Iterable[Learned]) -> tuple[Learned, ...]:
         """Return those that hold."""
         return tuple(filter(self.holds, learned))
+
+    def after(
+        self, learned: tuple[Learned, ...], sighting: Sighting, now_s: float
+    ) -> tuple[Learned, ...]:
+        """Return what is known after *sighting*, at *now_s* of the Unix clock."""
+        match sighting.kind:
+            case Kind.SOURCE:
+                return self.with_source(learned, sighting.address)
+            case Kind.LEASE if sighting.server is not None:
+                for_ever = sighting.lease_s == FOREVER_S
+                end = None if for_ever else math.ceil(now_s) + sighting.lease_s
+                return self.with_lease(learned, sighting.address, sighting.server, end)
+            case Kind.RELEASE:
+                return self.without(learned, sighting.address)
+        return learned
 
     def with_source(
         self, learned: tuple[Learned, ...], address: IPv4Address

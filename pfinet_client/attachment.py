@@ -27,7 +27,7 @@ from pfinet_proto.attach import (
     Update,
     Welcome,
 )
-from pfinet_proto.attach_machine import AttachMachine, Role
+from pfinet_proto.attach.machine import AttachMachine, Role
 from pfinet_proto.errors import BadMessage, RemoteProtocolError
 
 #: More than any message carries, so that surplus is seen and refused.

@@ -47,7 +47,7 @@ from pfinet_proto.attach import (
     Transport,
     Welcome,
 )
-from pfinet_proto.attach_machine import AttachMachine, Role, State
+from pfinet_proto.attach.machine import AttachMachine, Role, State
 from pfinet_proto.errors import BadMessage, RemoteProtocolError
 from pfinet_proto.ring import ring_bytes
 

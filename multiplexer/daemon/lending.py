@@ -20,7 +20,7 @@ from multiplexer.daemon import channel, inspection
 from multiplexer.daemon.descriptors import SO_PASSRIGHTS, prepare, refuse_fds
 from multiplexer.daemon.doorman import Doorman, SentDescriptors
 from pfinet_proto.attach import MAX_MESSAGE_BYTES, TAP_FDS, Tap
-from pfinet_proto.attach_machine import AttachMachine
+from pfinet_proto.attach.machine import AttachMachine
 from pfinet_proto.errors import RemoteProtocolError
 
 #: A client makes its stack first, with what the Welcome says.

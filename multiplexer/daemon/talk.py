@@ -23,7 +23,7 @@ from pfinet_proto.attach import (
     Refused,
     Update,
 )
-from pfinet_proto.attach_machine import AttachMachine, State
+from pfinet_proto.attach.machine import AttachMachine, State
 
 #: Why an attachment ended, where nobody says more.
 CLOSED: Final = "closed by the client"

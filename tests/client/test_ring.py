@@ -23,7 +23,7 @@ from pfinet_client.pump_thread import End, Pump
 from pfinet_client.ring import RingFrames
 from pfinet_client.vif import Vif
 from pfinet_proto.attach import NO_OFFLOAD, Hello, Transport, Welcome, encode
-from pfinet_proto.attach_machine import AttachMachine, Role
+from pfinet_proto.attach.machine import AttachMachine, Role
 from pfinet_proto.errors import BadMessage, RemoteProtocolError
 from pfinet_proto.ring import (
     CONTROL_BYTES,

@@ -25,7 +25,7 @@ from pfinet_proto.attach import (
     Welcome,
     encode,
 )
-from pfinet_proto.attach_machine import AttachMachine, Role
+from pfinet_proto.attach.machine import AttachMachine, Role
 from pfinet_proto.control import ControlError, ErrorCode
 from pfinet_proto.stream import MAX_FRAME, VNET_LEN, StreamDecoder, encode_frames
 from tests.client.fake_daemon import binding, fake_daemon

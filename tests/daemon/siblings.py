@@ -36,7 +36,7 @@ from multiplexer.model import ConfigError
 from multiplexer.numbering import Numbering
 from pfinet_proto import attach as attaching
 from pfinet_proto import control as asking
-from pfinet_proto.attach_machine import AttachMachine, Role
+from pfinet_proto.attach.machine import AttachMachine, Role
 from pfinet_proto.values import IPAddress, MacAddress
 from tests.support.plain import acting_as
 

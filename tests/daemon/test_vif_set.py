@@ -25,7 +25,7 @@ from pfinet_proto.attach import (
     Update,
     decode_untrusted,
 )
-from pfinet_proto.attach_machine import AttachMachine, Role, State
+from pfinet_proto.attach.machine import AttachMachine, Role, State
 from pfinet_proto.control import (
     ControlError,
     ErrorCode,

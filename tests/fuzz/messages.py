@@ -23,7 +23,7 @@ import attrs
 
 from multiplexer.daemon import channel
 from pfinet_proto import attach, control
-from pfinet_proto.attach_machine import AttachMachine, Role
+from pfinet_proto.attach.machine import AttachMachine, Role
 from pfinet_proto.errors import BadMessage, RemoteProtocolError
 from pfinet_proto.trace import read_pcap_untrusted
 from tests.daemon.test_channel import ONE_OF_EACH

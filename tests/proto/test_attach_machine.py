@@ -21,7 +21,7 @@ from pfinet_proto.attach import (
     Update,
     Welcome,
 )
-from pfinet_proto.attach_machine import NEXT, AttachMachine, Role, State
+from pfinet_proto.attach.machine import NEXT, AttachMachine, Role, State
 from pfinet_proto.errors import BadMessage, LocalProtocolError, RemoteProtocolError
 from pfinet_proto.values import MacAddress, VifName
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from pfinet_client.attachment import connect_attach
-from pfinet_proto import attach, attach_machine, control, stream
+from pfinet_proto import attach, control, stream
+from pfinet_proto.attach import machine
 from tests.client.fake_daemon import binding, fake_daemon
 
 TIMEOUT_S = 20.0
@@ -109,7 +110,7 @@ def test_the_order_in_the_specification_is_that_of_the_machine() -> None:
 
     assert written == {
         (state.name, kind.__name__, following.name)
-        for (state, _, kind), following in attach_machine.NEXT.items()
+        for (state, _, kind), following in machine.NEXT.items()
     }
 
 

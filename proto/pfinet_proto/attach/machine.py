@@ -7,7 +7,10 @@ import enum
 from collections.abc import Mapping
 from typing import Any, Self
 
-from pfinet_proto.attach import (
+from pfinet_proto.errors import LocalProtocolError, RemoteProtocolError
+
+from .codec import decode_untrusted, encode
+from .messages import (
     Goodbye,
     Hello,
     Message,
@@ -17,10 +20,7 @@ from pfinet_proto.attach import (
     Unrecognized,
     Update,
     Welcome,
-    decode_untrusted,
-    encode,
 )
-from pfinet_proto.errors import LocalProtocolError, RemoteProtocolError
 
 
 class Role(enum.Enum):

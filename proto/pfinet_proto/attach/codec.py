@@ -170,7 +170,7 @@ def decode_untrusted(data: bytes) -> Message:
         envelope = _ENVELOPE.parse(data)
     except c.ConstructError:
         raise BadMessage(
-            f"{data[:8]!r} begins no message, wanted {MAGIC!r}, a type and 2 bytes"
+            f"{data[:8]!r} does not begin a message, wanted {MAGIC!r} and a type"
         ) from None
     kind = _BY_NUMBER.get(envelope.type)
     if kind is None:

@@ -50,9 +50,7 @@ class Row:
 ROWS: Mapping[str, Row] = MappingProxyType(
     {
         "protocol": Row(("pfinet_proto",), (), ("attrs", "construct"), pure=True),
-        "model": Row(
-            ("multiplexer.model", "multiplexer.numbering"), ("protocol",), ("attrs",), pure=True
-        ),
+        "model": Row(("multiplexer.model",), ("protocol",), ("attrs",), pure=True),
         "rules": Row(
             (
                 "multiplexer.binding",

@@ -5,8 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multiplexer.config import parse_config
-from multiplexer.model import id_of_network, port_of_uplink, renumbered
-from multiplexer.numbering import Numbering, NumbersExhausted
+from multiplexer.model import (
+    Numbering,
+    NumbersExhausted,
+    id_of_network,
+    port_of_uplink,
+    renumbered,
+)
 
 names = st.lists(st.sampled_from("abcdefgh"), unique=True, max_size=5)
 

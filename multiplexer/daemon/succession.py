@@ -17,8 +17,7 @@ import attrs
 from multiplexer.daemon import audit, channel
 from multiplexer.daemon.nics import nic_uplinks, open_nics
 from multiplexer.difference import difference, impossible
-from multiplexer.model import Config, ConfigError, port_of_uplink, renumbered
-from multiplexer.numbering import NumbersExhausted
+from multiplexer.model import Config, ConfigError, NumbersExhausted, port_of_uplink, renumbered
 from multiplexer.uplinks.nic import LinkWatch, NicUplink
 
 #: So many lines say enough, and so many characters of one.

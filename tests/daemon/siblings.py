@@ -32,8 +32,7 @@ from multiplexer.daemon.rings import Memory
 from multiplexer.daemon.rundir import KINDS
 from multiplexer.daemon.succession import numbered
 from multiplexer.datapath.engine import VERDICTS
-from multiplexer.model import ConfigError
-from multiplexer.numbering import Numbering
+from multiplexer.model import ConfigError, Numbering
 from pfinet_proto import attach as attaching
 from pfinet_proto import control as asking
 from pfinet_proto.attach.machine import AttachMachine, Role

@@ -28,7 +28,8 @@ MAX_DNS = 8
 MAX_SEARCH = 16
 
 #: What Ethernet networks here may have (multiplexer.toml, `mtu`).
-MIN_MTU, MAX_MTU = 576, 9000
+MIN_MTU = 576  # what every IPv4 host takes (RFC 791, section 3.1)
+MAX_MTU = 9000
 
 #: What goes into a resolv.conf: a host name, RFC 1123, section 2.1, with `_` tolerated.
 _DOMAIN = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")

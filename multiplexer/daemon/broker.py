@@ -18,7 +18,6 @@ clients find the daemon where it was.
 import argparse
 import contextlib
 import os
-import resource
 import stat
 import sys
 import time
@@ -36,6 +35,7 @@ from multiplexer.daemon.directories import UnsafeDirectory, make_private
 from multiplexer.daemon.host_ports import log_host
 from multiplexer.daemon.nics import open_nics
 from multiplexer.daemon.rundir import RunDirectory, RunDirectoryInUse
+from multiplexer.daemon.shortage import Shortage, check_files, check_memory, naming, raise_limit
 from multiplexer.daemon.succession import Standing, Succession, numbered
 from multiplexer.model import MAX_PORTS, Config, ConfigError, Daemon, UplinkKind
 from multiplexer.uplinks.host_tap import HostTaps
@@ -107,7 +107,7 @@ def main(
             return _prepare(start, config, control, engine, log, undo).run()
     except ConfigError as error:
         print(error, file=sys.stderr)
-    except (StartError, UnsafeDirectory, RunDirectoryInUse) as error:
+    except (StartError, UnsafeDirectory, RunDirectoryInUse, Shortage) as error:
         log.error(str(error))
     except OSError as error:
         log.error(f"{error.filename}: {error.strerror}" if error.filename else str(error))
@@ -197,25 +197,30 @@ def _prepare(
     kept = _check_privileges(config)
     roles = _find_roles(config.daemon, control, engine)
     os.umask(0o077)
-    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
+    check_memory()
+    raise_limit()
+    check_files(config, len(config.vifs))  # control, which knows all vifs, warns
     signals = undo.enter_context(supervisor.caught_signals())
 
-    run_directory = RunDirectory(config.daemon.run_dir)
-    undo.callback(run_directory.remove)
-    links = LinkWatch()
-    undo.callback(links.close)
-    nics, errors = open_nics(config, links, log, undo, {})
+    with naming(f"the run-time directory {config.daemon.run_dir}"):
+        run_directory = RunDirectory(config.daemon.run_dir)
+        undo.callback(run_directory.remove)
+    with naming("the NICs"):
+        links = LinkWatch()
+        undo.callback(links.close)
+        nics, errors = open_nics(config, links, log, undo, {})
     if errors:
         raise StartError("\n".join(errors))
-    hosts = _open_hosts(config, log, undo)
+    with naming("the host's taps"):
+        hosts = _open_hosts(config, log, undo)
     identity = roles.control_identity
     if make_private(config.daemon.state_dir, identity.uid, identity.gid):
         undo.callback(_remove_if_empty, config.daemon.state_dir)
-    listener = run_directory.listen_control()
-    undo.callback(run_directory.close_listener, listener)
-    notifier = notify.open_notifier()
-    undo.callback(notifier.close)
+    with naming("the control socket"):
+        listener = run_directory.listen_control()
+        undo.callback(run_directory.close_listener, listener)
+        notifier = notify.open_notifier()
+        undo.callback(notifier.close)
 
     privileges.limit_capabilities(kept)
     privileges.forbid_new_privileges()

@@ -12,7 +12,6 @@ siblings' channels end last, since detaching needs their answers.
 import contextlib
 import gc
 import importlib.metadata
-import resource
 import secrets
 import signal
 import socket
@@ -52,8 +51,10 @@ from multiplexer.daemon.live_vif import USUAL_PATIENCE, Aside, Patience
 from multiplexer.daemon.named_sets import NamedSets
 from multiplexer.daemon.probing import Prober
 from multiplexer.daemon.provisioning import Provisioning
+from multiplexer.daemon.recollection import keep_ids, keep_macs
 from multiplexer.daemon.reload import Reload, why_aside
 from multiplexer.daemon.requests import About, Requests
+from multiplexer.daemon.shortage import Shortage, check_files, explained
 from multiplexer.daemon.state import State
 from multiplexer.daemon.vif_sockets import serve_vif, why_not_owner
 from multiplexer.daemon.vifs import Vifs
@@ -120,6 +121,7 @@ class Control:
             SiblingError: if one of them sends what it must not.
             StateError: if the database cannot be used.
             ConfigError: if the vifs of the file cannot be.
+            Shortage: if there are too few descriptors for the vifs.
             RequestFailed: if broker or engine cannot do what the start takes.
         """
         start = await self._broker.receive_start()
@@ -186,7 +188,7 @@ class Control:
 
         owners = [vif.owner for vif in config.vifs]
         facts = await host.facts(owners, nic_macs)
-        static = authorize.build_vifs(config, facts, _static_ids(config, state))
+        static = authorize.build_vifs(config, facts, _static_ids(config, state, self._log))
         check_static(config, in_force.library, static)
         stored, refused = authorize.keep_vifs(config, static, state.vifs(), facts)
         stored, unfiltered = part_stored(config, in_force.library, stored)
@@ -199,6 +201,8 @@ class Control:
         for network in config.networks:
             await self._engine.set_network(compile_network(config, network))
         every = [*static, *stored]
+        if (warning := check_files(config, len(every))) is not None:
+            self._log.warning(warning)
         learning = Learning(in_force, vifs, self._engine, state, self._log, self._patience)
         learning.recall({vif.id for vif in every})
         settlement = await self._settle({vif.id for vif in every}, start.inherited, doorman)
@@ -242,12 +246,7 @@ class Control:
         await self._broker.wait_uplinks(nics)
         known = state.nic_macs()
         seen = self._broker.nic_macs()
-        for name, mac in seen.items():
-            if known.get(name) != mac:
-                try:
-                    state.keep_nic_mac(name, mac)
-                except StateError as error:  # it is for a start without that NIC only
-                    self._log.warning(f"the MAC of uplink {name} is not kept: {error}")
+        keep_macs(state, seen, self._log)
         return {name: mac for name, mac in {**known, **seen}.items() if name in nics}
 
 
@@ -260,13 +259,12 @@ def numbered(config: Config, start: channel.Start) -> Config:
     return attrs.evolve(config, numbering=numbering)
 
 
-def _static_ids(config: Config, state: State) -> Mapping[VifName, str]:
+def _static_ids(config: Config, state: State, log: Log) -> Mapping[VifName, str]:
     """Return the id of each of the file's vifs, as it was, or a new one."""
-    ids = dict(state.static_ids())
-    for vif in config.vifs:
-        if vif.name not in ids:
-            ids[vif.name] = secrets.token_hex(ID_BYTES)
-            state.keep_static_id(vif.name, ids[vif.name])
+    known = state.static_ids()
+    names = [vif.name for vif in config.vifs]
+    ids = {name: known.get(name) or secrets.token_hex(ID_BYTES) for name in names}
+    keep_ids(state, ids, log)
     return ids
 
 
@@ -291,15 +289,20 @@ def main(boot: ControlBoot) -> None:
         SystemExit: if it cannot start, or a sibling broke their protocol; the log says why.
     """
     log = open_log("control")
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     gc.set_threshold(COLLECT_EACH)
     failed = False
     try:
         trio.run(_run, boot, log)
     except* channel.SiblingGone:
         pass  # the broker is stopping us, or starts us again with the sibling that died
-    except* (ConfigError, StateError, RequestFailed, channel.SiblingError, OSError) as errors:
+    except* (
+        ConfigError,
+        Shortage,
+        StateError,
+        RequestFailed,
+        channel.SiblingError,
+        OSError,
+    ) as errors:
         for line in sorted(_lines(errors)):
             log.error(line)
         failed = True
@@ -307,8 +310,8 @@ def main(boot: ControlBoot) -> None:
         raise SystemExit(1)
 
 
-def _lines(error: BaseException) -> set[str]:
+def _lines(error: Exception) -> set[str]:
     """Return what the exceptions of a group say, each line once."""
-    if isinstance(error, BaseExceptionGroup):
+    if isinstance(error, ExceptionGroup):
         return {line for inner in error.exceptions for line in _lines(inner)}
-    return set(str(error).splitlines())
+    return set(explained(error).splitlines())

@@ -8,7 +8,7 @@ A full disk is no reason not to start: what is only read takes no room.  SQLite
 shares the index of its log with others in a file, but who opens the database
 for itself alone has it in memory.  Nor may a full disk keep anybody from
 being put out: a file beside the database holds room that only what forgets
-something may use.
+something, or the upgrade of a database at its opening, may use.
 """
 
 import contextlib
@@ -100,7 +100,8 @@ LOCK_TIMEOUT_S: Final = 5.0
 #: Somebody else has the database.
 IN_USE: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
-#: Held back for what forgets something; more than the log ever has that is not in the database.
+#: Held back for what forgets something, or upgrades; more than the log ever has that is not
+#: in the database.
 RESERVE_BYTES: Final = 256 * 1024
 
 #: Pages of the log, of 4096 bytes, that the database is brought up to.
@@ -117,7 +118,7 @@ class Database:
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
         self._connection = connection
-        self._reserve = path.with_name(path.name + "-reserve")
+        self._reserve = _reserve_of(path)
         self._has_reserve = False
         self._hold_back()
 
@@ -137,12 +138,15 @@ class Database:
             raise StateError(f"{path} is empty: damaged, and not touched")
         try:
             _look_at(path)
-            connection = _connect(path, "mode=rw")
             try:
-                _prepare(connection)
-            except BaseException:
-                connection.close()
-                raise
+                connection = _prepared(path)
+            except sqlite3.OperationalError as error:
+                if _code(error) != sqlite3.SQLITE_FULL:
+                    raise
+                # An upgrade adds little, and less than is held back.
+                with contextlib.suppress(OSError):
+                    os.truncate(_reserve_of(path), 0)
+                connection = _prepared(path)
         except sqlite3.Error as error:
             raise _explain(path, error) from error
         return cls(path, connection)
@@ -249,6 +253,8 @@ def _create(path: Path) -> None:
             connection.execute("PRAGMA synchronous = FULL")
             connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT;")
     except sqlite3.Error as error:
+        with contextlib.suppress(OSError):
+            draft.unlink()
         raise _explain(draft, error) from error
     draft.rename(path)
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -305,6 +311,20 @@ def _inspect(path: Path, connection: sqlite3.Connection) -> None:
     found = _pragma(connection, "integrity_check")
     if found != "ok":
         raise StateError(f"{path}: damaged, and not touched: {found}")
+
+
+def _reserve_of(path: Path) -> Path:
+    return path.with_name(path.name + "-reserve")
+
+
+def _prepared(path: Path) -> sqlite3.Connection:
+    connection = _connect(path, "mode=rw")
+    try:
+        _prepare(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _prepare(connection: sqlite3.Connection) -> None:

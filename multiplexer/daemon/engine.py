@@ -20,7 +20,9 @@ from collections.abc import Iterator
 import attrs
 
 from multiplexer.daemon import channel
+from multiplexer.daemon.audit import open_log
 from multiplexer.daemon.descriptors import has_passrights
+from multiplexer.daemon.shortage import explained
 from multiplexer.datapath.engine import (
     DETACHED,
     MAX_FILTER_BYTES,
@@ -344,11 +346,19 @@ class EngineProcess:
 
 
 def main(boot: EngineBoot) -> None:
-    """Run the engine process until it is no longer wanted."""
-    engine = Engine(wary=not has_passrights())
-    offload = Offload.of_linux(os.uname().release)  # the sandbox would refuse to say
-    engine.watch(boot.broker.fileno(), FROM_BROKER)
-    engine.enter_sandbox()
+    """Run the engine process until it is no longer wanted.
+
+    Raises:
+        SystemExit: if it cannot start; the log says why.
+    """
+    try:
+        engine = Engine(wary=not has_passrights())
+        offload = Offload.of_linux(os.uname().release)  # the sandbox would refuse to say
+        engine.watch(boot.broker.fileno(), FROM_BROKER)
+        engine.enter_sandbox()
+    except OSError as error:
+        open_log("engine").error(f"the frames' tables: {explained(error)}")
+        raise SystemExit(1) from None
     channel.send(boot.broker, channel.Ready())
     try:
         EngineProcess(engine, boot.broker, offload).serve()

@@ -36,6 +36,19 @@ Request = (
 )
 
 
+def subject_of(request: Request) -> str:
+    """Return what *request* is about, for a message that says why it failed."""
+    match request:
+        case channel.OpenVifSockets(vif_id=vif_id) | channel.CloseVifSockets(vif_id=vif_id):
+            return f"the sockets of vif {vif_id}"
+        case channel.Keep(kept=channel.Kept(vif_id=vif_id)) | channel.Forget(vif_id=vif_id):
+            return f"the attachment to vif {vif_id}"
+        case channel.SetMemberships(uplink=uplink):
+            return f"what uplink {uplink} receives"
+        case channel.ChangeHostRoutes(network=network):
+            return f"the host's routes of network {network}"
+
+
 class Errands:
     """What any control has asked for and not given back."""
 

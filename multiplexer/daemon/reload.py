@@ -33,7 +33,9 @@ from multiplexer.daemon.filtering import (
 from multiplexer.daemon.host import Client, Host
 from multiplexer.daemon.in_force import InForce, nic_names
 from multiplexer.daemon.live_vif import Aside
+from multiplexer.daemon.recollection import keep_ids, keep_macs
 from multiplexer.daemon.refusals import check_administrator
+from multiplexer.daemon.shortage import Shortage, check_files, explained
 from multiplexer.daemon.state import State
 from multiplexer.daemon.vifs import Vifs
 from multiplexer.difference import difference
@@ -51,7 +53,7 @@ class _Plan:
 
     config: Config
     nic_macs: Mapping[str, MacAddress]
-    new_ids: Mapping[VifName, str]
+    ids: Mapping[VifName, str]
     vifs: Sequence[Vif]
     refused: Sequence[tuple[Vif, Refused]]
     changes: tuple[str, ...]
@@ -100,7 +102,7 @@ class Reload:
                     reloaded = await self._follow(prepared, dry_run=dry_run)
                     await self.broker.end_reload()
             except (RequestFailed, StateError, OSError) as error:
-                raise ControlError(ErrorCode.UNAVAILABLE, str(error)) from error
+                raise ControlError(ErrorCode.UNAVAILABLE, explained(error)) from error
         if not dry_run:
             self._note(reloaded, by)
         return reloaded
@@ -144,35 +146,43 @@ class Reload:
         known = {**self.state.nic_macs(), **self.in_force.nic_macs(self.broker.nic_macs()), **seen}
         nic_macs = {name: known[name] for name in nic_names(config) if name in known}
         facts = await self.host.facts([vif.owner for vif in config.vifs], nic_macs)
-        ids = dict(self.state.static_ids())
-        new_ids = {
-            vif.name: secrets.token_hex(ID_BYTES) for vif in config.vifs if vif.name not in ids
-        }
-        static = authorize.build_vifs(config, facts, {**ids, **new_ids})
+        ids = self._ids(config)
+        static = authorize.build_vifs(config, facts, ids)
         check_static(config, self.in_force.library, static)
         stored, refused = authorize.keep_vifs(config, static, self.state.vifs(), facts)
         stored, unfiltered = part_stored(config, self.in_force.library, stored)
         refused = (*refused, *unfiltered)
+        try:
+            shortage = check_files(config, len(static) + len(stored))
+        except Shortage as error:
+            raise ConfigError([str(error)]) from None
         return _Plan(
             config,
             nic_macs,
-            new_ids,
+            ids,
             (*static, *stored),
             refused,
             tuple(map(str, difference(old, config))),
             (
                 *config.warnings,
+                *(() if shortage is None else (shortage,)),
                 *missing_of_grants(config, self.in_force.library),
                 *kept_from_grants(old, config, stored),
                 *(why_aside(vif, refusal) for vif, refusal in refused),
             ),
         )
 
+    def _ids(self, config: Config) -> Mapping[VifName, str]:
+        """Return the id of each of the vifs of *config*: as it is, as it was, or a new one."""
+        known = dict(self.state.static_ids())
+        # The disk may have had no room for those of vifs that there are.
+        known.update({live.name: live.vif.id for live in self.vifs if live.vif.static})
+        names = [vif.name for vif in config.vifs]
+        return {name: known.get(name) or secrets.token_hex(ID_BYTES) for name in names}
+
     async def _apply(self, plan: _Plan) -> None:
-        for name, vif_id in plan.new_ids.items():
-            self.state.keep_static_id(name, vif_id)
-        for uplink, mac in plan.nic_macs.items():
-            self.state.keep_nic_mac(uplink, mac)
+        keep_ids(self.state, plan.ids, self.log)
+        keep_macs(self.state, plan.nic_macs, self.log)
         aside = {vif.name: Aside(vif, refusal.message) for vif, refusal in plan.refused}
         await self.vifs.follow(plan.config, plan.vifs, aside)
         self.in_force.recalled = plan.nic_macs

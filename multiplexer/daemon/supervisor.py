@@ -23,13 +23,14 @@ import attrs
 from multiplexer.daemon import audit, channel, notify, process
 from multiplexer.daemon.admission import Admission, Refused
 from multiplexer.daemon.child import Child, Descriptor
-from multiplexer.daemon.errands import REQUESTS, Errands, Request
+from multiplexer.daemon.errands import REQUESTS, Errands, Request, subject_of
 from multiplexer.daemon.fdstore import FdStore
 from multiplexer.daemon.ports import Family, Ports
 from multiplexer.daemon.privileges import Identity
 from multiplexer.daemon.reloads import STEPS, Reloads
 from multiplexer.daemon.restarts import RestartBudget, counted, may_take_over
 from multiplexer.daemon.rundir import RunDirectory
+from multiplexer.daemon.shortage import explained, naming
 from multiplexer.daemon.succession import Succession
 from multiplexer.model import Config
 from multiplexer.uplinks.host_tap import HostTaps
@@ -225,10 +226,12 @@ class Supervisor:
         """Start those that do not run, and tell them what there is."""
         engine = self._engine
         if engine is None:
-            engine = self._family.engine = self._start_engine()
+            with naming("the process engine"):
+                engine = self._family.engine = self._start_engine()
             self._ports.introduce(engine)
         if self._control is None:
-            control = self._family.control = self._start_control(engine)
+            with naming("the process control"):
+                control = self._family.control = self._start_control(engine)
             start = self._succession.current.start
             self._say(
                 control, attrs.evolve(start, restarts=self._restarts, inherited=len(self._store))
@@ -428,7 +431,7 @@ class Supervisor:
             error = str(refused)
             self._log.audit("request-refused", by="control", why=error)
         except OSError as failed:
-            error = str(failed)
+            error = f"{subject_of(request)}: {explained(failed)}"
             self._log.error(f"request of control failed: {error}")
         control.say(channel.Done(request.request, error), sockets)
 

@@ -36,6 +36,7 @@ from multiplexer.daemon.host_routes import HostRoutes
 from multiplexer.daemon.in_force import InForce
 from multiplexer.daemon.legacy import Settlement
 from multiplexer.daemon.live_vif import STOPPING, Aside, LiveVif, Patience, bind
+from multiplexer.daemon.shortage import Shortage, check_files
 from multiplexer.daemon.state import State
 from multiplexer.daemon.vif_rows import VifRows
 from multiplexer.model import (
@@ -374,6 +375,7 @@ class Vifs:
             steps.push_async_callback(self._engine.clear_vif, live.port)
             if reached:
                 await self._routes.change(None, (self._config, vif))
+            self._check_files()
             listeners = await self._broker.open_vif_sockets(vif.id, vif.owner_uid, KINDS)
             for listener in listeners:
                 steps.enter_context(listener)
@@ -431,6 +433,13 @@ class Vifs:
             if port not in self._by_port:
                 return port
         raise RequestFailed(f"there are {MAX_VIFS} vifs, and can be no more")
+
+    def _check_files(self) -> None:
+        """Raise RequestFailed if a start would have too few descriptors for the vifs by now."""
+        try:
+            check_files(self._config, len(self._by_port))
+        except Shortage as error:
+            raise RequestFailed(str(error)) from None
 
     async def _update_memberships(
         self, uplink: str | None, instead: Mapping[int, Vif] = MappingProxyType({})

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Final
 import attrs
 import pytest
 
-from multiplexer.daemon.database import RESERVE_BYTES, Database, StateError
+from multiplexer.daemon.database import RESERVE_BYTES, SCHEMA_VERSION, Database, StateError
 from multiplexer.daemon.state import State
 from multiplexer.model import Vif
 from multiplexer.policy.nwfilter.syntax import Filter, Reference
@@ -167,3 +168,53 @@ def test_only_what_forgets_uses_the_reserve_and_it_is_there_again_when_there_is_
 
         assert reserve.stat().st_blocks * 512 == RESERVE_BYTES
         assert reserve.stat().st_mode & 0o777 == 0o600
+
+
+def leave_older(path: Path) -> None:
+    """Have a database of the schema version 4, which knew nothing that was learned."""
+    with closing(State.open(path)) as state:
+        add_some(state)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(
+            "DROP TRIGGER forget_learned; DROP TABLE learned; PRAGMA user_version = 4;"
+        )
+
+
+def schema_version(path: Path) -> int:
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
+        return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def test_an_older_database_is_upgraded_by_what_is_held_back(path: Path) -> None:
+    leave_older(path)
+    fill(path.parent)
+
+    for _ in range(2):
+        with closing(State.open(path)) as state:
+            assert {each.name for each in state.vifs()} == {each.name for each in VIFS[:5]}
+            assert state.learned() == {}
+    assert schema_version(path) == SCHEMA_VERSION
+
+
+def test_an_older_database_without_any_room_is_refused_and_not_touched(path: Path) -> None:
+    leave_older(path)
+    path.with_name("state.db-reserve").unlink()
+    fill(path.parent)
+    before = path.read_bytes()
+
+    with pytest.raises(StateError, match=NO_SPACE):
+        State.open(path)
+
+    assert path.read_bytes() == before
+    (path.parent / "filling").unlink()
+    with closing(State.open(path)) as state:
+        assert {each.name for each in state.vifs()} == {each.name for each in VIFS[:5]}
+
+
+def test_a_first_start_without_room_says_so_and_leaves_nothing(path: Path) -> None:
+    fill(path.parent)
+
+    with pytest.raises(StateError, match=r"state\.db\.new: No space left on device"):
+        State.open(path)
+
+    assert [each.name for each in path.parent.iterdir()] == ["filling"]

@@ -278,7 +278,7 @@ class Host:
 class Daemon:
     """A running multiplexerd."""
 
-    def __init__(self, lab: "Lab") -> None:
+    def __init__(self, lab: "Lab", wrapper: Sequence[str] = ()) -> None:
         self._lab = lab
         self.log = lab.root / "multiplexerd.log"
         ready = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -288,7 +288,7 @@ class Daemon:
         ready.settimeout(0.2)
         with ready, self.log.open("a") as log:
             self.process = lab.popen(
-                lab.host.namespace.command(lab.daemon_command()),
+                lab.host.namespace.command([*wrapper, *lab.daemon_command()]),
                 env={**lab.environment, "NOTIFY_SOCKET": str(notify)},
                 stderr=log,
             )
@@ -440,9 +440,12 @@ class Lab:
         return command
 
     @contextmanager
-    def daemon(self) -> Iterator[Daemon]:
-        """Run multiplexerd for a while; it is ready at the start and must stop cleanly."""
-        daemon = Daemon(self)
+    def daemon(self, wrapper: Sequence[str] = ()) -> Iterator[Daemon]:
+        """Run multiplexerd for a while; it is ready at the start and must stop cleanly.
+
+        It is run by the command *wrapper*, which becomes it.
+        """
+        daemon = Daemon(self, wrapper)
         try:
             yield daemon
         finally:

@@ -67,3 +67,25 @@ def test_changes_are_refused_with_the_reason_and_what_is_deleted_is_gone(full: L
         full.multiplexerctl("vif", "delete", "carol")
     with full.daemon(), pytest.raises(Refused, match="carol"):
         full.ask("vif.show", name="carol")
+
+
+def test_vifs_that_are_new_in_the_file_are_there_and_stay_what_they_are(full: Lab) -> None:
+    """There is no room for their ids, which a reload therefore cannot read either."""
+    full.configure({**OWNERS, "eve": 20006})
+    with full.daemon() as daemon:
+        eve = full.ask("vif.show", name="eve")["id"]
+        full.configure({**OWNERS, "eve": 20006, "frank": 20007})
+        full.multiplexerctl("reload")
+
+        assert full.ask("vif.show", name="eve")["id"] == eve
+        assert full.ask("vif.show", name="frank")["owner_uid"] == 20007
+        assert full.query("status")["control_restarts"] == 0
+        log = daemon.log.read_text()
+    for name in ("eve", "frank"):
+        assert f"the id of vif {name} is not kept" in log
+        assert "No space left on device" in log
+    (full.root / "state" / "filling").unlink()
+    with full.daemon():
+        eve = full.ask("vif.show", name="eve")["id"]
+    with full.daemon():
+        assert full.ask("vif.show", name="eve")["id"] == eve

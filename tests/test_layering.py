@@ -57,7 +57,6 @@ ROWS: Mapping[str, Row] = MappingProxyType(
                 "multiplexer.difference",
                 "multiplexer.host_port",
                 "multiplexer.ledger",
-                "multiplexer.toml_lines",
             ),
             ("protocol", "model"),
             ("attrs",),
@@ -66,9 +65,6 @@ ROWS: Mapping[str, Row] = MappingProxyType(
         "compilers": Row(
             (
                 "multiplexer.config",
-                "multiplexer.config_filter",
-                "multiplexer.config_values",
-                "multiplexer.toml_tables",
                 "multiplexer.probes",
                 "multiplexer.policy",
                 "multiplexer.daemon.amend",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multiplexer.toml_lines import Path, find_lines
+from multiplexer.config.toml_lines import Path, find_lines
 
 TEXT = '''\
 # [no.table]

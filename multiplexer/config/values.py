@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 from pfinet_proto.values import IPAddress, IPInterface, IPNetwork, MacAddress
 
-from .model import (
+from ..model import (
     MAX_ETHERTYPE,
     MAX_UID,
     MIN_ETHERTYPE,

@@ -10,8 +10,8 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TypeVar
 
-from .binding import Fault
-from .model import ConfigError, Origin
+from ..binding import Fault
+from ..model import ConfigError, Origin
 from .toml_lines import Path
 
 T = TypeVar("T")

@@ -3,14 +3,14 @@
 Whether there is such a filter is not the file's to say, so only forms are checked.
 """
 
-from .config_values import read_text
-from .model import FilterBinding
-from .policy.nwfilter.names import (
+from ..model import FilterBinding
+from ..policy.nwfilter.names import (
     check_filter_name,
     check_parameter_name,
     check_parameter_value,
 )
 from .toml_tables import Table, show
+from .values import read_text
 
 
 def read_filter(table: Table) -> FilterBinding | None:

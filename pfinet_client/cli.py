@@ -46,7 +46,7 @@ from pfinet_proto.trace import (
     trace_requests,
     trace_text,
 )
-from pfinet_proto.typed import value_of
+from pfinet_proto.typed import CommandLine, value_of
 from pfinet_proto.values import VifName
 
 #: env(1): pfinet itself failed; no command returned this.
@@ -80,7 +80,7 @@ _pfinet_vifs() {
 R = TypeVar("R")
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(CommandLine):
     """Wrong usage is pfinet's own failure, not the command's 2."""
 
     def error(self, message: str) -> NoReturn:

@@ -33,7 +33,7 @@ from pfinet_proto import control
 from pfinet_proto.control import ControlError, ErrorCode
 from pfinet_proto.errors import BadMessage, RemoteProtocolError
 from pfinet_proto.trace import MAX_CAPTURE_BYTES, join_traces, read_frames, trace_requests
-from pfinet_proto.typed import value_of
+from pfinet_proto.typed import CommandLine, value_of
 from pfinet_proto.values import VifName
 
 # Exit codes; usage errors are argparse's.
@@ -350,11 +350,9 @@ GROUPS: Final[Mapping[tuple[str, ...], str]] = MappingProxyType(
 )
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> CommandLine:
     """Return the parser of the command line, for completions and for tests of the manual."""
-    top = argparse.ArgumentParser(
-        prog="multiplexerctl", description="Administer the network multiplexer."
-    )
+    top = CommandLine(prog="multiplexerctl", description="Administer the network multiplexer.")
     _add_global(top, control=None, json=False)
     groups: dict[tuple[str, ...], Any] = {(): top.add_subparsers(metavar="COMMAND", required=True)}
     for command in COMMANDS:
@@ -373,14 +371,15 @@ def parser() -> argparse.ArgumentParser:
             if complete is not None:  # where shtab looks for it
                 action.complete = dict(complete)
         # After the command they mean the same, and must not undo what stood before it.
-        _add_global(one, control=argparse.SUPPRESS, json=argparse.SUPPRESS)
+        _add_global(one, "control_after", control=None, json=argparse.SUPPRESS)
         one.set_defaults(command=command)
     return top
 
 
-def _add_global(to: argparse.ArgumentParser, **defaults: Any) -> None:
+def _add_global(to: CommandLine, control_is: str = "control", **defaults: Any) -> None:
     to.add_argument(
         "--control",
+        dest=control_is,
         metavar="PATH",
         default=defaults["control"],
         help="the daemon's control socket",
@@ -393,8 +392,13 @@ def _add_global(to: argparse.ArgumentParser, **defaults: Any) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `multiplexerctl` and return its exit status."""
     _have_standard_streams()
-    given = vars(parser().parse_args(argv))
-    command, path, json = given.pop("command"), given.pop("control"), given.pop("json")
+    line = parser()
+    given = vars(line.parse_args(argv))
+    command, json = given.pop("command"), given.pop("json")
+    before, path = given.pop("control"), given.pop("control_after")
+    if None not in (before, path) and before != path:
+        line.error(f"argument --control: is {before} and {path}, wanted one of them")
+    path = before if path is None else path
     try:
         status: int = command.run(lambda: ControlClient(control_path(path)), json, **given)
     except ControlError as error:

@@ -1,12 +1,18 @@
 """What `vif create` and `vif set` are given, and the requests that they make of it."""
 
-import argparse
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from multiplexer.cli.arguments import COMPLETE_FILTER, Misuse, argument, repeated
 from pfinet_proto import control
-from pfinet_proto.typed import read_interface, read_prefix, read_rate, value_of
+from pfinet_proto.typed import (
+    Switch,
+    contradiction,
+    read_interface,
+    read_prefix,
+    read_rate,
+    value_of,
+)
 from pfinet_proto.values import IPInterface, IPNetwork, MacAddress, VifName
 
 T = TypeVar("T")
@@ -77,10 +83,11 @@ def set_vif(name: VifName, **given: Any) -> control.VifSet:
     """Return the request that `vif set` is.
 
     Raises:
-        Misuse: if nothing, or a list that is empty and is not, is *given*.
+        Misuse: if nothing, or what contradicts itself, is *given*.
     """
     if not any(given[option] not in (None, []) for option in given):
         raise Misuse("nothing to set is given, see --help")
+    _check_contradictions(given)
     # A filter may have any name.
     filter_, no_filter = given.pop("filter"), given.pop("no_filter")
     defaults = tuple(option for option, value in given.items() if value == DEFAULT)
@@ -110,6 +117,19 @@ def set_vif(name: VifName, **given: Any) -> control.VifSet:
         filter=filter_,
         parameters=grouped(one["param"]) or None,
     )
+
+
+def _check_contradictions(given: Mapping[str, Any]) -> None:
+    if given["no_filter"]:
+        for option in ("filter", "param"):
+            if given[option]:
+                raise Misuse(contradiction(f"--{option}", "--no-filter"))
+    for what in ("address", "prefix"):
+        for come in (f"add_{what}", what):
+            for one in given[f"remove_{what}"]:
+                if one in given[come]:
+                    comes = f"--{come.replace('_', '-')} {one}"
+                    raise Misuse(contradiction(comes, f"--remove-{what} {one}"))
 
 
 def _list(option: str, given: Sequence[Any]) -> tuple[Any, ...] | None:
@@ -283,7 +303,7 @@ SET: Final = (
     ),
     argument(
         "--trusted-tap",
-        action=argparse.BooleanOptionalAction,
+        action=Switch,
         help="let the daemon read and write its client's tap, or not",
     ),
     argument(

@@ -15,7 +15,6 @@ dies, both start afresh.  Either way the listening sockets are the same:
 clients find the daemon where it was.
 """
 
-import argparse
 import contextlib
 import os
 import stat
@@ -41,6 +40,7 @@ from multiplexer.model import MAX_PORTS, Config, ConfigError, Daemon, UplinkKind
 from multiplexer.uplinks.host_tap import HostTaps
 from multiplexer.uplinks.nic import LinkWatch
 from multiplexer.uplinks.tap import TUN_NODE
+from pfinet_proto.typed import CommandLine
 from pfinet_proto.values import MacAddress
 
 DEFAULT_CONFIG: Final = "/etc/multiplexer.toml"
@@ -64,9 +64,9 @@ class StartError(Exception):
     """The daemon cannot start; each line of the text says why."""
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> CommandLine:
     """Return the parser of the command line that multiplexerd(8) describes."""
-    options = argparse.ArgumentParser(
+    options = CommandLine(
         prog="multiplexerd", description="Give every user a network stack of their own."
     )
     options.add_argument(

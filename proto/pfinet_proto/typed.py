@@ -3,11 +3,58 @@
 import argparse
 from collections.abc import Callable
 from ipaddress import ip_interface, ip_network
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pfinet_proto.values import IPInterface, IPNetwork
 
 T = TypeVar("T")
+
+
+class CommandLine(argparse.ArgumentParser):
+    """A parser, with all below it, that takes an option of one value once.
+
+    The same again is no contradiction; argparse's own takes the last, whatever was before.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        for name in (None, "store"):
+            self.register("action", name, _Once)
+
+
+class _Once(argparse.Action):
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        before = getattr(namespace, self.dest, self.default)
+        if before is not self.default and before != values:
+            raise argparse.ArgumentError(self, f"is {before} and {values}, wanted one of them")
+        setattr(namespace, self.dest, values)
+
+
+class Switch(argparse.BooleanOptionalAction):
+    """``--NAME`` or ``--no-NAME``, and not both."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        before = getattr(namespace, self.dest)
+        super().__call__(parser, namespace, values, option_string)
+        if before is not None and before is not getattr(namespace, self.dest):
+            raise argparse.ArgumentError(None, contradiction(*self.option_strings))
+
+
+def contradiction(one: str, other: str) -> str:
+    """Return what is said of two options that cannot both be."""
+    return f"{one} and {other} contradict each other, wanted one of them"
 
 
 def value_of(read: Callable[[str], T]) -> Callable[[str], T]:

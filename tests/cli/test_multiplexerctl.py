@@ -154,6 +154,12 @@ def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDaem
         ("set delete bad", SetDelete("bad"), Deleted()),
         ("vif set one --filter default", VifSet(ONE, filter="default"), VIF),
         ("vif set one --no-filter", VifSet(ONE, defaults=("filter",)), VIF),
+        ("vif set one --owner a --owner a", VifSet(ONE, owner="a"), VIF),
+        (
+            "vif set one --trusted-tap --trusted-tap",
+            VifSet(ONE, trust=TrustChange(trusted_tap=True)),
+            VIF,
+        ),
         ("vif set one --param A=b=c", VifSet(ONE, parameters={"A": ("b=c",)}), VIF),
         (
             "vif set one --owner bob --mac default --frames-per-s 5 --bytes-per-s default"
@@ -298,6 +304,10 @@ def test_a_daemon_that_says_nothing_is_not_waited_for(tmp_path: Path) -> None:
             client.ask(Status())
 
 
+BOTH = "{} and {} contradict each other, wanted one of them"
+NO_TAP = "--no-trusted-tap"
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -314,6 +324,13 @@ def test_a_daemon_that_says_nothing_is_not_waited_for(tmp_path: Path) -> None:
         ("vif set one --role none --role king", "invalid choice: 'king'"),
         ("vif set one --add-address none", "'none' has no prefix length"),
         ("vif shave one", "invalid choice: 'shave'"),
+        ("vif set one --trusted-tap --no-trusted-tap", BOTH.format("--trusted-tap", NO_TAP)),
+        ("vif set one --no-trusted-tap --trusted-tap", BOTH.format("--trusted-tap", NO_TAP)),
+        ("vif set one --owner a --owner b", "argument --owner: is a and b, wanted one of them"),
+        ("vif set one --mac default --mac 52:54:00:00:00:01", "argument --mac: is default and 52"),
+        ("vif create one --owner a --frames-per-s 5 --frames-per-s 6", "-s: is 5 and 6, wanted"),
+        ("top --interval 1 --interval 2", "argument --interval: is 1.0 and 2.0, wanted one"),
+        ("--control /a status --control /b", "argument --control: is /a and /b, wanted one"),
     ],
 )
 def test_wrong_usage_asks_nothing(
@@ -332,6 +349,16 @@ def test_wrong_usage_asks_nothing(
     [
         ("vif set one", "nothing to set is given"),
         ("vif set one --role none --role router", "--role none stands alone"),
+        ("vif set one --no-filter --filter web", BOTH.format("--filter", "--no-filter")),
+        ("vif set one --no-filter --param A=1", BOTH.format("--param", "--no-filter")),
+        (
+            "vif set one --add-address 10.0.1.7/24 --remove-address 10.0.1.7/24",
+            BOTH.format("--add-address 10.0.1.7/24", "--remove-address 10.0.1.7/24"),
+        ),
+        (
+            "vif set one --prefix fd00:5::/64 --remove-prefix fd00:5::/64",
+            BOTH.format("--prefix fd00:5::/64", "--remove-prefix fd00:5::/64"),
+        ),
     ],
 )
 def test_a_change_of_nothing_or_against_itself_asks_nothing(

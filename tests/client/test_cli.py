@@ -127,6 +127,13 @@ def test_a_vif_is_named_or_borrowed_and_not_both(alice: ClientUser) -> None:
     assert "argument --network: not allowed with argument --vif" in done.stderr
 
 
+def test_one_vif_is_named_and_not_two(alice: ClientUser) -> None:
+    done = alice.pfinet("run", "--vif", "lab1", "--vif", "lab2", "true")
+
+    assert done.returncode == 125
+    assert done.stderr.endswith("argument --vif: is lab1 and lab2, wanted one of them\n")
+
+
 @pytest.mark.parametrize(
     ("option", "message"),
     [

@@ -61,6 +61,8 @@ search = ["example.org", "lan"]
 reserved = ["10.0.1.1-10.0.1.9", "10.0.1.16/28", "fd00:1::ff"]
 autoconf = false
 host = true
+filter = "clean-traffic"
+parameters = { GATEWAY_MAC = "52:54:00:00:00:01" }
 link-local = "first-come"
 limits = { frames_per_s = 1, bytes_per_s = 2, broadcast_per_s = 3 }
 
@@ -130,6 +132,7 @@ def test_every_key_of_a_full_file_arrives_in_the_model() -> None:
         ),
         autoconf=False,
         host=True,
+        filter=FilterBinding("clean-traffic", (("GATEWAY_MAC", ("52:54:00:00:00:01",)),)),
         limits=Limits(1, 2, 3),
         link_local=LinkLocal.FIRST_COME,
     )
@@ -412,6 +415,10 @@ WRONG = {
         f"{VIF}filter = 'a/b'",
         "m.toml:6: vif.v.filter: 'a/b' is not a filter's name:"
         " 1 to 255 characters, none of control and no /",
+    ),
+    "parameters of a network without a filter": (
+        "[network.a]\nprefixes = ['10.0.2.0/24']\nparameters = { PORT = 80 }",
+        "m.toml:3: network.a.parameters: are for a filter, and none is given",
     ),
     "parameters without a filter": (
         f"{VIF}parameters = {{ PORT = 80 }}",

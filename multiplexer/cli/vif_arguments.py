@@ -225,7 +225,7 @@ CREATE: Final = (
         "--filter",
         metavar="FILTER",
         complete=COMPLETE_FILTER,
-        help="a network filter that it is bound to",
+        help="a network filter that it is bound to (default: that of its network)",
     ),
     *PARAMETERS,
 )

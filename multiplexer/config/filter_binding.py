@@ -1,4 +1,4 @@
-"""The network filter of a vif or a grant in the file: its name, and what its variables stand for.
+"""The network filter that the file names for a vif, a grant or a network, with its parameters.
 
 Whether there is such a filter is not the file's to say, so only forms are checked.
 """

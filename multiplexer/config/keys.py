@@ -32,6 +32,8 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "link-local",
             "host",
             "limits",
+            "filter",
+            "parameters",
         ),
         "vif": (
             "owner",

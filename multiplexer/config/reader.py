@@ -179,6 +179,7 @@ class ConfigReader:
         link_local = table.take("link-local", read_choice(LinkLocal), LinkLocal.EUI64)
         host = table.take("host", read_boolean, False)
         limits = _read_limits(table).over(Limits())
+        binding = read_filter(table)
         if table.ok("prefixes"):
             self.known.check_prefixes(name, table, prefixes)
         if table.ok("prefixes", "gateways"):
@@ -209,6 +210,7 @@ class ConfigReader:
                 limits=limits,
                 link_local=link_local,
                 host=host,
+                filter=binding,
             )
             self.known.networks[name] = network
             self.known.check_uplink(table, network)

@@ -218,7 +218,7 @@ def build_vifs(config: Config, facts: HostFacts, ids: Mapping[VifName, str]) -> 
                         static.trust,
                     ),
                     static=True,
-                    filter=static.filter,
+                    filter=static.filter or network.filter,
                 )
             )
         for fault in faults:

@@ -39,7 +39,7 @@ from multiplexer.daemon.deletion import Deletion
 from multiplexer.daemon.doorman import Doorman
 from multiplexer.daemon.engine_client import EngineClient
 from multiplexer.daemon.fabric import Fabric
-from multiplexer.daemon.filtering import check_static, missing_of_grants, part_stored
+from multiplexer.daemon.filtering import check_static, missing_of_file, part_stored
 from multiplexer.daemon.host import THIS_SYSTEM, Host, System
 from multiplexer.daemon.hostwatch import HostWatch
 from multiplexer.daemon.in_force import InForce, nic_names
@@ -196,7 +196,7 @@ class Control:
         for vif, refusal in refused:
             vifs.aside[vif.name] = Aside(vif, refusal.message)
             self._log.warning(why_aside(vif, refusal))
-        for line in missing_of_grants(config, in_force.library):
+        for line in missing_of_file(config, in_force.library):
             self._log.warning(line)
         for network in config.networks:
             await self._engine.set_network(compile_network(config, network))

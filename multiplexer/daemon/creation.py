@@ -19,7 +19,7 @@ from multiplexer.binding import given_claims
 from multiplexer.daemon import authorize
 from multiplexer.daemon.audit_vif import fields_of
 from multiplexer.daemon.authorize import HostFacts
-from multiplexer.daemon.filtering import read_binding
+from multiplexer.daemon.filtering import default_filter, read_binding
 from multiplexer.daemon.grants import borrowed_name, check_granted_vif, may_use_grant
 from multiplexer.daemon.host import Client
 from multiplexer.daemon.live_vif import LiveVif
@@ -56,6 +56,7 @@ class _Order:
 
     *owners* are whom the judge has to know.  If an address is in use, there are
     *tries* for others and a *hint* for the person; with *force* that is not asked.
+    Unless it *names_filter*, that is what the file says.
     """
 
     client: Client
@@ -65,6 +66,7 @@ class _Order:
     owners: tuple[str, ...] = ()
     tries: int = 1
     force: bool = False
+    names_filter: bool = False
     hint: str = ""
 
 
@@ -124,7 +126,7 @@ class Creation:
             config, found = self.provisioning.config, authorize.find_owner(owner, facts)
             vif = authorize.check_new_vif(config, existing, request, found, facts, vif_id)
             binding = read_binding(request.filter, request.parameters)
-            return attrs.evolve(vif, filter=binding)
+            return attrs.evolve(vif, filter=binding or config.network(vif.network).filter)
 
         return _Order(
             client,
@@ -133,6 +135,7 @@ class Creation:
             request.name,
             owners=(owner,),
             force=request.force,
+            names_filter=request.filter is not None,
             hint=" (--force makes the vif nevertheless)",
         )
 
@@ -193,7 +196,7 @@ class Creation:
             async with provisioning.vifs.changing:
                 facts = await provisioning.facts(order.owners)
                 vif = order.judge(provisioning.vifs.bound, facts)
-                await self._check_filter(vif)
+                await self._check_filter(vif, order)
                 self._check_askable(vif, order)
                 draft = await provisioning.vifs.draft(vif)
                 undo.push_async_callback(provisioning.vifs.drop, draft)
@@ -209,14 +212,15 @@ class Creation:
                 undo.pop_all()
         return live
 
-    async def _check_filter(self, vif: Vif) -> None:
-        """Return if *vif* can have its filter; that of a grant is no fault of who asks."""
+    async def _check_filter(self, vif: Vif, order: _Order) -> None:
+        """Return if *vif* can have its filter; that of the file is no fault of who asks."""
         try:
             await self.provisioning.check_filter(vif)
         except authorize.Refused as refused:
-            if vif.grant is None:
+            if order.names_filter:
                 raise
-            why = f'grant "{vif.grant}": {refused.message}'
+            path, _ = default_filter(self.provisioning.config, vif)
+            why = f'{path[0]} "{path[1]}": {refused.message}'
             raise authorize.Refused("unavailable", why, refused.field) from None
 
     def _check_askable(self, vif: Vif, order: _Order) -> None:

@@ -3,9 +3,9 @@
 Pure, and made whenever a vif, a filter or the file changes, before anything is
 done: who passes has a table, so that no vif is ever without the rules that
 it was promised.  A vif of the file that fails is an error of the file; one of an
-earlier run is set aside, rather than served unfiltered.  One that a user makes by a grant
-is not made without the grant's filter; it keeps that when the grant gets another,
-as it keeps all that it was given, and the administrator is told.
+earlier run is set aside, rather than served unfiltered.  One for which only the file says
+a filter, by its grant or its network, is not made without; it keeps that when the file
+says another, as it keeps all that it was given, and the administrator is told.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -53,11 +53,18 @@ def check_static(config: Config, library: Library, static: Iterable[Vif]) -> Non
         try:
             table_of(config, library, vif)
         except Refused as refused:
-            path = ("vif", str(vif.name), "filter")
+            path = _path_of_static(config, vif)
             text = f"{config.origin.locate(path)}: {refused.message}"
             problems.append((config.origin.line(path), text))
     if problems:
         raise ConfigError(text for _, text in sorted(problems))
+
+
+def _path_of_static(config: Config, vif: Vif) -> tuple[str, ...]:
+    """Return where the file says the filter of one of its vifs."""
+    path, default = default_filter(config, vif)
+    has_own = any(each.name == vif.name and each.filter is not None for each in config.vifs)
+    return path if default is not None and not has_own else ("vif", str(vif.name), "filter")
 
 
 def part_stored(
@@ -76,33 +83,58 @@ def part_stored(
     return tuple(kept), tuple(refused)
 
 
-def missing_of_grants(config: Config, library: Library) -> Iterator[str]:
-    """Yield a line for each grant that gives no vif, since its filter or a part is not there."""
-    filters = library.filters
+def default_filter(config: Config, vif: Vif) -> tuple[tuple[str, ...], FilterBinding | None]:
+    """Return what *vif* is bound to if nobody names a filter, and where the file says so.
+
+    Its grant goes before its network, which *config* has.
+    """
     for grant in config.grants:
-        tree = () if grant.filter is None else reachable(grant.filter.name, filters)
+        if grant.name == vif.grant and grant.filter is not None:
+            return ("grant", grant.name, "filter"), grant.filter
+    return ("network", vif.network, "filter"), config.network(vif.network).filter
+
+
+def missing_of_file(config: Config, library: Library) -> Iterator[str]:
+    """Yield a line for each grant or network whose filter, or a part of it, is not there."""
+    filters = library.filters
+    bindings = (
+        *(
+            ("network", each.name, each.filter, "in it without another")
+            for each in config.networks
+        ),
+        *(("grant", each.name, each.filter, "by it") for each in config.grants),
+    )
+    for kind, name, binding, how in bindings:
+        tree = () if binding is None else reachable(binding.name, filters)
         missing = [name for name in tree if name not in filters]
         if missing:
             yield (
-                f"{config.origin.locate(('grant', grant.name, 'filter'))}:"
-                f" {', '.join(map(shown, missing))} not defined, so no vif can be made by it"
+                f"{config.origin.locate((kind, name, 'filter'))}:"
+                f" {', '.join(map(shown, missing))} not defined, so no vif can be made {how}"
             )
 
 
-def kept_from_grants(old: Config, new: Config, vifs: Iterable[Vif]) -> Iterator[str]:
-    """Yield a line for each of *vifs* whose grant gives another filter in *new* than it has."""
-    before = {grant.name: grant.filter for grant in old.grants}
-    after = {grant.name: grant.filter for grant in new.grants}
+def kept_from_file(old: Config, new: Config, vifs: Iterable[Vif]) -> Iterator[str]:
+    """Yield a line for each of *vifs* for which *new* says another filter than it has.
+
+    That is where *new* says another one than *old* did for it, by its grant or its
+    network.  Who had none of these has been given another by an administrator.
+    """
+    names = {grant.name for grant in old.grants} & {grant.name for grant in new.grants}
+    networks = {network.name for network in old.networks}
     for vif in vifs:
-        name = vif.grant
-        if name is None or name not in before or name not in after:
+        if vif.network not in networks or (vif.grant is not None and vif.grant not in names):
             continue
-        if after[name] not in (before[name], vif.filter):
-            has = "no filter" if vif.filter is None else f'filter "{vif.filter}"'
-            yield (
-                f"{new.origin.locate(('grant', name, 'filter'))}: vif {vif.name} keeps {has}:"
-                f" multiplexerctl vif set {vif.name} changes that"
-            )
+        (_, before), (path, after) = default_filter(old, vif), default_filter(new, vif)
+        if after == before or after == vif.filter:
+            continue
+        if vif.grant is None and vif.filter != before:
+            continue
+        has = "no filter" if vif.filter is None else f'filter "{vif.filter}"'
+        yield (
+            f"{new.origin.locate(path)}: vif {vif.name} keeps {has}:"
+            f" multiplexerctl vif set {vif.name} changes that"
+        )
 
 
 def read_binding(

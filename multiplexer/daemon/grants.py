@@ -10,8 +10,8 @@ What nobody chooses but an administrator:
   would then keep from being heard.  Nor is it made of the vif's name, of which
   one could try many until the MAC is the wanted one, but of the vif's id.
 - What others trust a vif for: roles, EtherTypes, link-local addresses, its tap.
-- The filter.  A vif has that of its grant before anybody can attach to it, so that
-  to delete it and make it again is no way around.
+- The filter.  A vif has that of its grant, or else of its network, before anybody can
+  attach to it, so that to delete it and make it again is no way around.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -105,7 +105,7 @@ def check_granted_vif(
             owner = Owner(caller.uid, caller.name)
             hidden = {vif.name for vif in existing if not may_use(vif, caller)}
             vif = check_new_vif(config, existing, within, owner, facts, vif_id, hidden=hidden)
-            return attrs.evolve(vif, grant=grant.name, filter=grant.filter)
+            return attrs.evolve(vif, grant=grant.name, filter=grant.filter or network.filter)
         reasons.append(f'grant "{grant.name}": {reason}')
     raise Refused("forbidden", "; ".join(reasons))
 

@@ -26,8 +26,8 @@ from multiplexer.daemon.creation import ID_BYTES
 from multiplexer.daemon.database import StateError
 from multiplexer.daemon.filtering import (
     check_static,
-    kept_from_grants,
-    missing_of_grants,
+    kept_from_file,
+    missing_of_file,
     part_stored,
 )
 from multiplexer.daemon.host import Client, Host
@@ -166,8 +166,8 @@ class Reload:
             (
                 *config.warnings,
                 *(() if shortage is None else (shortage,)),
-                *missing_of_grants(config, self.in_force.library),
-                *kept_from_grants(old, config, stored),
+                *missing_of_file(config, self.in_force.library),
+                *kept_from_file(old, config, stored),
                 *(why_aside(vif, refusal) for vif, refusal in refused),
             ),
         )

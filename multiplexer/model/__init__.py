@@ -22,6 +22,9 @@ from .config import (
     port_of_uplink,
     renumbered,
 )
+from .filter_binding import (
+    FilterBinding,
+)
 from .limits import (
     Limits,
     OwnLimits,
@@ -63,7 +66,6 @@ from .vif import (
     MIN_ETHERTYPE,
     NO_MAC,
     UNGRANTABLE_ETHERTYPES,
-    FilterBinding,
     Role,
     Trust,
     Vif,

@@ -16,11 +16,12 @@ import attrs
 from pfinet_proto.values import IPInterface, IPNetwork, MacAddress, VifName
 
 from .addresses import AddressRange
+from .filter_binding import FilterBinding
 from .limits import OwnLimits
 from .network import Network, Uplink, UplinkKind, has_uplink_port
 from .numbering import Numbering
 from .sizes import FIRST_HOST_PORT, MAX_NETWORKS, MAX_NIC_UPLINKS
-from .vif import FilterBinding, Trust
+from .vif import Trust
 
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -64,7 +65,7 @@ class Grant:
     *addresses*: to *addresses_per_vif* of them each, or of whole prefixes as well if
     *prefixes*.  *limits* are the most that such a vif may have, and what it has if
     it asks for none; None is what the network says.  *filter* is the one that each of
-    them is bound to.
+    them is bound to, None that of the network.
     """
 
     name: str

@@ -7,6 +7,7 @@ import attrs
 from pfinet_proto.values import IPAddress, IPNetwork
 
 from .addresses import AddressRange, is_inside
+from .filter_binding import FilterBinding
 from .limits import Limits
 from .sizes import MAX_MTU, MIN_IPV6_MTU, MIN_MTU, IPVersion
 
@@ -59,7 +60,8 @@ class Network:
     *mtu* is in bytes of the IP packet.  Nobody gets an address in *reserved*.
     *autoconf* also binds the address that a stack makes of the IPv6 prefix and
     its MAC by itself (RFC 4862).  *limits* and *link_local* are those of vifs with
-    none of their own.  With *host* the machine itself is in it, by a port of its own.
+    none of their own; *filter* is that of vifs for which nothing else says one.  With
+    *host* the machine itself is in it, by a port of its own.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Network:
     limits: Limits = attrs.field(factory=Limits)
     link_local: LinkLocal = LinkLocal.EUI64
     host: bool = False
+    filter: FilterBinding | None = None
 
     def __attrs_post_init__(self) -> None:
         for what, values in (("prefix", self.prefixes), ("gateway", self.gateways)):

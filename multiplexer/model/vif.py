@@ -3,7 +3,7 @@
 import enum
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -11,6 +11,7 @@ import attrs
 
 from pfinet_proto.values import IPInterface, IPNetwork, MacAddress, VifName
 
+from .filter_binding import FilterBinding
 from .limits import OwnLimits
 from .network import LinkLocal
 from .sizes import MAX_ETHERTYPES, MAX_UID
@@ -65,31 +66,6 @@ class Trust:
     ethertypes: tuple[int, ...] = attrs.field(default=(), validator=_check_ethertypes)
     link_local: LinkLocal | None = None
     trusted_tap: bool = False
-
-
-@attrs.frozen
-class FilterBinding:
-    """The network filter that a vif is bound to, by *name*.
-
-    *parameters* are what its variables stand for there, each with one value or more,
-    sorted by name; what the vif itself is bound to need not be among them.
-    """
-
-    name: str
-    parameters: tuple[tuple[str, tuple[str, ...]], ...] = ()
-
-    @classmethod
-    def of(cls, name: str, parameters: Mapping[str, Iterable[str]]) -> "FilterBinding":
-        """Return the binding to filter *name*, with *parameters* in any order."""
-        return cls(name, tuple((each, tuple(parameters[each])) for each in sorted(parameters)))
-
-    @property
-    def assignments(self) -> tuple[str, ...]:
-        """Each parameter with each of its values, as ``NAME=VALUE``."""
-        return tuple(f"{name}={value}" for name, values in self.parameters for value in values)
-
-    def __str__(self) -> str:
-        return " ".join((self.name, *self.assignments))
 
 
 @attrs.frozen

@@ -281,6 +281,112 @@ async def test_a_reload_gives_the_filter_of_a_grant_to_new_vifs_and_names_those_
         assert filters(daemon) == [expected(place, second, PORTS.xml, extra=GRANT)]
 
 
+OF_LAN = "[network.lan]\nfilter = 'allow-arp'\n"
+PARAMETRIC = "[network.lan]\nfilter = 'ports'\nparameters = { PORT = 80 }\n"
+GRANTED = GRANT + "vifs = 3\n"
+
+
+def in_lan(place: Place, lines: str, extra: str = "") -> str:
+    """Return the file with *lines* in its network lan."""
+    return place.config(extra).replace("[network.lan]\n", lines)
+
+
+async def test_a_vif_has_the_filter_of_its_network_unless_another_is_said(place: Place) -> None:
+    granted = GRANTED + "filter = 'allow-ipv4'\n"
+    async with running(place, granted + STATIC + "filter = 'allow-ipv6'\n") as daemon:
+        for extra, of_grant, of_file in (
+            (granted + STATIC + "filter = 'allow-ipv6'\n", "allow-ipv4", "allow-ipv6"),
+            (GRANTED + STATIC, "ports", "ports"),
+        ):
+            await daemon.ask(PORTS)
+            daemon.broker.file = in_lan(place, PARAMETRIC, extra)
+            assert (await daemon.ask(Reload())).applied
+            made = {
+                "ports": await daemon.ask(a_vif(ONE, "10.77.0.11/24")),
+                "clean-traffic": await daemon.ask(a_vif(TWO, "10.77.0.12/24", "clean-traffic")),
+                of_grant: await daemon.ask(VifBorrow("lan"), BOB),
+            }
+            made[of_file] = await daemon.ask(VifShow(WEB))
+
+            for name, vif in made.items():
+                assert vif.filter is not None
+                port_80 = {"PORT": ("80",)} if name == "ports" else {}
+                assert (vif.filter.name, vif.filter.parameters) == (name, port_80)
+                table = expected(place, vif, PORTS.xml, extra=extra)
+                assert daemon.engine.filters[port_of(daemon, vif)] == table
+            await daemon.ask(VifDelete(ONE))
+            await daemon.ask(VifDelete(TWO))
+
+
+def port_of(daemon: Running, vif: VifInfo) -> int:
+    return next(port for port, each in daemon.engine.ports.items() if each.vif_id == vif.id)
+
+
+async def test_only_an_administrator_can_override_the_filter_of_a_network(place: Place) -> None:
+    async with running(place, GRANTED) as daemon:
+        daemon.broker.file = in_lan(place, OF_LAN, GRANTED)
+        await daemon.ask(Reload())
+        for _ in range(2):
+            made = await daemon.ask(ASKED, BOB)
+            assert made.filter is not None
+            assert made.filter.name == "allow-arp"
+            none = VifSet(ONE, defaults=("filter",))
+            assert (await refusal(daemon, none, BOB)).code is ErrorCode.FORBIDDEN
+            assert (await daemon.ask(none)).filter is None
+            # Neither does a reload undo that.
+            assert (await daemon.ask(Reload())).warnings == ()
+            assert (await daemon.ask(VifShow(ONE))).filter is None
+            await daemon.ask(VifDelete(ONE), BOB)
+
+
+async def test_a_reload_binds_vifs_of_the_file_to_the_filter_of_their_network_and_names_others(
+    place: Place,
+) -> None:
+    async with running(place, STATIC + GRANTED) as daemon:
+        await daemon.ask(a_vif(ONE, "10.77.0.11/24"))
+        await daemon.ask(a_vif(TWO, "10.77.0.12/24", "clean-traffic"))
+        borrowed = await daemon.ask(VifBorrow("lan"), BOB)
+        daemon.broker.file = in_lan(place, OF_LAN, STATIC + GRANTED)
+        reloaded = await daemon.ask(Reload())
+
+        assert reloaded.errors == ()
+        assert reloaded.changes == ("network.lan.filter: not set -> allow-arp",)
+        assert [line.split(": ")[1:3] for line in reloaded.warnings] == [
+            ["network.lan.filter", f"vif {name} keeps no filter"]
+            for name in sorted((str(borrowed.name), "one"))
+        ]
+        web = (await daemon.ask(VifShow(WEB))).filter
+        assert (await daemon.ask(VifShow(ONE))).filter is None
+        assert web is not None
+        assert web.name == "allow-arp"
+
+        daemon.broker.file = place.config(STATIC + GRANTED)
+        assert (await daemon.ask(Reload())).warnings == ()
+        assert (await daemon.ask(VifShow(WEB))).filter is None
+        assert len(filters(daemon)) == 1
+
+
+async def test_what_a_network_says_that_is_not_there_binds_nobody(place: Place) -> None:
+    async with running(place, GRANTED) as daemon:
+        daemon.broker.file = in_lan(place, PARAMETRIC, GRANTED)
+        (missing,) = (await daemon.ask(Reload())).warnings
+        why = "not defined, so no vif can be made in it without another"
+        assert missing.endswith(f": network.lan.filter: 'ports' {why}")
+        why = 'network "lan": filter "ports" cannot be bound to vif "one": filters are missing:'
+        for request, uid in ((a_vif(ONE, "10.77.0.11/24"), 0), (ASKED, BOB)):
+            error = await refusal(daemon, request, uid)
+            assert (error.code, error.message) == (ErrorCode.UNAVAILABLE, f"{why} 'ports'")
+        other = await daemon.ask(a_vif(TWO, "10.77.0.12/24", "allow-arp"))
+        assert other.filter is not None
+
+        # A vif of the file cannot be without.
+        daemon.broker.file = in_lan(place, PARAMETRIC, STATIC)
+        reloaded = await daemon.ask(Reload())
+        assert not reloaded.applied
+        (wrong,) = reloaded.errors
+        assert ': network.lan.filter: filter "ports" cannot be bound to vif "web"' in wrong
+
+
 async def test_of_two_who_bind_a_vif_at_once_one_is_refused(place: Place) -> None:
     """And of two who unbind it: whoever is second does not undo what the first did."""
     bind = VifSet(ONE, filter="clean-traffic", if_filtered=False)

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from multiplexer.cli import main as multiplexerctl
-from multiplexer.cli.multiplexerctl import parser as multiplexerctl_parser
+from multiplexer.cli.commands import parser as multiplexerctl_parser
 from multiplexer.daemon.broker import main as multiplexerd
 from multiplexer.datapath.engine import VERDICTS
 from pfinet_client.cli import parser as pfinet_parser

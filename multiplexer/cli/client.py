@@ -4,7 +4,7 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Self, TypeVar
 
 from pfinet_proto.control import (
@@ -94,3 +94,7 @@ class ControlClient:
 
     def __exit__(self, *_: object) -> None:
         self._socket.close()
+
+
+#: How a command gets a connection; it ends it.
+Connect = Callable[[], ControlClient]

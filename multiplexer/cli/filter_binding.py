@@ -6,11 +6,12 @@ before, or changed by `vif set`.
 
 import json as jsonlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from multiplexer.cli.arguments import FILTER, VIF_NAME
-from multiplexer.cli.client import ControlClient
+from multiplexer.cli.client import Connect
+from multiplexer.cli.exit_status import DONE
 from multiplexer.cli.page import Column, Facts, Page, Table, page_as_text
 from multiplexer.cli.phrases import assignments, lines, words
 from multiplexer.cli.vif_arguments import PARAMETERS, grouped
@@ -18,10 +19,6 @@ from multiplexer.cli.vif_sections import learned_facts
 from pfinet_proto import control
 from pfinet_proto.jsonform import to_json
 from pfinet_proto.values import VifName
-
-DONE: Final = 0
-
-Connect = Callable[[], ControlClient]
 
 CREATE: Final = (VIF_NAME, FILTER, *PARAMETERS)
 

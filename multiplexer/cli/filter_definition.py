@@ -9,20 +9,18 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from multiplexer.cli.arguments import argument
-from multiplexer.cli.client import ControlClient
+from multiplexer.cli.client import Connect
+from multiplexer.cli.exit_status import DONE, FAILED
 from multiplexer.cli.filter_files import read_text
 from multiplexer.cli.render import as_json, as_text
 from pfinet_proto import control
 from pfinet_proto.control import ControlError, ErrorCode
 from pfinet_proto.values import Text
-
-DONE: Final = 0
-FAILED: Final = 1
 
 #: What is the author's to correct.
 CORRECTABLE: Final = (ErrorCode.BAD_REQUEST, ErrorCode.INVALID, ErrorCode.CONFLICT)
@@ -50,9 +48,7 @@ def define(file: str, validate: bool, lenient: bool) -> control.FilterDefine:
     return control.FilterDefine(_text_of(file), lenient, file)
 
 
-def edit(
-    connect: Callable[[], ControlClient], json: bool, filter: str, validate: bool, lenient: bool
-) -> int:
+def edit(connect: Connect, json: bool, filter: str, validate: bool, lenient: bool) -> int:
     """Let the caller edit a filter, again if it is refused, and define that.
 
     Raises:
@@ -83,7 +79,7 @@ def edit(
 
 
 def _edited(
-    connect: Callable[[], ControlClient], now: control.FilterText, draft: Path, lenient: bool
+    connect: Connect, now: control.FilterText, draft: Path, lenient: bool
 ) -> control.FilterInfo | None:
     """Return what became of the edit; None if its author gave up."""
     while True:

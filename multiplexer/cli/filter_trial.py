@@ -15,6 +15,7 @@ from typing import Final
 import attrs
 
 from multiplexer.cli.arguments import COMPLETE_FILE, Argument, Misuse, argument, repeated
+from multiplexer.cli.exit_status import DONE, FAILED
 from multiplexer.cli.filter_files import FILE, LENIENT, Complaint, as_line, read_filter
 from multiplexer.cli.input_files import read_at_most
 from multiplexer.cli.set_files import read_sets
@@ -32,9 +33,6 @@ from pfinet_proto.errors import BadMessage
 from pfinet_proto.trace import MAX_CAPTURE_BYTES, Captured, read_capture_untrusted
 from pfinet_proto.typed import value_of
 from pfinet_proto.values import MacAddress
-
-DONE: Final = 0
-FAILED: Final = 1
 
 _SUFFIX: Final = ".xml"
 

@@ -6,7 +6,7 @@ is waited for.
 """
 
 import contextlib
-import json
+import json as jsonlib
 import os
 import select
 import shutil
@@ -21,10 +21,13 @@ from typing import Final
 
 import attrs
 
-from multiplexer.cli.client import ControlClient, DaemonUnreachable
+from multiplexer.cli.arguments import argument
+from multiplexer.cli.client import Connect, DaemonUnreachable
+from multiplexer.cli.exit_status import DONE
 from multiplexer.cli.page import page_as_terminal_text, page_as_text
 from multiplexer.cli.rates import Look, Rates, page_of_rates, rates_between
 from pfinet_proto.control import UplinkList, VifList
+from pfinet_proto.typed import value_of
 
 #: Lines of the screen that are no rows: two of the head, a blank one, the columns, the last.
 HEAD_LINES: Final = 5
@@ -37,31 +40,70 @@ CLEAR_BELOW: Final = "\x1b[J"
 
 QUIT_KEYS: Final = frozenset(b"qQ\x03\x04")
 
-Connect = Callable[[], ControlClient]
+#: How often it looks, in seconds.
+MIN_INTERVAL_S: Final = 0.1
+MAX_INTERVAL_S: Final = 3600.0
 
 
-def run(connect: Connect, interval_s: float, count: int | None, as_json: bool) -> None:
-    """Show rates each *interval_s*, *count* times or until quit.
+def read_interval(text: str) -> float:
+    """Return *text* as a number of seconds."""
+    wanted = f"wanted seconds from {MIN_INTERVAL_S:g} to {MAX_INTERVAL_S:g}"
+    try:
+        seconds = float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no number, {wanted}") from None
+    if not MIN_INTERVAL_S <= seconds <= MAX_INTERVAL_S:
+        raise ValueError(f"{text} is out of range, {wanted}")
+    return seconds
+
+
+def read_count(text: str) -> int:
+    """Return *text* as a number of times."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise ValueError(f"{text!r} is no count, wanted an integer from 1 on")
+    return int(text)
+
+
+ARGUMENTS: Final = (
+    argument(
+        "--interval",
+        metavar="SECONDS",
+        type=value_of(read_interval),
+        default=1.0,
+        help="between two looks (default: 1)",
+    ),
+    argument(
+        "--count",
+        metavar="N",
+        type=value_of(read_count),
+        help="end after so many looks (default: when quit by q)",
+    ),
+)
+
+
+def run(connect: Connect, json: bool, interval: float, count: int | None) -> int:
+    """Show rates each *interval* seconds, *count* times or until quit.
 
     Raises:
         DaemonUnreachable, ControlError: as the first look does.
     """
     before = look(connect)
-    if as_json or not (sys.stdin.isatty() and sys.stdout.isatty()):
-        for now, note in _looks(connect, before, count, lambda: time.sleep(interval_s)):
-            _print(rates_between(*now), note, as_json)
-        return
+    if json or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        for now, note in _looks(connect, before, count, lambda: time.sleep(interval)):
+            _print(rates_between(*now), note, json)
+        return DONE
     with _screen() as keys:
         shown: tuple[tuple[Rates, ...], str] = (rates_between(before, before), "")
 
         def wait() -> None:
-            _wait(keys, interval_s, lambda: _draw(*shown))
+            _wait(keys, interval, lambda: _draw(*shown))
 
         _draw(*shown)
         with contextlib.suppress(_Quit):
             for now, note in _looks(connect, before, count, wait):
                 shown = (rates_between(*now), note)
                 _draw(*shown)
+    return DONE
 
 
 def look(connect: Connect) -> Look:
@@ -89,7 +131,7 @@ def _looks(
 
 def _print(rates: tuple[Rates, ...], note: str, as_json: bool) -> None:
     if as_json:
-        print(json.dumps([attrs.asdict(rate) for rate in rates]), flush=True)
+        print(jsonlib.dumps([attrs.asdict(rate) for rate in rates]), flush=True)
     else:
         print(page_as_text(page_of_rates(rates, None, note)), flush=True)
 

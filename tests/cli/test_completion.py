@@ -7,7 +7,7 @@ import pytest
 import shtab
 
 from multiplexer.cli import main as multiplexerctl
-from multiplexer.cli.multiplexerctl import parser as multiplexerctl_parser
+from multiplexer.cli.commands import parser as multiplexerctl_parser
 from pfinet_client.cli import main as pfinet
 from pfinet_client.cli import parser as pfinet_parser
 

@@ -11,8 +11,8 @@ import pytest
 import trio
 
 from multiplexer.cli import main
+from multiplexer.cli.exit_status import FORBIDDEN
 from multiplexer.cli.filter_definition import editor
-from multiplexer.cli.multiplexerctl import FORBIDDEN
 from tests.daemon.siblings import ALICE, Place, running
 from tests.support.plain import acting_as
 

@@ -372,7 +372,7 @@ def test_a_change_of_nothing_or_against_itself_asks_nothing(
 def test_a_capture_without_end_is_not_read_to_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("multiplexer.cli.multiplexerctl.MAX_CAPTURE_BYTES", 4096)
+    monkeypatch.setattr("multiplexer.cli.trace_request.MAX_CAPTURE_BYTES", 4096)
 
     assert main(["trace", "alice", "--pcap", "/dev/zero"]) == 1
     assert capsys.readouterr().err == "multiplexerctl: /dev/zero: longer than 4096 bytes\n"

@@ -7,7 +7,8 @@ from typing import Any
 import attrs
 import pytest
 
-from multiplexer.cli.multiplexerctl import COMMANDS, Command
+from multiplexer.cli.command import Command
+from multiplexer.cli.commands import COMMANDS
 from multiplexer.cli.render import as_json, as_terminal_text, as_text
 from pfinet_proto.control import (
     OPERATIONS,

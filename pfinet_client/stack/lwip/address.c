@@ -88,7 +88,14 @@ bool pl_is_own(const ip_addr_t *address)
 		return false;
 	if (IP_IS_V4(address))
 		return ip4_addr_cmp(ip_2_ip4(address), netif_ip4_addr(netif));
-	return netif_get_ip6_addr_match(netif, ip_2_ip6(address)) >= 0;
+	return pl_slots_own(netif, ip_2_ip6(address));
+}
+
+static bool is_of_link(const ip6_addr_t *to)
+{
+	if (ip6_addr_ismulticast(to))
+		return ip6_addr_multicast_scope(to) <= IP6_MULTICAST_SCOPE_LINK_LOCAL;
+	return ip6_addr_islinklocal(to);
 }
 
 const ip_addr_t *pl_source6(const ip_addr_t *to)
@@ -96,8 +103,7 @@ const ip_addr_t *pl_source6(const ip_addr_t *to)
 	struct netif *netif = pl_interface();
 	const ip_addr_t *first = NULL;
 
-	if (!netif || !IP_IS_V6(to) || ip_addr_isloopback(to) || ip_addr_ismulticast(to) ||
-	    ip6_addr_islinklocal(ip_2_ip6(to)))
+	if (!netif || !IP_IS_V6(to) || ip_addr_isloopback(to) || is_of_link(ip_2_ip6(to)))
 		return NULL;
 	for (u8_t at = 1; at < LWIP_IPV6_NUM_ADDRESSES - 1; at++) {
 		const ip_addr_t *own = netif_ip_addr6(netif, at);
@@ -110,5 +116,5 @@ const ip_addr_t *pl_source6(const ip_addr_t *to)
 		if (!first)
 			first = own;
 	}
-	return first;
+	return first ? first : netif_ip_addr6(netif, 0);
 }

@@ -14,7 +14,10 @@ from cffi import FFI
 ffibuilder = FFI()
 
 _FOLDER = "pfinet_client/stack/lwip"
-_GLUE = ("glue", "address", "socket", "datagram", "tcp", "patience", "path", "router", "sieve")
+_GLUE = (
+    *("glue", "address", "slots", "socket", "datagram", "tcp"),
+    *("patience", "path", "router", "sieve"),
+)
 #: What the preprocessor would leave of the header, whose other lines are plain declarations.
 _DROPPED = ("#", "/*", " *")
 #: Its own headers do not all compile without a warning.

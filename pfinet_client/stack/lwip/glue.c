@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "glue.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -113,7 +112,6 @@ static err_t send_frame(struct netif *netif, struct pbuf *p)
 {
 	struct frame *frame;
 
-	(void)netif;
 	if (frames >= PL_MAX_FRAMES)
 		return ERR_MEM;
 	frame = malloc(sizeof(*frame) + p->tot_len);
@@ -122,6 +120,10 @@ static err_t send_frame(struct netif *netif, struct pbuf *p)
 	frame->next = NULL;
 	frame->len = p->tot_len;
 	pbuf_copy_partial(p, frame->bytes, p->tot_len, 0);
+	if (!pl_may_send(netif, frame->bytes, frame->len)) {
+		free(frame);
+		return ERR_RTE;
+	}
 	*last = frame;
 	last = &frame->next;
 	frames++;
@@ -142,11 +144,8 @@ static err_t set_up(struct netif *netif)
 	return ERR_OK;
 }
 
-static_assert(PL_MAX_IPV6 == LWIP_IPV6_NUM_ADDRESSES - 2, "link-local and loopback come with them");
-
 int pl_up(const uint8_t mac[6], uint16_t mtu)
 {
-	ip6_addr_t loopback;
 	int result = 0;
 
 	pl_lock();
@@ -161,14 +160,7 @@ int pl_up(const uint8_t mac[6], uint16_t mtu)
 		interface.mtu = mtu;
 		interface.mtu6 = mtu;
 		netif_set_default(&interface);
-		netif_create_ip6_linklocal_address(&interface, 1);
-		/* The daemon lets nobody else use it. */
-		netif_ip6_addr_set_state(&interface, 0, IP6_ADDR_PREFERRED);
-		/* Last, so that it is nobody's source but its own. */
-		ip6_addr_set_loopback(&loopback);
-		netif_ip6_addr_set(&interface, PL_MAX_IPV6 + 1, &loopback);
-		netif_ip6_addr_set_valid_life(&interface, PL_MAX_IPV6 + 1, IP6_ADDR_LIFE_STATIC);
-		netif_ip6_addr_set_state(&interface, PL_MAX_IPV6 + 1, IP6_ADDR_PREFERRED);
+		pl_slots_begin(&interface);
 		netif_set_up(&interface);
 		is_up = true;
 	}
@@ -216,31 +208,6 @@ int pl_set_ipv4(const uint8_t address[4], const uint8_t mask[4], const uint8_t g
 	return 0;
 }
 
-int pl_set_ipv6(const uint8_t *addresses, size_t n, bool autoconf)
-{
-	if (n > PL_MAX_IPV6)
-		return -E2BIG;
-	pl_lock();
-	for (s8_t at = 1; at <= PL_MAX_IPV6; at++) {
-		ip6_addr_t ip;
-
-		if ((size_t)(at - 1) < n) {
-			memcpy(ip.addr, addresses + 16 * (at - 1), 16);
-			ip6_addr_clear_zone(&ip);
-			if (!ip6_addr_cmp(&ip, netif_ip6_addr(&interface, at)))
-				netif_ip6_addr_set(&interface, at, &ip);
-			netif_ip6_addr_set_valid_life(&interface, at, IP6_ADDR_LIFE_STATIC);
-			netif_ip6_addr_set_state(&interface, at, IP6_ADDR_PREFERRED);
-		} else if (!ip6_addr_isinvalid(netif_ip6_addr_state(&interface, at)) &&
-			   netif_ip6_addr_isstatic(&interface, at)) {
-			netif_ip6_addr_set_state(&interface, at, IP6_ADDR_INVALID);
-		}
-	}
-	interface.ip6_autoconfig_enabled = autoconf;
-	pl_unlock();
-	return 0;
-}
-
 static void take_in(const uint8_t *frame, size_t len)
 {
 	struct pbuf *p;
@@ -259,10 +226,14 @@ static void take_in(const uint8_t *frame, size_t len)
 void pl_input(const uint8_t *from, const uint32_t *lens, int n)
 {
 	pl_lock();
+	if (is_up)
+		pl_slots_face(&interface, true);
 	for (int at = 0; is_up && at < n; at++) {
 		take_in(from, lens[at]);
 		from += lens[at];
 	}
+	if (is_up)
+		pl_slots_face(&interface, false);
 	pl_unlock();
 }
 

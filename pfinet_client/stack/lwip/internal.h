@@ -65,6 +65,19 @@ void pl_unmark(struct pl_socket *s);
 /** pl_interface() - Return the interface, NULL if there is none */
 struct netif *pl_interface(void);
 
+/* slots.c */
+/** pl_slots_begin() - Give the interface the addresses that each has */
+void pl_slots_begin(struct netif *netif);
+/**
+ * pl_slots_face() - Have no ::1 while what comes from outside is answered
+ *
+ * lwIP takes it for the address of the widest scope, and would answer from there
+ * whomever it has no address of the same scope for.
+ */
+void pl_slots_face(struct netif *netif, bool outside);
+/** pl_slots_own() - Whether one may send from an address: it is ours, and nobody else's */
+bool pl_slots_own(struct netif *netif, const ip6_addr_t *address);
+
 /* router.c */
 /** pl_router_forget() - Have no router but advertised ones, as the interface goes */
 void pl_router_forget(void);
@@ -72,6 +85,8 @@ void pl_router_forget(void);
 /* sieve.c */
 /** pl_may_see() - Whether lwIP may see a frame, of 14 bytes at least */
 bool pl_may_see(const uint8_t *frame, size_t len);
+/** pl_may_send() - Whether a frame is from an address that is ours */
+bool pl_may_send(struct netif *netif, const uint8_t *frame, size_t len);
 
 /* path.c */
 /** pl_path_heed() - Let no path have an MTU that it cannot have, after a frame was taken in */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * sieve.c - Frames that lwIP must not see
+ * sieve.c - Frames that lwIP must not see, and those that nobody else must
  *
  * Loopback addresses are this program's alone, but lwIP takes them from any interface.
  *
@@ -8,6 +8,10 @@
  * Debian aborts the program where that is more than there is.  Nothing here has sockets
  * of it.  It may stand behind extension headers; those of a packet in pieces have to
  * stand in the first (RFC 7112), and nobody sends more than that of the pieces itself.
+ *
+ * The daemon drops what comes from an address that is not the vif's, and counts it as
+ * forged.  lwIP sends such: from 127.0.0.1 or ::1 where a socket is bound to that, and
+ * from the group that pieces were sent to, when it is told that the rest never came.
  */
 #include "internal.h"
 
@@ -56,6 +60,25 @@ static bool may_be_udplite(const uint8_t *frame, size_t len)
 		return header == UDPLITE;
 	return len - at < 8 || frame[at] == UDPLITE || has_options(frame[at]) ||
 	       frame[at] == FRAGMENT;
+}
+
+bool pl_may_send(struct netif *netif, const uint8_t *frame, size_t len)
+{
+	ip6_addr_t from6;
+	ip4_addr_t from4;
+
+	if (is_ipv4(frame, len)) {
+		memcpy(&from4.addr, frame + 26, 4);
+		return !ip4_addr_isany_val(from4) && ip4_addr_cmp(&from4, netif_ip4_addr(netif));
+	}
+	if (is_ipv6(frame, len)) {
+		memcpy(from6.addr, frame + 22, 16);
+		ip6_addr_clear_zone(&from6);
+		ip6_addr_assign_zone(&from6, IP6_UNICAST, netif);
+		return ip6_addr_isany_val(from6) ||
+		       (!ip6_addr_isloopback(&from6) && pl_slots_own(netif, &from6));
+	}
+	return true;
 }
 
 bool pl_may_see(const uint8_t *frame, size_t len)

@@ -14,7 +14,7 @@ import trio
 from multiplexer.cli import main as multiplexerctl
 from multiplexer.cli.commands import parser as multiplexerctl_parser
 from multiplexer.daemon.broker import main as multiplexerd
-from multiplexer.datapath.engine import VERDICTS
+from multiplexer.datapath.verdicts import VERDICTS
 from pfinet_client.cli import parser as pfinet_parser
 from tests.daemon.siblings import Place, siblings, system
 

@@ -11,7 +11,8 @@ from scapy.layers.inet6 import (
 )
 from scapy.layers.l2 import ARP, Ether
 
-from multiplexer.datapath.engine import VERDICTS, Engine
+from multiplexer.datapath.engine import Engine
+from multiplexer.datapath.verdicts import VERDICTS
 from multiplexer.probes import announcements, askable, questions
 from pfinet_proto.values import MacAddress
 from tests.datapath.core import network_row, vif_row

@@ -13,7 +13,8 @@ from typing import Final
 
 import attrs
 
-from multiplexer.datapath.engine import Gate, Judged, Sighted
+from multiplexer.datapath.gate import Gate, Judged
+from multiplexer.datapath.sightings import Sighted
 from multiplexer.model import FilterBinding, Mode, Network, Vif
 from multiplexer.policy.nwfilter.binding import Bound, compile_table, given, resolve_bound
 from multiplexer.policy.nwfilter.compile import packed

@@ -58,7 +58,7 @@ from multiplexer.daemon.shortage import Shortage, check_files, explained
 from multiplexer.daemon.state import State
 from multiplexer.daemon.vif_sockets import serve_vif, why_not_owner
 from multiplexer.daemon.vifs import Vifs
-from multiplexer.datapath.engine import MEANINGS, VERDICTS
+from multiplexer.datapath.verdicts import MEANINGS, VERDICTS
 from multiplexer.model import Config, ConfigError, Numbering
 from multiplexer.policy import compile_network
 from pfinet_proto.values import MacAddress, VifName

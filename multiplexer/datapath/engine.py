@@ -1,4 +1,4 @@
-"""The C datapath as an object: the only importer of the cffi module.
+"""The C datapath as an object.
 
 An `Engine` owns a loop and its table.  `run` moves frames in C until something
 happens that needs thought, and says what; every other method changes one thing
@@ -15,17 +15,9 @@ from types import MappingProxyType
 import attrs
 from multiplexer.datapath._dp import ffi, lib
 
+from multiplexer.datapath.sightings import Sighted, read_sighting
+from multiplexer.datapath.verdicts import VERDICTS
 from multiplexer.observe.trace import L3, MAX_LISTED, STEPS, Receiver, Traced
-
-#: The public names of the verdicts, by number; 0 is "pass".
-VERDICTS: tuple[str, ...] = tuple(
-    ffi.string(lib.dp_verdict_name(i)).decode() for i in range(lib.DP_N_VERDICTS)
-)
-
-#: What each verdict says of its frame.
-MEANINGS: tuple[str, ...] = tuple(
-    ffi.string(lib.dp_verdict_meaning(i)).decode() for i in range(lib.DP_N_VERDICTS)
-)
 
 MAX_PORTS: int = lib.DP_MAX_PORTS
 MAX_FILTER_BYTES: int = lib.DP_FILTER_MAX_LEN
@@ -42,7 +34,6 @@ SIGHTED: int = lib.DP_RUN_SIGHTED
 
 #: The transport that has two descriptors.
 RING = "ring"
-
 
 #: Where the source address of a network header stands, and its length.
 _SOURCES: Mapping[str, tuple[int, int]] = MappingProxyType(
@@ -61,25 +52,6 @@ class Ended:
     port: int
     generation: int
     error: int
-
-
-#: What a sighting says, by its number in C.
-SIGHTINGS: tuple[str, ...] = ("source", "lease", "release")
-
-
-@attrs.frozen
-class Sighted:
-    """What was seen of an address of the vif at *port*; *kind* is one of SIGHTINGS.
-
-    A gate by itself has port 0.  Addresses are four bytes.  Of a lease there are the
-    *server* and its time in seconds, 0xffffffff for ever; else they are zero.
-    """
-
-    port: int
-    kind: str
-    address: bytes
-    server: bytes
-    lease_s: int
 
 
 @attrs.frozen
@@ -106,98 +78,6 @@ class PortConflict:
     mac: bytes
     address: bytes
     count: int
-
-
-@attrs.frozen
-class Judged:
-    """What a filter does with a frame: accept, drop or reject.
-
-    *why* is the reason for a drop that no rule decided.  Of each layer there is the
-    list that decided, by its number in the table, None where none was asked, and
-    the origin of the rule, None where no rule decided.  *sighted* is what the filter
-    wanted to know of its vif's address, if the frame passed and said some of it.
-    """
-
-    verdict: str
-    why: str | None
-    link_list: int | None
-    link: int | None
-    network_list: int | None
-    network: int | None
-    l4_proto: int | None
-    l4_offset: int | None
-    sighted: Sighted | None = None
-
-
-_ACTIONS: Mapping[int, str] = MappingProxyType(
-    {lib.DP_ACT_ACCEPT: "accept", lib.DP_ACT_DROP: "drop", lib.DP_ACT_REJECT: "reject"}
-)
-
-
-class Gate:
-    """The filter of a vif with that *mac*, with connections of its own; no engine is there.
-
-    Raises:
-        ValueError: if *table* does not fit together.
-    """
-
-    def __init__(self, table: bytes, mac: bytes) -> None:
-        self._mac = mac
-        self._flows = ffi.new("struct dp_flows *")
-        lib.dp_flows_init(self._flows, int.from_bytes(os.urandom(8), "little"))
-        self.load(table)
-
-    def load(self, table: bytes) -> None:
-        """Judge by another *table* from here on; connections stay.
-
-        Raises:
-            ValueError: if it does not fit together; then nothing has changed.
-        """
-        size = lib.dp_filter_size(table, len(table))
-        memory = ffi.new("uint64_t[]", size // 8 + 1)
-        filter_ = lib.dp_filter_load(memory, table, len(table)) if size else ffi.NULL
-        if filter_ == ffi.NULL:
-            raise ValueError("table does not fit together")
-        self._filter = memory
-        self._gate = ffi.new("struct dp_gate *")
-        lib.dp_gate_init(self._gate, filter_, self._flows)
-        lib.dp_flows_recount(self._flows)
-
-    def judge(self, frame: bytes, out: bool, now_ns: int) -> Judged:
-        """Return what becomes of a frame from the vif (*out*) or to it, and remember its flow."""
-        view, passage = ffi.new("struct dp_frame *"), ffi.new("struct dp_passage *")
-        data = ffi.from_buffer(frame)
-        if lib.dp_frame_parse(view, data, len(frame)) < 0:
-            reason = lib.DP_DROP_RUNT if len(frame) < lib.DP_ETH_LEN else lib.DP_DROP_OVERSIZE
-            return Judged("drop", VERDICTS[reason], None, None, None, None, None, None)
-        direction = lib.DP_GATE_OUT if out else lib.DP_GATE_IN
-        action = lib.dp_gate_judge(self._gate, view, direction, now_ns, False, passage)
-        verdict, why = _ACTIONS[action], None
-        if view.malformed != lib.DP_PASS and view.l3 in (lib.DP_L3_IPV4, lib.DP_L3_IPV6):
-            why = VERDICTS[view.malformed]
-        elif verdict == "accept" and not lib.dp_gate_confirm(self._gate, now_ns, passage):
-            verdict, why = "drop", VERDICTS[lib.DP_DROP_FLOW_LIMIT]
-        link_list, network_list = (None if i == lib.DP_NO_LIST else int(i) for i in passage.list)
-        link, network = (None if i == lib.DP_NO_RULE else int(i) for i in passage.origin)
-        return Judged(
-            verdict,
-            why,
-            link_list,
-            link,
-            network_list,
-            network,
-            view.l4_proto if view.has_l4 else None,
-            view.l4_off if view.has_l4 else None,
-            self._sighted(view, out) if verdict == "accept" else None,
-        )
-
-    def _sighted(self, view: "ffi.CData", out: bool) -> Sighted | None:
-        learns, what = self._gate.learns, ffi.new("struct dp_sighting *")
-        if out:
-            seen = lib.dp_learn_from_vif(learns, view, what)
-        else:
-            seen = lib.dp_learn_to_vif(learns, self._mac, view, what)
-        return _read_sighting(0, what) if seen else None
 
 
 class Engine:
@@ -249,7 +129,7 @@ class Engine:
         sighted = ffi.new("struct dp_sighted *")
         while most and lib.dp_loop_next_sighting(self._loop, sighted):
             most -= 1
-            yield _read_sighting(sighted.port, sighted.what)
+            yield read_sighting(sighted.port, sighted.what)
 
     def tell_sightings(self) -> None:
         """Let `run` tell again of sightings that wait, if any do."""
@@ -469,13 +349,8 @@ class Engine:
 
     def _row(self, port: int) -> "ffi.CData":
         if not 0 <= port < MAX_PORTS:
-            raise ValueError(f"port {port} is not below {MAX_PORTS}")
+            raise ValueError(f"port is {port}, wanted 0 to {MAX_PORTS - 1}")
         return self._table.ports[port]
-
-
-def _read_sighting(port: int, what: "ffi.CData") -> Sighted:
-    kind = SIGHTINGS[what.kind]
-    return Sighted(port, kind, bytes(what.addr), bytes(what.server), what.lease_s)
 
 
 def _check(result: int, what: str) -> None:

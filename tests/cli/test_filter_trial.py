@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from multiplexer.cli import main
-from multiplexer.datapath.engine import Gate
+from multiplexer.datapath.gate import Gate
 from pfinet_proto import control
 from pfinet_proto.jsonform import to_json
 from tests.datapath.frames import ARP, arp, dhcp, ethernet, ipv4, ipv6, option, raw, udp

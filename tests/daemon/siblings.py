@@ -31,7 +31,7 @@ from multiplexer.daemon.live_vif import USUAL_PATIENCE, Patience
 from multiplexer.daemon.rings import Memory
 from multiplexer.daemon.rundir import KINDS
 from multiplexer.daemon.succession import numbered
-from multiplexer.datapath.engine import VERDICTS
+from multiplexer.datapath.verdicts import VERDICTS
 from multiplexer.model import ConfigError, Numbering
 from pfinet_proto import attach as attaching
 from pfinet_proto import control as asking

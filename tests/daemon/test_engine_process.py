@@ -14,7 +14,8 @@ import pytest
 
 from multiplexer.daemon import channel
 from multiplexer.daemon.engine import FROM_BROKER, EngineProcess
-from multiplexer.datapath.engine import VERDICTS, Engine
+from multiplexer.datapath.engine import Engine
+from multiplexer.datapath.verdicts import VERDICTS
 from multiplexer.policy.nwfilter.tables import Learns, Row, Table, Verb, pack
 from pfinet_proto.attach import Offload
 from tests.datapath.core import network_row, vif_row

@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from multiplexer.daemon import channel, channel_trio
-from multiplexer.datapath.engine import VERDICTS
+from multiplexer.datapath.verdicts import VERDICTS
 from multiplexer.policy import decode_vif
 from pfinet_proto.control import (
     AsideInfo,

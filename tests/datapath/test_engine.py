@@ -16,7 +16,8 @@ from ipaddress import IPv4Network
 import pytest
 from attrs import evolve
 
-from multiplexer.datapath.engine import VERDICTS, Ended, Engine
+from multiplexer.datapath.engine import Ended, Engine
+from multiplexer.datapath.verdicts import VERDICTS
 from tests.datapath.core import network_row, vif_row
 from tests.datapath.frames import BROADCAST, ethernet, ipv4, udp
 from tests.reference import Network, Vif

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from multiplexer.datapath._dp import ffi, lib
 
-from multiplexer.datapath.engine import SIGHTED, SIGHTINGS, Sighted
+from multiplexer.datapath.engine import SIGHTED
+from multiplexer.datapath.sightings import SIGHTINGS, Sighted
 from multiplexer.policy.nwfilter.tables import Field, Learns, Number, Row, Table, Verb, pack
 from tests.datapath import frames
 from tests.datapath.core import vif_row

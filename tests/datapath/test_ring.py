@@ -18,7 +18,8 @@ from ipaddress import IPv4Network, IPv6Network
 import pytest
 from multiplexer.datapath._dp import lib
 
-from multiplexer.datapath.engine import VERDICTS, Ended, Engine
+from multiplexer.datapath.engine import Ended, Engine
+from multiplexer.datapath.verdicts import VERDICTS
 from multiplexer.policy.nwfilter.tables import Learns, Table, pack
 from pfinet_proto.ring import (
     CONTROL_BYTES,

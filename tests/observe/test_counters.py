@@ -2,7 +2,7 @@
 
 import pytest
 
-from multiplexer.datapath.engine import VERDICTS
+from multiplexer.datapath.verdicts import VERDICTS
 from multiplexer.observe.counters import read_row
 from pfinet_proto.control import Counters
 

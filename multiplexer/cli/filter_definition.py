@@ -6,10 +6,11 @@ gives up is told where it is.
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -45,7 +46,9 @@ def define(file: str, validate: bool, lenient: bool) -> control.FilterDefine:
         OSError: if it cannot be read.
     """
     _check_strictness(validate, lenient)
-    return control.FilterDefine(_text_of(file), lenient, file)
+    # Only bytes that are no text could not be said.
+    source = file.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    return control.FilterDefine(_text_of(file), lenient, source)
 
 
 def edit(connect: Connect, json: bool, filter: str, validate: bool, lenient: bool) -> int:
@@ -61,15 +64,16 @@ def edit(connect: Connect, json: bool, filter: str, validate: bool, lenient: boo
         now = client.ask(control.FilterDumpxml(filter))
     if now.stock:
         raise ValueError(f"{now.name!r} is a stock filter, which nobody changes")
+    command = editor(os.environ)
     draft = Path(tempfile.mkdtemp(prefix="multiplexerctl-")) / "filter.xml"
-    draft.write_text(now.xml)
+    draft.write_text(now.xml, encoding="utf-8")
     made: control.FilterInfo | None = None
     try:
-        made = _edited(connect, now, draft, lenient)
+        made = _edited(connect, now, [*command, str(draft)], draft, lenient)
     finally:
         if made is not None or not _has_work(draft, now.xml):
-            draft.unlink(missing_ok=True)
-            draft.parent.rmdir()
+            # With what the editor has left beside it.
+            shutil.rmtree(draft.parent, ignore_errors=True)
         else:
             print(f"multiplexerctl: what you wrote is in {draft}", file=sys.stderr)
     if made is None:
@@ -79,11 +83,15 @@ def edit(connect: Connect, json: bool, filter: str, validate: bool, lenient: boo
 
 
 def _edited(
-    connect: Connect, now: control.FilterText, draft: Path, lenient: bool
+    connect: Connect,
+    now: control.FilterText,
+    command: Sequence[str],
+    draft: Path,
+    lenient: bool,
 ) -> control.FilterInfo | None:
-    """Return what became of the edit; None if its author gave up."""
+    """Return what became of the edit by *command*; None if its author gave up."""
     while True:
-        if subprocess.run([*editor(os.environ), str(draft)], check=False).returncode != 0:
+        if subprocess.run(command, check=False).returncode != 0:
             print("multiplexerctl: the editor failed, so nothing is changed", file=sys.stderr)
             return None
         try:
@@ -108,15 +116,25 @@ def _edited(
 def _has_work(draft: Path, before: str) -> bool:
     """Return whether the author has left something in *draft* that was not there *before*."""
     try:
-        return draft.read_text(errors="replace") != before
+        return draft.read_text(encoding="utf-8", errors="replace") != before
     except FileNotFoundError:
         return False
 
 
 def editor(environment: Mapping[str, str]) -> list[str]:
-    """Return the command of the caller's editor, which may have arguments."""
-    given = (environment.get(name, "").strip() for name in ("VISUAL", "EDITOR"))
-    return shlex.split(next(filter(None, given), "vi"))
+    """Return the command of the caller's editor, which may have arguments.
+
+    Raises:
+        ValueError: if its quotes do not match.
+    """
+    for name in ("VISUAL", "EDITOR"):
+        given = environment.get(name, "").strip()
+        if given:
+            try:
+                return shlex.split(given)
+            except ValueError:
+                raise ValueError(f"{name} is {given!r}, whose quotes do not match") from None
+    return ["vi"]
 
 
 def _again() -> bool:

@@ -56,7 +56,8 @@ def validate(
     connect: Callable[[], object], json: bool, files: Sequence[str], lenient: bool
 ) -> int:
     """Say of each file whether it is a filter; the exit status is 0 if all are."""
-    read = {file: read_filter(file, lenient) for file in files}
+    # Standard input can be read once only.
+    read = {file: read_filter(file, lenient) for file in dict.fromkeys(files)}
     found = {file: made for file, made in read.items() if isinstance(made, Filter)}
     verdicts = {
         file: _in_company(file, made, found) if isinstance(made, Filter) else made

@@ -185,8 +185,14 @@ def _folder(folder: str, lenient: bool) -> Mapping[str, Filter]:
         files = sorted(each for each in Path(folder).iterdir() if each.suffix == _SUFFIX)
     except OSError as error:
         raise Refused(f"{folder}: {error.strerror}") from None
-    made = [_filter(str(each), lenient) for each in files]
-    return {each.name: each for each in made}
+    made: dict[str, Filter] = {}
+    where: dict[str, Path] = {}
+    for each in files:
+        found = _filter(str(each), lenient)
+        if found.name in made:
+            raise Refused(f"{each}: filter {found.name!r} is in {where[found.name]} too")
+        made[found.name], where[found.name] = found, each
+    return made
 
 
 def _frames(

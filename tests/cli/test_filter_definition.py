@@ -101,6 +101,21 @@ async def test_what_is_no_text_is_told(
     assert said.strip().isprintable()
 
 
+async def test_a_file_is_named_as_well_as_its_name_can_be_said(
+    place: Place,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / "we\udcffb.xml"
+    async with daemon(place, monkeypatch):
+        file.write_text("<filter name='web'>\n  <rul/>\n</filter>\n")
+        assert await ctl("filter", "define", file) == 1
+        assert "/we\\xffb.xml:2:3: " in capsys.readouterr().err
+        file.write_text(WEB)
+        assert await ctl("filter", "define", file) == 0
+
+
 async def test_others_than_administrators_are_refused(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,6 +197,31 @@ async def test_who_gives_up_keeps_what_was_written(
         assert "'drup'" in await trio.Path(kept).read_text()
 
 
+async def test_what_an_editor_leaves_beside_the_file_goes_with_it(
+    place: Place,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Most keep a copy of the text as it was."""
+    saw = tmp_path / "saw"
+    script = tmp_path / "editor.py"
+    script.write_text(
+        "import pathlib, sys\n"
+        "path = pathlib.Path(sys.argv[1])\n"
+        "path.with_name('filter.xml~').write_text(path.read_text())\n"
+        "path.write_text(path.read_text().replace('drop', 'reject'))\n"
+        f"pathlib.Path({str(saw)!r}).write_text(str(path))\n"
+    )
+    monkeypatch.setenv("VISUAL", f"{sys.executable} {script}")
+    async with daemon(place, monkeypatch):
+        await defined(tmp_path)
+        assert await ctl("filter", "edit", "web") == 0
+        assert await ctl("filter", "dumpxml", "web") == 0
+    assert "action='reject'" in capsys.readouterr().out
+    assert not Path(saw.read_text()).parent.exists()
+
+
 async def test_an_editor_that_fails_changes_nothing_and_leaves_nothing(
     place: Place,
     monkeypatch: pytest.MonkeyPatch,
@@ -244,6 +284,11 @@ async def test_a_stock_filter_is_not_edited(
     async with daemon(place, monkeypatch):
         assert await ctl("filter", "edit", "clean-traffic") == 1
     assert "'clean-traffic' is a stock filter" in capsys.readouterr().err
+
+
+def test_an_editor_with_quotes_that_do_not_match_is_told() -> None:
+    with pytest.raises(ValueError, match=r"^VISUAL is .*, whose quotes do not match$"):
+        editor({"VISUAL": "vi 'x"})
 
 
 def test_the_editor_is_the_callers() -> None:

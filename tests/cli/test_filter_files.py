@@ -69,6 +69,14 @@ def test_standard_input_is_a_file_too(
     assert capsys.readouterr().err.startswith("-:3:5: ")
 
 
+def test_standard_input_is_read_once_however_often_it_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"<filter name='f'/>")))
+
+    assert main(["filter", "validate", "-", "-"]) == 0
+
+
 def test_what_is_referred_to_may_be_missing_and_may_be_a_stock_filter(folder: Path) -> None:
     (folder / "ref.xml").write_text(refers("ref", "clean-traffic"))
     (folder / "early.xml").write_text(refers("early", "not-yet"))

@@ -485,3 +485,17 @@ def test_a_prefix_that_is_none_of_ipv4_is_refused(
             main(["filter", "test", "f.xml", "--mac", MAC, "--prefix", text])
         assert f"'{text}'" in (said := capsys.readouterr().err)
         assert "wanted an IPv4 prefix" in said
+
+
+def test_a_folder_with_two_filters_of_a_name_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Which of them a rule refers to nobody could say."""
+    (folder / "more").mkdir()
+    for name in ("a.xml", "b.xml"):
+        (folder / "more" / name).write_text("<filter name='same'/>")
+    (folder / "c").write_bytes(pcap((1, query())))
+    arguments = ["--filters", "more", "--pcap-in", "c"]
+
+    assert main(["filter", "test", "f.xml", "--mac", MAC, *arguments]) == 1
+    assert capsys.readouterr() == ("", "more/b.xml: filter 'same' is in more/a.xml too\n")

@@ -41,7 +41,7 @@ class Alteration:
 
     def _find(self, name: VifName) -> LiveVif:
         vifs = self.provisioning.vifs
-        live = vifs.get(name)
+        live = vifs.roster.get(name)
         aside = vifs.aside.get(name)
         if live is not None:
             check_dynamic(self.provisioning.config, live.vif)
@@ -56,7 +56,7 @@ class Alteration:
         provisioning = self.provisioning
         facts = await provisioning.facts([] if request.owner is None else [request.owner])
         vif = amended(provisioning.config, live.vif, request, facts)
-        others = [other for other in provisioning.vifs.bound if other.id != vif.id]
+        others = [other for other in provisioning.vifs.roster.bound if other.id != vif.id]
         authorize.check_changed_vif(provisioning.config, others, vif, facts)
         await provisioning.check_filter(vif)
         return vif

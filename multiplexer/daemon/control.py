@@ -163,7 +163,7 @@ class Control:
             VERDICTS,
             dict(zip(VERDICTS, MEANINGS, strict=True)),
         )
-        host_watch = HostWatch(in_force, host, vifs, self._log)
+        host_watch = HostWatch(in_force, host, vifs.roster, self._log)
         reload = Reload(in_force, vifs, self._broker, host, state, self._log, self._client_log)
         provisioning = Provisioning(
             in_force, vifs, self._broker, host, self._log, self._client_log
@@ -172,7 +172,7 @@ class Control:
             in_force,
             about,
             vifs,
-            Fabric(in_force, vifs, self._broker, self._engine, about.verdicts),
+            Fabric(in_force, vifs.roster, self._broker, self._engine, about.verdicts),
             self._engine,
             Creation(provisioning, Prober(in_force, self._broker, self._engine)),
             Alteration(provisioning),
@@ -213,7 +213,7 @@ class Control:
                 nursery.start_soon(learning.run)
                 await host.recall_named()
                 self._client_log.is_known = lambda peer: (
-                    peer.uid == 0 or vifs.has_owner(peer.uid) or host.is_named(peer)
+                    peer.uid == 0 or vifs.roster.has_owner(peer.uid) or host.is_named(peer)
                 )
                 limits = ConnectionLimits(*CONTROL_LIMITS, self._client_log.is_known, TOO_MANY)
                 nursery.start_soon(doorman.run)

@@ -195,7 +195,7 @@ class Creation:
         async with contextlib.AsyncExitStack() as undo:
             async with provisioning.vifs.changing:
                 facts = await provisioning.facts(order.owners)
-                vif = order.judge(provisioning.vifs.bound, facts)
+                vif = order.judge(provisioning.vifs.roster.bound, facts)
                 await self._check_filter(vif, order)
                 self._check_askable(vif, order)
                 draft = await provisioning.vifs.draft(vif)

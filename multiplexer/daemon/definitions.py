@@ -135,7 +135,7 @@ class Definitions:
     def _bound(self) -> Mapping[str, str]:
         """Return the filter of each vif that has one, by name, also of those set aside."""
         vifs = self.provisioning.vifs
-        every = (*vifs.bound, *(aside.vif for aside in vifs.aside.values()))
+        every = (*vifs.roster.bound, *(aside.vif for aside in vifs.aside.values()))
         return {str(vif.name): vif.filter.name for vif in every if vif.filter is not None}
 
     @asynccontextmanager
@@ -149,10 +149,10 @@ class Definitions:
         provisioning, vifs = self.provisioning, self.provisioning.vifs
         users = library.users(name, self._bound())
         # Drafts have no filter at the engine yet, but must be able to have theirs.
-        judged = [vif for vif in vifs.bound if str(vif.name) in users]
+        judged = [vif for vif in vifs.roster.bound if str(vif.name) in users]
         tables = await vifs.gates.tables(provisioning.config, library, judged)
         by_id = {vif.id: table for vif, table in zip(judged, tables, strict=True)}
-        served = {live.port: by_id[live.vif.id] for live in vifs if live.vif.id in by_id}
+        served = {live.port: by_id[live.vif.id] for live in vifs.roster if live.vif.id in by_id}
         async with vifs.gates.switching(served):
             yield
         provisioning.in_force.library = library

@@ -30,7 +30,7 @@ class Deletion:
         """
         provisioning, name = self.provisioning, request.name
         async with provisioning.vifs.changing:
-            live = provisioning.vifs.get(name)
+            live = provisioning.vifs.roster.get(name)
             self._check_may_delete(name, client)
             if live is not None:
                 check_dynamic(provisioning.config, live.vif)
@@ -47,7 +47,7 @@ class Deletion:
 
     def _check_may_delete(self, name: VifName, client: Client) -> None:
         provisioning, caller = self.provisioning, client.caller
-        live = provisioning.vifs.get(name)
+        live = provisioning.vifs.roster.get(name)
         aside = provisioning.vifs.aside.get(name)
         vif = live.vif if live is not None else aside.vif if aside is not None else None
         if vif is None or not authorize.may_see(provisioning.config, vif, caller):

@@ -14,8 +14,8 @@ from multiplexer.daemon.engine_client import EngineClient
 from multiplexer.daemon.host import Client
 from multiplexer.daemon.in_force import InForce
 from multiplexer.daemon.refusals import not_found
+from multiplexer.daemon.roster import Roster
 from multiplexer.daemon.tally import Tally, read_tally
-from multiplexer.daemon.vifs import Vifs
 from multiplexer.host_port import interface_of, mac_of
 from multiplexer.model import (
     Config,
@@ -34,7 +34,7 @@ class Fabric:
     """Answers what is asked of networks and uplinks; *verdicts* are the engine's, by number."""
 
     in_force: InForce
-    vifs: Vifs
+    roster: Roster
     broker: BrokerClient
     engine: EngineClient
     verdicts: Sequence[str]
@@ -52,7 +52,7 @@ class Fabric:
         """Return every network, by name."""
         # As it is now, for the ports and for what is said of them: a reload may come in between.
         config = self.in_force.config
-        vifs = Counter(live.vif.network for live in self.vifs)
+        vifs = Counter(live.vif.network for live in self.roster)
         ports = [port_of_host(config, network.name) for network in config.networks if network.host]
         tally = await self._read_tally(ports)
         return control.Networks(
@@ -71,7 +71,7 @@ class Fabric:
             network = config.network(request.name)
         except KeyError:
             raise not_found("network", request.name) from None
-        vifs = sum(live.vif.network == network.name for live in self.vifs)
+        vifs = sum(live.vif.network == network.name for live in self.roster)
         ports = [port_of_host(config, network.name)] if network.host else []
         return self._network_info(config, network, vifs, await self._read_tally(ports))
 

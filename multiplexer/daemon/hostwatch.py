@@ -15,7 +15,7 @@ from multiplexer.binding import claims, host_prefix
 from multiplexer.daemon.audit import Log
 from multiplexer.daemon.host import Host
 from multiplexer.daemon.in_force import InForce
-from multiplexer.daemon.vifs import Vifs
+from multiplexer.daemon.roster import Roster
 from multiplexer.model import Vif
 from pfinet_proto.values import IPAddress
 
@@ -31,10 +31,10 @@ READ_BYTES: Final = 65536
 class HostWatch:
     """Knows which addresses the host has in the networks of vifs."""
 
-    def __init__(self, in_force: InForce, host: Host, vifs: Vifs, log: Log) -> None:
+    def __init__(self, in_force: InForce, host: Host, roster: Roster, log: Log) -> None:
         self._in_force = in_force
         self._host = host
-        self._vifs = vifs
+        self._roster = roster
         self._log = log
         self._addresses: tuple[IPAddress, ...] = ()
         #: What was logged, and is not over: names of vifs, and addresses.
@@ -72,7 +72,7 @@ class HostWatch:
     def _tell(self) -> None:
         found = {
             (str(live.name), address)
-            for live in self._vifs
+            for live in self._roster
             for address in self.conflicts(live.vif)
         }
         for name, address in sorted(found - self._known, key=str):

@@ -125,7 +125,7 @@ class Learning:
     async def run(self) -> None:
         """Learn until cancelled, once the vifs are served."""
         async with trio.open_nursery() as self._nursery:
-            for live in self._vifs:
+            for live in self._vifs.roster:
                 if live.vif.id in self._in_force.learned:
                     learner = self._learner(live)
                     self._watch(learner, self._patience.after_start_s)
@@ -140,7 +140,7 @@ class Learning:
             await trio.sleep(PAUSE_S)
 
     def _note(self, sighting: channel.Sighting) -> None:
-        live = self._vifs.at_port(sighting.port)
+        live = self._vifs.roster.at_port(sighting.port)
         # It may have gone meanwhile, or its filter.
         if live is None or live.vif.id != sighting.vif_id or not self._is_there(live):
             return
@@ -153,7 +153,7 @@ class Learning:
             self._schedule(learner, trio.current_time())
 
     def _is_there(self, live: LiveVif) -> bool:
-        return self._vifs.get(live.name) is live
+        return self._vifs.roster.serves(live)
 
     def _learner(self, live: LiveVif) -> _Learner:
         learner = self._learners.get(live.vif.id)

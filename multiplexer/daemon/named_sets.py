@@ -99,7 +99,7 @@ class NamedSets:
         """Return who would not have the set that would be *missing*."""
         filtered = {
             str(vif.name): vif.filter.name
-            for vif in self.provisioning.vifs.bound
+            for vif in self.provisioning.vifs.roster.bound
             if vif.filter is not None
         }
         first, *more = self._library.users(missing.filter_name, filtered)
@@ -122,7 +122,7 @@ class NamedSets:
             RequestFailed: if the engine does not take it; the same.
         """
         vifs, config = self.provisioning.vifs, self.provisioning.config
-        filtered = [vif for vif in vifs.bound if vif.filter is not None]
+        filtered = [vif for vif in vifs.roster.bound if vif.filter is not None]
         after = dict(
             zip(
                 (vif.id for vif in filtered),
@@ -131,7 +131,7 @@ class NamedSets:
             )
         )
         # Drafts have no filter at the engine yet, but must be able to have theirs.
-        served = [live for live in vifs if live.vif.id in after]
+        served = [live for live in vifs.roster if live.vif.id in after]
         before = await vifs.gates.tables(config, self._library, [live.vif for live in served])
         ports = [live.port for live in served]
         changed = differing(ports, before, [after[live.vif.id] for live in served])

@@ -176,7 +176,7 @@ class Reload:
         """Return the id of each of the vifs of *config*: as it is, as it was, or a new one."""
         known = dict(self.state.static_ids())
         # The disk may have had no room for those of vifs that there are.
-        known.update({live.name: live.vif.id for live in self.vifs if live.vif.static})
+        known.update({live.name: live.vif.id for live in self.vifs.roster if live.vif.static})
         names = [vif.name for vif in config.vifs]
         return {name: known.get(name) or secrets.token_hex(ID_BYTES) for name in names}
 

@@ -151,8 +151,8 @@ class Requests:
             shut_out=self._doorman.n_shut_out,
             networks=len(self._config.networks),
             uplinks=len(self._config.uplinks),
-            vifs=len(self._vifs),
-            attached=sum(live.holder is not None for live in self._vifs),
+            vifs=len(self._vifs.roster),
+            attached=sum(live.holder is not None for live in self._vifs.roster),
             control_restarts=self._about.restarts.control,
             engine_restarts=self._about.restarts.engine,
             host_networks=self._fabric.host_networks(),
@@ -162,7 +162,7 @@ class Requests:
     async def _vif_list(self, _: control.VifList, client: Client) -> control.Vifs:
         return control.Vifs(
             await self._vif_infos(
-                [live for live in self._vifs if self._may_see(live.vif, client)]
+                [live for live in self._vifs.roster if self._may_see(live.vif, client)]
             ),
             tuple(
                 self._aside_info(aside, client)
@@ -172,7 +172,7 @@ class Requests:
         )
 
     async def _vif_show(self, request: control.VifShow, client: Client) -> control.VifInfo:
-        live = self._vifs.get(request.name)
+        live = self._vifs.roster.get(request.name)
         if live is not None and self._may_see(live.vif, client):
             return (await self._vif_infos([live]))[0]
         aside = self._vifs.aside.get(request.name)
@@ -197,13 +197,13 @@ class Requests:
         return (await self._vif_infos([live]))[0]
 
     async def _vif_locate(self, request: control.VifLocate, client: Client) -> control.Located:
-        own = [live for live in self._vifs if authorize.may_use(live.vif, client.caller)]
+        own = [live for live in self._vifs.roster if authorize.may_use(live.vif, client.caller)]
         if request.name is not None:
             own = [live for live in own if live.name == request.name]
         else:
             own = [live for live in own if not live.vif.ephemeral]
         if not own and request.name is not None:
-            if self._vifs.get(request.name) is not None:
+            if self._vifs.roster.get(request.name) is not None:
                 self._note_unseen("vif.locate", request.name, client)
             raise ControlError(
                 ErrorCode.NOT_FOUND, f'uid {client.peer.uid} owns no vif "{request.name}"'
@@ -220,7 +220,7 @@ class Requests:
         return control.Located(vif.name, f"{self._config.daemon.run_dir}/vif/{vif.id}", KINDS)
 
     async def _vif_trace(self, request: control.VifTrace, client: Client) -> control.Traces:
-        live = self._vifs.get(request.name)
+        live = self._vifs.roster.get(request.name)
         if live is None or not self._may_see(live.vif, client):
             if live is not None:
                 self._note_unseen("vif.trace", request.name, client)
@@ -259,7 +259,7 @@ class Requests:
         for network in config.networks:
             if network.host and port_of_host(config, network.name) == port:
                 return PortName("host", interface_of(network.name))
-        live = self._vifs.at_port(port)
+        live = self._vifs.roster.at_port(port)
         seen = live is not None and self._may_see(live.vif, client)
         return PortName("vif", str(live.name) if live is not None and seen else None)
 

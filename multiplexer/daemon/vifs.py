@@ -1,6 +1,6 @@
 """The vifs that exist: how they come to be, and how they go.
 
-This is the daemon's only list of vifs, and whoever changes it holds `changing`.
+Nothing else changes the daemon's `Roster`, and whoever lets this do so holds `changing`.
 A vif is made in an order in which every step can be undone: the engine knows
 it, the broker makes its sockets, the database has it, its clients are served.
 Before the database has it, it is a draft, which has all that it claims.
@@ -9,18 +9,9 @@ whatever happens after.  A change goes the way of making, and each step can be
 undone up to the database, which has either all of it or nothing.
 """
 
-import bisect
 import contextlib
 import socket
-from collections import Counter
-from collections.abc import (
-    Awaitable,
-    Callable,
-    Iterable,
-    Iterator,
-    Mapping,
-)
-from types import MappingProxyType
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final
 
 import attrs
@@ -36,18 +27,13 @@ from multiplexer.daemon.host_routes import HostRoutes
 from multiplexer.daemon.in_force import InForce
 from multiplexer.daemon.legacy import Settlement
 from multiplexer.daemon.live_vif import STOPPING, Aside, LiveVif, Patience, bind
+from multiplexer.daemon.memberships import Memberships
+from multiplexer.daemon.roster import Roster
 from multiplexer.daemon.shortage import Shortage, check_files
 from multiplexer.daemon.state import State
 from multiplexer.daemon.vif_rows import VifRows
-from multiplexer.model import (
-    FIRST_HOST_PORT,
-    FIRST_VIF_PORT,
-    MAX_VIFS,
-    Config,
-    OwnLimits,
-    Vif,
-)
-from multiplexer.policy import Staying, compile_vif, memberships
+from multiplexer.model import Config, OwnLimits, Vif
+from multiplexer.policy import Staying, compile_vif
 from pfinet_proto.attach import Goodbye, GoodbyeCode
 from pfinet_proto.values import VifName
 
@@ -69,7 +55,7 @@ ServeVif = Callable[[LiveVif, Mapping[str, socket.socket], Inherited | None], Aw
 
 
 class Vifs:
-    """All vifs, by name and by port.
+    """All vifs; who only looks has the `roster`.
 
     *serve* is run for each, with its listening sockets by kind and the attachment
     that an earlier control left it, until it goes.
@@ -93,48 +79,17 @@ class Vifs:
         self._serve = serve
         self._log = log
         self._patience = patience
-        #: Those that are served.
-        self._by_name: dict[VifName, LiveVif] = {}
-        #: Those that the engine may know of: some are just being made, or just going.
-        self._by_port: dict[int, LiveVif] = {}
-        #: The same as those by name, in their order; kept, since every list is of it.
-        self._sorted: list[LiveVif] = []
-        self._owners: Counter[int] = Counter()
+        self.roster = Roster()
         self._nursery: trio.Nursery
         self.aside: dict[VifName, Aside] = {}
-        #: While the file changes, NICs are told at the end of it, when all are there.
-        self._is_following = False
         self.gates = Gates(engine, in_force)
         self._rows = VifRows(in_force, engine, self.gates)
         self._routes = HostRoutes(broker)
+        self._memberships = Memberships(in_force, broker, self.roster)
 
     @property
     def _config(self) -> Config:
         return self._in_force.config
-
-    def __len__(self) -> int:
-        return len(self._by_name)
-
-    def __iter__(self) -> Iterator[LiveVif]:
-        """Iterate over the vifs by name."""
-        return iter(tuple(self._sorted))
-
-    @property
-    def bound(self) -> tuple[Vif, ...]:
-        """All that have what they claim: drafts too, which the others do not show."""
-        return tuple(live.vif for live in self._by_port.values())
-
-    def has_owner(self, uid: int) -> bool:
-        """Return whether *uid* owns any of them."""
-        return self._owners[uid] > 0
-
-    def get(self, name: VifName) -> LiveVif | None:
-        """Return the vif of that name."""
-        return self._by_name.get(name)
-
-    def at_port(self, port: int) -> LiveVif | None:
-        """Return the vif that has *port* in the datapath."""
-        return self._by_port.get(port)
 
     async def run(
         self,
@@ -159,9 +114,8 @@ class Vifs:
                 live, listeners = await self._set_up(vif, row, port, reached=False)
                 await self._rows.recall_filter(live.port, table, is_known=port is not None)
                 self._start(live, listeners, patience_s, settlement.resumed.get(vif.id))
-            await self._routes.reach(self._config, self.bound)
-            for uplink in self._config.uplinks:
-                await self._update_memberships(uplink.name)
+            await self._routes.reach(self._config, self.roster.bound)
+            await self._memberships.update_all()
             task_status.started()
             await trio.sleep_forever()
 
@@ -177,7 +131,7 @@ class Vifs:
         live, listeners = await self._set_up(vif, row)
         async with contextlib.AsyncExitStack() as undo:
             undo.push_async_callback(live.steps.aclose)
-            await self._update_memberships(self._config.network(vif.network).uplink)
+            await self._memberships.update(self._config.network(vif.network).uplink)
             undo.pop_all()
         return Draft(live, listeners)
 
@@ -235,8 +189,8 @@ class Vifs:
         undo.push_async_callback(self._routes.change, then, now)
         await self._routes.change(now, then)
         if vif.mac != live.vif.mac:
-            undo.push_async_callback(self._update_memberships, network.uplink)
-            await self._update_memberships(network.uplink, {live.port: vif})
+            undo.push_async_callback(self._memberships.update, network.uplink)
+            await self._memberships.update(network.uplink, {live.port: vif})
         if vif.owner_uid == live.vif.owner_uid and vif.owner_name == live.vif.owner_name:
             return []
         undo.push_async_callback(self._reopen_sockets, live.vif)
@@ -252,7 +206,7 @@ class Vifs:
 
     async def _hand_over(self, live: LiveVif, listeners: Mapping[str, socket.socket]) -> None:
         """Send the former owner's clients away, and serve the new owner's."""
-        self._owners = Counter(each.vif.owner_uid for each in self._by_name.values())
+        self.roster.recount_owners()
         live.farewell = Goodbye(
             GoodbyeCode.OWNER_CHANGED, f"vif {live.name} belongs to somebody else now"
         )
@@ -277,9 +231,7 @@ class Vifs:
         await self._unmake(live, f"vif {live.name} was deleted")
 
     async def _unmake(self, live: LiveVif, why: str) -> None:
-        del self._by_name[live.name]
-        self._sorted.remove(live)
-        self._owners[live.vif.owner_uid] -= 1
+        self.roster.strike(live)
         live.farewell = Goodbye(GoodbyeCode.DELETED, why)
         with trio.CancelScope(shield=True):
             live.serving.cancel()
@@ -306,12 +258,17 @@ class Vifs:
             RequestFailed: if broker or engine refuse; then it is half done.
         """
         assert self.changing.locked()
-        self._is_following = True
-        wanted = {vif.id: vif for vif in vifs}
-        for live in tuple(self._by_port.values()):
+        with self._memberships.held():
+            await self._follow(config, {vif.id: vif for vif in vifs}, aside)
+        await self._memberships.update_all()
+
+    async def _follow(
+        self, config: Config, wanted: dict[str, Vif], aside: Mapping[VifName, Aside]
+    ) -> None:
+        for live in tuple(self.roster.by_port.values()):
             if live.vif.id not in wanted:
                 await self._leave_out(live, aside.get(live.name))
-        stays = [(live, wanted.pop(live.vif.id)) for live in self._by_port.values()]
+        stays = [(live, wanted.pop(live.vif.id)) for live in self.roster.by_port.values()]
         staying = [Staying(live.port, live.vif, vif) for live, vif in stays]
         await self._rows.follow(config, staying, wanted.values())
         handed = [
@@ -339,13 +296,10 @@ class Vifs:
         for name, number in before.numbering.networks.items():
             if name not in config.numbering.networks:
                 await self._engine.clear_network(number)
-        self._is_following = False
-        for uplink in config.uplinks:
-            await self._update_memberships(uplink.name)
 
     async def _leave_out(self, live: LiveVif, aside: Aside | None) -> None:
         """Unmake a vif that the file leaves no room for, or a draft, which is begun again."""
-        if self._by_name.get(live.name) is not live:
+        if not self.roster.serves(live):
             live.is_wanted = False
             await live.steps.aclose()
         elif aside is not None:
@@ -364,13 +318,13 @@ class Vifs:
         """
         network = self._config.network(vif.network)
         if port is None:
-            port = self._free_port()
+            port = self.roster.free_port()
         live = LiveVif(vif, port, bind(network, vif))
         async with contextlib.AsyncExitStack() as steps:
             steps.push_async_callback(self._leave_nic, live)
             steps.push_async_callback(self._end_routes, live)
-            self._by_port[live.port] = live
-            steps.callback(self._by_port.pop, live.port)
+            self.roster.place(live)
+            steps.callback(self.roster.vacate, live.port)
             await self._engine.set_vif(live.port, vif.id, row)
             steps.push_async_callback(self._engine.clear_vif, live.port)
             if reached:
@@ -390,9 +344,7 @@ class Vifs:
         patience_s: float,
         inherited: Inherited | None = None,
     ) -> None:
-        self._by_name[live.name] = live
-        bisect.insort(self._sorted, live, key=lambda each: each.name)
-        self._owners[live.vif.owner_uid] += 1
+        self.roster.enter(live)
         self._nursery.start_soon(self._serve_one, live, listeners, inherited)
         if live.vif.ephemeral:
             self._nursery.start_soon(self._expire, live, patience_s)
@@ -411,11 +363,11 @@ class Vifs:
 
     async def _expire(self, live: LiveVif, patience_s: float) -> None:
         """Delete an ephemeral vif when nobody has used it for a while."""
-        while self._by_name.get(live.name) is live:
+        while self.roster.serves(live):
             await live.wait_unused(patience_s, self._patience.after_detach_s)
             patience_s = self._patience.after_detach_s
             async with self.changing:
-                if live.holder is None and self._by_name.get(live.name) is live:
+                if live.holder is None and self.roster.serves(live):
                     try:
                         await self.delete(live)
                     except (RequestFailed, StateError) as error:
@@ -423,41 +375,16 @@ class Vifs:
                     else:
                         self._log.audit("vif-deleted", name=live.name, why="nobody used it")
 
-    def _free_port(self) -> int:
-        """Return the lowest port that no vif has.
-
-        Raises:
-            RequestFailed: if every one is taken.
-        """
-        for port in range(FIRST_VIF_PORT, FIRST_HOST_PORT):
-            if port not in self._by_port:
-                return port
-        raise RequestFailed(f"there are {MAX_VIFS} vifs, and can be no more")
-
     def _check_files(self) -> None:
         """Raise RequestFailed if a start would have too few descriptors for the vifs by now."""
         try:
-            check_files(self._config, len(self._by_port))
+            check_files(self._config, len(self.roster.by_port))
         except Shortage as error:
             raise RequestFailed(str(error)) from None
 
-    async def _update_memberships(
-        self, uplink: str | None, instead: Mapping[int, Vif] = MappingProxyType({})
-    ) -> None:
-        """Let the NIC of *uplink*, if it is one, receive for the vifs that are bridged to it.
-
-        *instead* are vifs that are about to be at these ports.
-        """
-        if self._is_following:
-            return
-        vifs = [instead.get(port, live.vif) for port, live in self._by_port.items()]
-        macs = memberships(self._config, vifs)
-        if uplink is not None and uplink in macs:
-            await self._broker.set_memberships(uplink, macs[uplink])
-
     async def _leave_nic(self, live: LiveVif) -> None:
         """Let the NIC of the network that *live* is in by now receive for it no more."""
-        await self._update_memberships(self._config.network(live.vif.network).uplink)
+        await self._memberships.update(self._config.network(live.vif.network).uplink)
 
     async def _end_routes(self, live: LiveVif) -> None:
         """Have the host reach no more what *live* is bound to by now."""

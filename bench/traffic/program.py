@@ -41,6 +41,21 @@ class Answered:
 
 
 @attrs.frozen
+class Flood:
+    """A frame that *source* sends as fast as it can for *seconds*, which *target* counts.
+
+    *frames* are that one, and the receiver's hello.  One of TCP that *varies* is sent from
+    many ports in turn.
+    """
+
+    source: RawEnd
+    target: RawEnd
+    frames: tuple[bytes, bytes]
+    seconds: float
+    varies: bool = False
+
+
+@attrs.frozen
 class Traffic:
     """The built program."""
 
@@ -68,40 +83,21 @@ class Traffic:
             end(process)
 
     @contextmanager
-    def flood(
-        self,
-        source: RawEnd,
-        target: RawEnd,
-        frames: tuple[bytes, bytes],
-        seconds: float,
-        *,
-        varies: bool = False,
-    ) -> Iterator[subprocess.Popen[str]]:
-        """Send a frame as fast as the source can, and count what arrives in *seconds*.
-
-        *frames* are that one, and the receiver's hello.  One of TCP that *varies* is sent from
-        many ports in turn.  Gives the program that counts; what it says is for counted().
-        """
-        frame, hello = (each.hex() for each in frames)
-        frame = f"*{frame}" if varies else frame
-        count = ("count", target.what, frame, hello, str(seconds))
+    def flood(self, flood: Flood) -> Iterator[subprocess.Popen[str]]:
+        """Run *flood*, and give the program that counts; what it says is for counted()."""
+        source, target = flood.source, flood.target
+        frame, hello = (each.hex() for each in flood.frames)
+        frame = f"*{frame}" if flood.varies else frame
+        count = ("count", target.what, frame, hello, str(flood.seconds))
         with (
             self.running(target, *count) as counter,
-            self.running(source, "send", source.what, frame, str(seconds + MARGIN_S)),
+            self.running(source, "send", source.what, frame, str(flood.seconds + MARGIN_S)),
         ):
             yield counter
 
-    def count(
-        self,
-        source: RawEnd,
-        target: RawEnd,
-        frames: tuple[bytes, bytes],
-        seconds: float,
-        *,
-        varies: bool = False,
-    ) -> Counted:
-        """Return what a flood of *seconds* brings."""
-        with self.flood(source, target, frames, seconds, varies=varies) as counter:
+    def count(self, flood: Flood) -> Counted:
+        """Return what *flood* brings."""
+        with self.flood(flood) as counter:
             return counted(counter)
 
     def rtt(

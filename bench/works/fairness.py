@@ -22,7 +22,7 @@ from ..names import FLOODING, LIMITED, OF_HALF_THE_WIRE, fair_share, of_limit
 from ..report import Sample
 from ..systems.multiplexer import RAW_SOCKETS, between, checked_by
 from ..systems.system import System
-from ..traffic.program import Traffic, counted
+from ..traffic.program import Flood, Traffic, counted
 from .raw import million_per_s
 from .work import Found, sample
 
@@ -96,9 +96,11 @@ def of_fair_share(lab: Lab, traffic: Traffic, near: System, floods: list[System]
     with ExitStack() as until_end:
         for flood in floods:
             assert flood.raw is not None
-            until_end.enter_context(traffic.flood(*flood.raw, frames_of(flood), LONG_S))
+            until_end.enter_context(traffic.flood(Flood(*flood.raw, frames_of(flood), LONG_S)))
         assert near.raw is not None
-        counter = until_end.enter_context(traffic.flood(*near.raw, frames_of(near), SECONDS))
+        counter = until_end.enter_context(
+            traffic.flood(Flood(*near.raw, frames_of(near), SECONDS))
+        )
         time.sleep(SETTLING_S)
         before, start_s = taken(), time.monotonic()
         time.sleep(SECONDS - SETTLING_S)

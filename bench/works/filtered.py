@@ -19,7 +19,7 @@ from ..report import Sample
 from ..systems.multiplexer import RAW_SOCKETS, between
 from ..systems.netfilter import filter_of_ports, filtered_bridges
 from ..systems.system import System
-from ..traffic.program import Traffic
+from ..traffic.program import Flood, Traffic
 from .work import Found, sample
 
 SECONDS: Final = 1.0
@@ -96,5 +96,5 @@ def million_per_s(traffic: Traffic, system: System, flows: int) -> Found:
     frame = tcp_frame(source.address, target.address, ports)
     hello = tcp_frame(target.address, source.address, ports[::-1])
     eventually(system.is_free, f"the ends of {system.name} are free")
-    counted = traffic.count(source, target, (frame, hello), SECONDS, varies=flows > 1)
+    counted = traffic.count(Flood(source, target, (frame, hello), SECONDS, varies=flows > 1))
     return Found(counted.frames / counted.seconds / 1e6, counted.frames)

@@ -28,7 +28,7 @@ from ..systems.multiplexer import (
     multiplexer_stream,
 )
 from ..systems.system import RawEnd, System
-from ..traffic.program import Traffic
+from ..traffic.program import Flood, Traffic
 from .stacks import gbit_per_s
 
 PACES: Final = {AT_1_GBIT: "-b1G", AT_FULL_SPEED: "-b0"}
@@ -94,7 +94,7 @@ def flooding(lab: Lab, traffic: Traffic, others: System) -> Iterator[None]:
     source, target = pair(others)
     frame = udp_frame(source.address, target.address, SIZE)
     hello = udp_frame(target.address, source.address, SIZE)
-    with traffic.flood(source, target, (frame, hello), LONG_S):
+    with traffic.flood(Flood(source, target, (frame, hello), LONG_S)):
         yield
 
 

@@ -16,7 +16,7 @@ from ..lineup import Lineup
 from ..names import MICROSECONDS, MICROSECONDS_P99, RATE
 from ..report import Sample
 from ..systems.system import System
-from ..traffic.program import Traffic
+from ..traffic.program import Flood, Traffic
 from .work import Found, sample
 
 SECONDS = 1.0
@@ -59,7 +59,7 @@ def million_per_s(traffic: Traffic, system: System, size: int) -> Found:
     frame = udp_frame(source.address, target.address, size, system.ethertype)
     hello = udp_frame(target.address, source.address, RTT_SIZE, system.ethertype)
     eventually(system.is_free, f"the ends of {system.name} are free")
-    counted = traffic.count(source, target, (frame, hello), SECONDS)
+    counted = traffic.count(Flood(source, target, (frame, hello), SECONDS))
     return Found(counted.frames / counted.seconds / 1e6, counted.frames)
 
 

@@ -89,6 +89,7 @@ ffibuilder.set_source(
     depends=[
         "pfinet_client/pump/pump.h",
         "pfinet_client/pump/rings.h",
+        "pfinet_client/pump/step.h",
         "pfinet_client/pump/native_arch.h",
         "pfinet_client/pump/setgroups.h",
         "pfinet_client/pump/socket_filter.h",

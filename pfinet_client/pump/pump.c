@@ -11,15 +11,10 @@
 #include <unistd.h>
 
 #include "pfinet_wire.h"
+#include "step.h"
 
-#define ETHERNET_LEN 14
 #define MAX_RECORD (PFINET_LENGTH_LEN + PFINET_VNET_LEN + PFINET_MAX_FRAME)
 #define BUFFER_LEN (1024 * 1024 + MAX_RECORD)
-/* Frames read before the batch is sent: enough to make the send cheap, few
- * enough that the first does not wait for long. */
-#define BATCH_FRAMES 128
-/* Bytes likewise: a batch of 64 KiB frames is sent while it is still in the cache. */
-#define BATCH_BYTES (256 * 1024)
 
 static_assert(BATCH_BYTES + MAX_RECORD <= BUFFER_LEN, "a batch and one frame more must fit");
 
@@ -39,20 +34,6 @@ struct pump {
 	bool tap_full;		/* the record at in.start was not taken: EAGAIN */
 	struct pfinet_pump_report *report;
 };
-
-/* What a step returns beside an enum pfinet_pump_end or a negative errno. */
-#define GO_ON 1000
-
-static bool would_block(int error)
-{
-	return error == EAGAIN || error == EWOULDBLOCK;
-}
-
-static void note_length(struct pump *pump, size_t frame_len)
-{
-	if (frame_len > pump->report->longest_bytes)
-		pump->report->longest_bytes = frame_len;
-}
 
 static int send_out(struct pump *pump)
 {
@@ -104,7 +85,7 @@ static int read_tap(struct pump *pump)
 		out->end += PFINET_LENGTH_LEN + (size_t)got;
 		pump->report->out_frames++;
 		pump->report->out_bytes += (size_t)got - pump->vnet_len;
-		note_length(pump, (size_t)got - pump->vnet_len);
+		note_length(pump->report, (size_t)got - pump->vnet_len);
 	}
 	return send_out(pump);
 }
@@ -138,7 +119,7 @@ static int write_tap(struct pump *pump)
 		} else {
 			pump->report->in_frames++;
 			pump->report->in_bytes += len - pump->vnet_len;
-			note_length(pump, len - pump->vnet_len);
+			note_length(pump->report, len - pump->vnet_len);
 		}
 		in->start += offset + len;
 	}

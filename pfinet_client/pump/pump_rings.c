@@ -7,13 +7,7 @@
 #include "pfinet_wire.h"
 #include "pump.h"
 #include "rings.h"
-
-#define ETHERNET_LEN 14
-/* Frames between two looks at the other side: enough to make a look cheap, few
- * enough that nothing there waits for long. */
-#define BATCH_FRAMES 128
-/* Bytes likewise: a batch of 64 KiB frames is passed on while it is still in the cache. */
-#define BATCH_BYTES (256 * 1024)
+#include "step.h"
 
 /*
  * epoll tells of each kick (EPOLLET), so they are left where they are until there are
@@ -35,20 +29,6 @@ struct pump {
 	bool ended;	/* the daemon has closed; what it wrote before is still there */
 	struct pfinet_pump_report *report;
 };
-
-/* What a step returns beside an enum pfinet_pump_end or a negative errno. */
-#define GO_ON 1000
-
-static bool would_block(int error)
-{
-	return error == EAGAIN || error == EWOULDBLOCK;
-}
-
-static void note_length(struct pump *pump, size_t frame_len)
-{
-	if (frame_len > pump->report->longest_bytes)
-		pump->report->longest_bytes = frame_len;
-}
 
 /* Reads one frame to where the daemon will find it; 1, 0 if there is none, or how it ends. */
 static int read_frame(struct pump *pump, size_t *bytes)
@@ -80,7 +60,7 @@ static int read_frame(struct pump *pump, size_t *bytes)
 	*bytes += (size_t)got;
 	pump->report->out_frames++;
 	pump->report->out_bytes += (size_t)got - pump->vnet_len;
-	note_length(pump, (size_t)got - pump->vnet_len);
+	note_length(pump->report, (size_t)got - pump->vnet_len);
 	return 1;
 }
 
@@ -118,7 +98,7 @@ static bool write_frame(struct pump *pump, const uint8_t *payload, uint32_t len,
 	if (put >= 0) {
 		pump->report->in_frames++;
 		pump->report->in_bytes += len - pump->vnet_len;
-		note_length(pump, len - pump->vnet_len);
+		note_length(pump->report, len - pump->vnet_len);
 		return true;
 	}
 	if (would_block(errno)) {

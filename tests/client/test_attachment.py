@@ -4,7 +4,7 @@ import contextlib
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -26,15 +26,12 @@ from pfinet_proto.attach import (
 )
 from pfinet_proto.errors import BadMessage, RemoteProtocolError
 from tests.client.fake_daemon import binding
+from tests.client.one_client import Listen, Serve, one_client
 
 HELLO = Hello(offload=Offload.CSUM, client="test")
 WELCOME = Welcome(1, Transport.STREAM, Offload.CSUM, bytes(16), binding(1))
 #: A daemon may take longer; a test that fails shall not.
 TIMEOUT_S = 10.0
-
-#: Serves one client; its socket is closed afterwards.
-Serve = Callable[[socket.socket], None]
-Listen = Callable[[Serve], str]
 
 
 @pytest.fixture
@@ -47,27 +44,8 @@ def no_descriptor_is_left() -> Iterator[None]:
 @pytest.fixture
 def listen(tmp_path: Path, no_descriptor_is_left: None) -> Iterator[Listen]:
     """Listens at a path and serves one client by the function given."""
-    threads = []
-
-    def start(serve: Serve) -> str:
-        path = str(tmp_path / "attach")
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        listener.bind(path)
-        listener.listen()
-
-        def accept() -> None:
-            with listener:
-                client, _ = listener.accept()
-            with client:
-                serve(client)
-
-        threads.append(threading.Thread(target=accept))
-        threads[-1].start()
-        return path
-
-    yield start
-    for thread in threads:
-        thread.join()
+    with one_client(tmp_path / "attach", socket.SOCK_SEQPACKET) as listen:
+        yield listen
 
 
 def answering(answer: bytes, fds: Sequence[int] = ()) -> Serve:

@@ -3,6 +3,7 @@
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from pfinet_proto.control import (
 from pfinet_proto.errors import BadMessage, RemoteProtocolError
 from pfinet_proto.framing import encode_record
 from pfinet_proto.values import VifName
+from tests.client.one_client import one_client
 
 LAB = VifName("lab")
 LOCATED = Located(LAB, "/run/multiplexer/vif/0123", ("attach", "stream"))
@@ -39,7 +41,6 @@ Listen = Callable[[Answer], str]
 @pytest.fixture
 def listen(tmp_path: Path) -> Iterator[Listen]:
     """Listens at a path and serves one client by the function given."""
-    threads = []
     over = threading.Event()
 
     def serve(client: socket.socket, answer: Answer) -> None:
@@ -54,26 +55,9 @@ def listen(tmp_path: Path) -> Iterator[Listen]:
                 else:
                     client.sendall(said)
 
-    def start(answer: Answer) -> str:
-        path = str(tmp_path / "control")
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        listener.bind(path)
-        listener.listen()
-
-        def accept() -> None:
-            with listener:
-                client, _ = listener.accept()
-            with client:
-                serve(client, answer)
-
-        threads.append(threading.Thread(target=accept))
-        threads[-1].start()
-        return path
-
-    yield start
-    over.set()
-    for thread in threads:
-        thread.join()
+    with one_client(tmp_path / "control", socket.SOCK_STREAM) as serve_by:
+        yield lambda answer: serve_by(partial(serve, answer=answer))
+        over.set()
 
 
 def replying(outcome: Result | ControlError) -> Answer:

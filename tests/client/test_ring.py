@@ -37,10 +37,9 @@ from pfinet_proto.ring import (
 )
 from pfinet_proto.stream import MAX_FRAME
 from tests.client.fake_daemon import binding
+from tests.client.one_client import Listen, Serve
 from tests.client.test_attachment import (
     TIMEOUT_S,
-    Listen,
-    Serve,
     answering,
     listen,
     no_descriptor_is_left,

@@ -16,14 +16,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "io/loop.h"
-#include "verdicts.h"
+#include "two_vifs.h"
 
 #define SENDER FIRST_VIF
 #define RECEIVER (FIRST_VIF + 1)
 #define LEN PFINET_RING_MIN_LEN
 #define MEMORY_LEN (PFINET_RING_CONTROL_LEN + 2 * LEN)
-#define STOP 1
 
 /* Options. */
 #define SENDER_OFFLOADS 1
@@ -78,18 +76,8 @@ static struct client make_client(void)
 static struct bench *make_bench(void)
 {
 	static struct bench bench;
-	struct dp_table *table;
-	uint8_t row[DP_VIF_ROW_LEN];
 
-	bench.loop = dp_loop_new(1);
-	REQUIRE(bench.loop && socketpair(AF_UNIX, SOCK_STREAM, 0, bench.stop) == 0);
-	REQUIRE(dp_loop_watch(bench.loop, bench.stop[0], STOP) == 0);
-	table = dp_loop_table(bench.loop);
-	make_networks(table);
-	for (size_t n = 0; n < 2; n++) {
-		vif_row(row, n);
-		REQUIRE(dp_table_set_vif(table, (uint16_t)(FIRST_VIF + n), row, sizeof(row)) == 0);
-	}
+	bench.loop = loop_of_two_vifs(bench.stop);
 	bench.sender = make_client();
 	bench.receiver = make_client();
 	return &bench;

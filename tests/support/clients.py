@@ -13,12 +13,16 @@ TIMEOUT_S: Final = 60
 Act = Callable[[Callable[[], None]], None]
 
 
+def _nothing() -> None:
+    pass
+
+
 @contextmanager
-def acting(act: Act) -> Iterator[None]:
+def acting(act: Act, release: Callable[[], None] = _nothing) -> Iterator[None]:
     """Have a process *act*, from when it says for the first time that it has done a round.
 
     *act* is given a function to say it with, and goes on until it is killed.
-    It must not end before.
+    It must not end before.  *release* lets it end that is held up by what it has.
     """
     reader, writer = os.pipe()
     pid = os.fork()
@@ -40,6 +44,7 @@ def acting(act: Act) -> Iterator[None]:
     finally:
         os.close(reader)
         os.kill(pid, signal.SIGKILL)
+        release()
         os.waitpid(pid, 0)
 
 

@@ -1,20 +1,18 @@
 """Descriptors that hold up whoever closes the last copy of them."""
 
 import os
-import select
 import signal
 import socket
 import struct
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from . import linux
+from .clients import acting
 
 LINGER_S: Final = 1000
-TIMEOUT_S: Final = 30
 FUSE_DEVICE: Final = os.makedev(10, 229)
 
 #: include/uapi/linux/fuse.h
@@ -98,28 +96,14 @@ def holding(snag: LingeringSocket | HungFile, use: Callable[[int], None]) -> Ite
 
     Afterwards nothing is held up any more.
     """
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.close(reader)
-            use(snag.open())
-            os.write(writer, b"x")
-            signal.pause()
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(1)
-    os.close(writer)
-    try:
-        assert select.select([reader], [], [], TIMEOUT_S)[0], "the client has done its work"
-        assert os.read(reader, 1), "the client has not failed"
+
+    def use_for_good(say: Callable[[], None]) -> None:
+        use(snag.open())
+        say()
+        signal.pause()
+
+    with acting(use_for_good, snag.release):
         yield
-    finally:
-        os.close(reader)
-        os.kill(pid, signal.SIGKILL)
-        snag.release()
-        os.waitpid(pid, 0)
 
 
 def _answer(device: int, request: bytes) -> None:

@@ -33,6 +33,7 @@ from multiplexer.daemon.engine_client import EngineClient
 from multiplexer.daemon.gates import differing
 from multiplexer.daemon.in_force import InForce
 from multiplexer.daemon.live_vif import LiveVif, Patience
+from multiplexer.daemon.recollection import forget_learned
 from multiplexer.daemon.state import State
 from multiplexer.daemon.vifs import Vifs
 from multiplexer.policy.nwfilter.binding import given
@@ -117,10 +118,7 @@ class Learning:
             if kept:
                 self._in_force.learned[vif_id] = kept
             else:
-                try:
-                    self._state.keep_learned(vif_id, ())
-                except StateError as error:  # a later start forgets it
-                    self._log.warning(f"what was learned is not forgotten: {error}")
+                forget_learned(self._state, [vif_id], self._log)
 
     async def run(self) -> None:
         """Learn until cancelled, once the vifs are served."""
@@ -209,7 +207,10 @@ class Learning:
                     self._log.audit("address-learned", name=live.name, addresses=_words(wanted))
             except Refused as refused:
                 self._log.warning(f"vif {live.name} stays without {_words(wanted)}: {refused}")
-                learner.learned = wanted = before
+                # What came meanwhile may be just what makes it possible.
+                if learner.learned == wanted:
+                    learner.learned = before
+                wanted = before
                 learner.not_before = begun + RETRY_S
             except (RequestFailed, StateError) as error:
                 self._log.error(f"what was learned of vif {live.name} is not in force: {error}")

@@ -1,11 +1,11 @@
-"""What is remembered of the file's own vifs and NICs from one start to the next.
+"""What is remembered of vifs and NICs from one start to the next, and forgotten.
 
 It keeps their paths and MACs as they were.  A disk without room for it is no
 reason to do without the vifs: then it holds until the next start, the log says so,
 and whoever comes by here later tries again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from multiplexer.daemon.audit import Log
 from multiplexer.daemon.database import StateError
@@ -36,3 +36,12 @@ def keep_macs(state: State, macs: Mapping[str, MacAddress], log: Log) -> None:
                 state.keep_nic_mac(uplink, mac)
             except StateError as error:  # it is for a start without that NIC only
                 log.warning(f"the MAC of uplink {uplink} is not kept: {error}")
+
+
+def forget_learned(state: State, vif_ids: Iterable[str], log: Log) -> None:
+    """Forget what was learned of the addresses of these vifs."""
+    for vif_id in vif_ids:
+        try:
+            state.keep_learned(vif_id, ())
+        except StateError as error:  # a later start or reload forgets it
+            log.warning(f"what was learned is not forgotten: {error}")

@@ -33,7 +33,7 @@ from multiplexer.daemon.filtering import (
 from multiplexer.daemon.host import Client, Host
 from multiplexer.daemon.in_force import InForce, nic_names
 from multiplexer.daemon.live_vif import Aside
-from multiplexer.daemon.recollection import keep_ids, keep_macs
+from multiplexer.daemon.recollection import forget_learned, keep_ids, keep_macs
 from multiplexer.daemon.refusals import check_administrator
 from multiplexer.daemon.shortage import Shortage, check_files, explained
 from multiplexer.daemon.state import State
@@ -183,6 +183,9 @@ class Reload:
     async def _apply(self, plan: _Plan) -> None:
         keep_ids(self.state, plan.ids, self.log)
         keep_macs(self.state, plan.nic_macs, self.log)
+        # Whoever comes back has learned nothing, also after the next start.
+        there = {vif.id for vif in self.vifs.bound}
+        forget_learned(self.state, self.state.learned().keys() - there, self.log)
         aside = {vif.name: Aside(vif, refusal.message) for vif, refusal in plan.refused}
         await self.vifs.follow(plan.config, plan.vifs, aside)
         self.in_force.recalled = plan.nic_macs

@@ -1,9 +1,10 @@
 """Addresses that filters ask for: from what the engine has seen to what it judges by, and back."""
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from ipaddress import IPv4Address, ip_network
+from typing import Any
 
 import pytest
 import trio
@@ -11,8 +12,10 @@ import trio.testing
 
 from multiplexer.config import parse_config
 from multiplexer.daemon import channel, channel_trio, learning
+from multiplexer.daemon.authorize import Refused
 from multiplexer.daemon.definitions import library_of
 from multiplexer.daemon.filtering import table_of
+from multiplexer.daemon.gates import Gates
 from multiplexer.daemon.live_vif import Patience
 from multiplexer.model import FilterBinding, Vif
 from multiplexer.policy.nwfilter.learning import Learned, Mode
@@ -287,6 +290,47 @@ async def test_an_address_that_the_filter_cannot_have_changes_nothing(place: Pla
         assert [str(each.address) for each in (await shown(daemon, made)).learned] == [FIRST]
 
 
+async def test_what_comes_while_an_address_is_refused_is_not_lost(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The vif gives its only address back while the filter cannot have a second one."""
+    monkeypatch.setattr(learning, "RETRY_S", 0.05)
+    asked = VifCreate(
+        ONE,
+        "alice",
+        (),
+        prefixes=(ip_network("10.77.0.32/28"),),
+        filter="twice",
+        parameters={"TO": ("10.77.0.9",), "CTRL_IP_LEARNING": ("dhcp",)},
+        force=True,
+    )
+    async with running(place) as daemon:
+        await daemon.ask(FilterDefine(Text(TWICE)))
+        made = await daemon.ask(asked)
+        await daemon.engine.see(lease(daemon, made, FIRST))
+        with trio.fail_after(10):
+            await until(lambda: len(daemon.engine.all(channel.CommitFilters)) == 2)
+        tables = Gates.tables
+
+        async def interrupted(gates: Gates, *args: Any) -> Sequence[bytes]:
+            try:
+                return await tables(gates, *args)
+            except Refused:
+                monkeypatch.setattr(Gates, "tables", tables)
+                read = len(daemon.engine.all(channel.ReadSightings))
+                await daemon.engine.see(release(daemon, made, FIRST))
+                await until(lambda: len(daemon.engine.all(channel.ReadSightings)) > read)
+                await trio.testing.wait_all_tasks_blocked(0.005)
+                raise
+
+        monkeypatch.setattr(Gates, "tables", interrupted)
+        await daemon.engine.see(lease(daemon, made, SECOND))
+        with trio.fail_after(10):
+            await until(lambda: any(f"addresses={SECOND}" in line for line in daemon.log))
+
+        assert [str(each.address) for each in (await shown(daemon, made)).learned] == [SECOND]
+
+
 # ---- how long it is known ----
 
 
@@ -420,6 +464,24 @@ async def test_a_vif_of_the_file_learns_as_well(place: Place) -> None:
         )
     async with running(place):
         pass
+    assert stored(place) == []
+
+
+async def test_a_vif_that_comes_back_has_learned_nothing_after_a_start_either(
+    place: Place,
+) -> None:
+    async with running(place, STATIC) as daemon:
+        made = await daemon.ask(VifShow(VifName.parse("web")))
+        await daemon.engine.see(source(daemon, made, FIRST))
+        await wait_judged(daemon, made, expected(place, made, FIRST, extra=STATIC))
+        for text in (place.config(), place.config(STATIC)):
+            daemon.broker.file = text
+            assert (await daemon.ask(Reload())).applied
+        again = await daemon.ask(VifShow(made.name))
+        assert again.id == made.id
+        assert daemon.engine.filters[port_of(daemon, again)] == expected(
+            place, again, extra=STATIC
+        )
     assert stored(place) == []
 
 

@@ -192,6 +192,8 @@ void pl_set_mtu(uint16_t mtu)
 	pl_lock();
 	interface.mtu = mtu;
 	interface.mtu6 = mtu;
+	if (is_up)
+		pl_path_heed();
 	pl_unlock();
 }
 
@@ -220,7 +222,12 @@ static void take_in(const uint8_t *frame, size_t len)
 	pbuf_take(p, frame, (u16_t)len);
 	if (ethernet_input(p, &interface) != ERR_OK)
 		pbuf_free(p);
-	pl_path_heed();
+	if (frame[12] == 0x86 && frame[13] == 0xdd) {
+		pl_neighbors_heed();
+		/* What tells of a path is ICMP, perhaps behind other headers. */
+		if (len > 20 && frame[20] != IP_PROTO_TCP && frame[20] != IP_PROTO_UDP)
+			pl_path_heed();
+	}
 }
 
 void pl_input(const uint8_t *from, const uint32_t *lens, int n)

@@ -89,8 +89,12 @@ bool pl_may_see(const uint8_t *frame, size_t len);
 bool pl_may_send(struct netif *netif, const uint8_t *frame, size_t len);
 
 /* path.c */
-/** pl_path_heed() - Let no path have an MTU that it cannot have, after a frame was taken in */
+/** pl_path_heed() - Let no path have an MTU that it cannot have */
 void pl_path_heed(void);
+
+/* neighbors.c */
+/** pl_neighbors_heed() - Wait for no more neighbours than there is room for, after an IPv6 frame */
+void pl_neighbors_heed(void);
 
 /* address.c */
 /** pl_errno() - Return the negative errno of what lwIP returned */

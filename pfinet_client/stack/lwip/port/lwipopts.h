@@ -25,7 +25,8 @@
 
 /* A datagram of 64 KiB comes in 45 fragments. */
 #define IP_REASS_MAX_PBUFS 256
-#define ARP_TABLE_SIZE 127
+/* All of a network of up to 22 bits, so that forged sources push nobody out. */
+#define ARP_TABLE_SIZE 1024
 #define ARP_QUEUEING 1
 #define ARP_QUEUE_LEN 10
 #define LWIP_NETIF_HWADDRHINT 1
@@ -39,8 +40,9 @@
 #define MEMP_NUM_MLD6_GROUP 16
 /* What is kept of a fragment does not fit into its header, with pointers of 8 bytes. */
 #define IPV6_FRAG_COPYHEADER 1
-#define LWIP_ND6_NUM_NEIGHBORS 64
-#define LWIP_ND6_NUM_DESTINATIONS 64
+/* The most that lwIP can count: it does so with 8 bits and a sign.  See neighbors.c. */
+#define LWIP_ND6_NUM_NEIGHBORS 127
+#define LWIP_ND6_NUM_DESTINATIONS 127
 
 /* An MTU of 9000, less the headers of IPv4 and TCP; less of each is agreed. */
 #define TCP_MSS 8960

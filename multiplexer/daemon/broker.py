@@ -28,14 +28,17 @@ from typing import Final
 import attrs
 
 from multiplexer.config import parse_config
-from multiplexer.daemon import audit, channel, notify, privileges, process, supervisor
+from multiplexer.daemon import audit, channel, notify, privileges, process
 from multiplexer.daemon.descriptors import has_passrights
 from multiplexer.daemon.directories import UnsafeDirectory, make_private
+from multiplexer.daemon.family import Roles
 from multiplexer.daemon.host_ports import log_host
 from multiplexer.daemon.nics import open_nics
 from multiplexer.daemon.rundir import RunDirectory, RunDirectoryInUse
 from multiplexer.daemon.shortage import Shortage, check_files, check_memory, naming, raise_limit
+from multiplexer.daemon.signals import caught_signals
 from multiplexer.daemon.succession import Standing, Succession, numbered
+from multiplexer.daemon.supervisor import Supervisor
 from multiplexer.model import MAX_PORTS, Config, ConfigError, Daemon, UplinkKind
 from multiplexer.uplinks.host_tap import HostTaps
 from multiplexer.uplinks.nic import LinkWatch
@@ -192,7 +195,7 @@ def _prepare(
     engine: process.Role,
     log: audit.Log,
     undo: ExitStack,
-) -> supervisor.Supervisor:
+) -> Supervisor:
     """Make all that takes privileges; *undo* then knows how to unmake it."""
     kept = _check_privileges(config)
     roles = _find_roles(config.daemon, control, engine)
@@ -200,7 +203,7 @@ def _prepare(
     check_memory()
     raise_limit()
     check_files(config, len(config.vifs))  # control, which knows all vifs, warns
-    signals = undo.enter_context(supervisor.caught_signals())
+    signals = undo.enter_context(caught_signals())
 
     with naming(f"the run-time directory {config.daemon.run_dir}"):
         run_directory = RunDirectory(config.daemon.run_dir)
@@ -227,12 +230,12 @@ def _prepare(
     succession = Succession(
         Standing(start, config, nics), partial(_load_again, start.filename, roles), links, log
     )
-    return supervisor.Supervisor(
+    return Supervisor(
         succession, roles, run_directory, listener, hosts, links, signals, log, notifier
     )
 
 
-def _load_again(path: str, roles: supervisor.Roles) -> tuple[channel.Start, Config]:
+def _load_again(path: str, roles: Roles) -> tuple[channel.Start, Config]:
     """Read the file as at a start, and check what there may have changed.
 
     Raises:
@@ -281,7 +284,7 @@ def _check_file(path: str, status: os.stat_result) -> None:
         )
 
 
-def _find_roles(daemon: Daemon, control: process.Role, engine: process.Role) -> supervisor.Roles:
+def _find_roles(daemon: Daemon, control: process.Role, engine: process.Role) -> Roles:
     """Find the accounts of control and engine, and the engine's processor.
 
     Raises:
@@ -307,7 +310,7 @@ def _find_roles(daemon: Daemon, control: process.Role, engine: process.Role) -> 
     if daemon.cpu is not None and daemon.cpu not in processors:
         has = " ".join(map(str, sorted(processors)))
         raise StartError(f"daemon.cpu: {daemon.cpu} is no processor of ours, which are {has}")
-    return supervisor.Roles(control, engine, identities[0], identities[1], daemon.cpu)
+    return Roles(control, engine, identities[0], identities[1], daemon.cpu)
 
 
 def _open_hosts(config: Config, log: audit.Log, undo: ExitStack) -> HostTaps:

@@ -6,36 +6,15 @@ log says what has changed.
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
-
-import attrs
 
 from multiplexer.daemon import audit, channel
-from multiplexer.daemon.child import Child, Descriptor
+from multiplexer.daemon.child import Child
+from multiplexer.daemon.family import Family
 from multiplexer.daemon.host_ports import HostOrders, describe_host, log_host
 from multiplexer.daemon.succession import Committed, Succession
 from multiplexer.model import Config, port_of_host, port_of_uplink
 from multiplexer.uplinks.host_tap import HostTap, HostTaps
 from multiplexer.uplinks.nic import LinkWatch, NicUplink
-
-
-@attrs.define(eq=False)
-class Family:
-    """The two processes that work for the broker, as far as they run."""
-
-    control: Child | None = None
-    engine: Child | None = None
-
-    def __iter__(self) -> Iterator[Child]:
-        return iter([child for child in (self.control, self.engine) if child is not None])
-
-
-class Say(Protocol):
-    """Sends a message to a child, and sees to it if that is no more."""
-
-    def __call__(
-        self, child: Child, message: channel.Message, sockets: Sequence[Descriptor] = (), /
-    ) -> None: ...
 
 
 class Ports:
@@ -47,7 +26,6 @@ class Ports:
         hosts: HostTaps,
         links: LinkWatch,
         family: Family,
-        say: Say,
         log: audit.Log,
     ) -> None:
         #: Of what the engine is told.
@@ -57,7 +35,6 @@ class Ports:
         self._host_orders = HostOrders()
         self._links = links
         self._family = family
-        self._say = say
         self._log = log
 
     @property
@@ -76,7 +53,7 @@ class Ports:
             if refresh.changed:
                 _log_uplink(self._log, nic)
                 if self._family.control is not None:
-                    self._say(self._family.control, state_of(nic))
+                    self._family.say(self._family.control, state_of(nic))
                 if self._family.engine is not None:
                     self._give_uplink(self._family.engine, nic, is_new=refresh.socket_is_new)
         self._hosts.refresh()
@@ -96,9 +73,9 @@ class Ports:
     def describe(self, control: Child) -> None:
         """Tell a new control of all."""
         for nic in self._nics:
-            self._say(control, state_of(nic))
+            self._family.say(control, state_of(nic))
         for host in self._hosts:
-            self._say(control, describe_host(host))
+            self._family.say(control, describe_host(host))
 
     def tell_hosts(self) -> None:
         """Tell of the host's ports that have changed."""
@@ -106,7 +83,7 @@ class Ports:
         for host in self._hosts.take_changes():
             log_host(self._log, host)
             if control is not None:
-                self._say(control, describe_host(host))
+                self._family.say(control, describe_host(host))
                 # Else the engine does not have all of the file's networks yet.
                 if engine is not None and control.ready and not self._succession.is_half_done:
                     self._give_host(engine, host)
@@ -131,13 +108,13 @@ class Ports:
         gone = self._hosts.follow(self._succession.current.config.networks)
         if engine is not None:
             for order in self._farewells(before, committed.cleared, gone):
-                self._say(engine, order)
+                self._family.say(engine, order)
                 orders.add(order.request)
             for nic in committed.fresh:
                 orders.add(self._give_uplink(engine, nic, is_new=True))
         if control is not None:
             for nic in committed.fresh:
-                self._say(control, state_of(nic))
+                self._family.say(control, state_of(nic))
         self.refresh()
         return orders
 
@@ -153,13 +130,13 @@ class Ports:
         """Tell *engine* of an uplink, and return the number of that order."""
         port = port_of_uplink(self._succession.current.config, nic.name)
         order = channel.SetUplink(next(self.numbers), port, nic.present, nic.up)
-        self._say(engine, order, [nic.socket] if is_new and nic.socket is not None else [])
+        self._family.say(engine, order, [nic.socket] if is_new and nic.socket is not None else [])
         return order.request
 
     def _give_host(self, engine: Child, host: HostTap) -> None:
         config = self._succession.current.config
         order, taps = self._host_orders.make(next(self.numbers), config, host)
-        self._say(engine, order, taps)
+        self._family.say(engine, order, taps)
 
 
 def state_of(nic: NicUplink) -> channel.UplinkState:

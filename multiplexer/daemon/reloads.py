@@ -12,7 +12,8 @@ from multiplexer.daemon import audit, channel, notify
 from multiplexer.daemon.admission import Admission
 from multiplexer.daemon.child import Child
 from multiplexer.daemon.errands import Errands
-from multiplexer.daemon.ports import Family, Ports, Say, state_of
+from multiplexer.daemon.family import Family
+from multiplexer.daemon.ports import Ports, state_of
 from multiplexer.daemon.succession import Succession, bounded
 from multiplexer.model import Config, ConfigError
 
@@ -30,7 +31,6 @@ class Reloads:
         errands: Errands,
         admit: Callable[[Config], Admission],
         family: Family,
-        say: Say,
         log: audit.Log,
         notifier: notify.Notifier,
     ) -> None:
@@ -39,7 +39,6 @@ class Reloads:
         self._errands = errands
         self._admit = admit
         self._family = family
-        self._say = say
         self._log = log
         self._notifier = notifier
         #: Whether one was asked for while no control was there to do it.
@@ -53,7 +52,7 @@ class Reloads:
         control = self._family.control
         self._waits = control is None or not control.ready
         if control is not None and control.ready:
-            self._say(control, channel.ReloadAsked())
+            self._family.say(control, channel.ReloadAsked())
 
     def on_ready(self, control: Child) -> None:
         """Note that *control* serves."""
@@ -116,7 +115,7 @@ class Reloads:
         if self._commit is not None and not self._unanswered and control is not None:
             done = channel.Done(self._commit)
             self._commit = None
-            self._say(control, done)
+            self._family.say(control, done)
 
     def _over(self) -> None:
         self._notifier.tell(READY=1, STATUS="Running")

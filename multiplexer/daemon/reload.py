@@ -184,7 +184,7 @@ class Reload:
         keep_ids(self.state, plan.ids, self.log)
         keep_macs(self.state, plan.nic_macs, self.log)
         # Whoever comes back has learned nothing, also after the next start.
-        there = {vif.id for vif in self.vifs.bound}
+        there = {vif.id for vif in self.vifs.roster.bound}
         forget_learned(self.state, self.state.learned().keys() - there, self.log)
         aside = {vif.name: Aside(vif, refusal.message) for vif, refusal in plan.refused}
         await self.vifs.follow(plan.config, plan.vifs, aside)

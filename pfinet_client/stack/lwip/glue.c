@@ -228,6 +228,7 @@ static void take_in(const uint8_t *frame, size_t len)
 		if (len > 20 && frame[20] != IP_PROTO_TCP && frame[20] != IP_PROTO_UDP)
 			pl_path_heed();
 	}
+	pl_crowd_heed();
 }
 
 void pl_input(const uint8_t *from, const uint32_t *lens, int n)

@@ -10,7 +10,8 @@
  *
  * What waits is bounded: frames by PL_MAX_FRAMES, datagrams by PL_MAX_DATAGRAMS
  * of each socket, received bytes by the window that is opened only as they are
- * read, in at most PL_MAX_RECEIVED segments, connections by the backlog.
+ * read, in at most PL_MAX_RECEIVED segments, connections by the backlog, and before they
+ * are in it by crowd.c.
  *
  * Functions return 0 or a number of bytes, or a negative errno: EAGAIN where a
  * later try may succeed, once the socket was marked.

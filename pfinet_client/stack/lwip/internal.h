@@ -92,6 +92,10 @@ bool pl_may_send(struct netif *netif, const uint8_t *frame, size_t len);
 /** pl_path_heed() - Let no path have an MTU that it cannot have */
 void pl_path_heed(void);
 
+/* crowd.c */
+/** pl_crowd_heed() - Keep no more connections of peers' making than there is time for, after a frame */
+void pl_crowd_heed(void);
+
 /* neighbors.c */
 /** pl_neighbors_heed() - Wait for no more neighbours than there is room for, after an IPv6 frame */
 void pl_neighbors_heed(void);

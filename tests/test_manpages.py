@@ -6,6 +6,7 @@ import shlex
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import get_args
 
 import attrs
 import pytest
@@ -13,6 +14,7 @@ import trio
 
 from multiplexer.cli import main as multiplexerctl
 from multiplexer.cli.commands import parser as multiplexerctl_parser
+from multiplexer.daemon.audit import Event
 from multiplexer.daemon.broker import main as multiplexerd
 from multiplexer.datapath.verdicts import VERDICTS
 from pfinet_client.cli import parser as pfinet_parser
@@ -182,6 +184,13 @@ def test_every_exit_code_has_its_line() -> None:
     codes = section((MAN / "multiplexerctl.8").read_text(), "EXIT STATUS")
 
     assert re.findall(r"^\.It (\d+)$", codes, re.MULTILINE) == ["0", "1", "2", "3", "4", "130"]
+
+
+def test_the_page_of_the_daemon_tells_of_every_audit_event_and_of_no_other() -> None:
+    _, _, log = (MAN / "multiplexerd.8").read_text().partition(".Ss Log\n")
+    events, _, _ = log.partition(".Sh ")
+    items = re.findall(r"^\.It Li (.*)$", events, re.MULTILINE)
+    assert {event for item in items for event in item.split(" , ")} == set(get_args(Event))
 
 
 def examples(page: str) -> Iterator[list[str]]:

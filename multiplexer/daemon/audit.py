@@ -14,9 +14,32 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping
-from typing import Final, TextIO
+from typing import Final, Literal, TextIO
 
 PROGRAM: Final = "multiplexerd"
+
+#: What can be told of; multiplexerd(8) says what each is.
+Event = Literal[
+    "vif-created",
+    "vif-changed",
+    "vif-deleted",
+    "address-learned",
+    "filter-defined",
+    "filter-undefined",
+    "set-created",
+    "set-changed",
+    "set-deleted",
+    "host-conflict",
+    "host-conflict-over",
+    "reloaded",
+    "attached",
+    "detached",
+    "refused",
+    "dropped",
+    "failed",
+    "restarted",
+    "request-refused",
+]
 
 #: Of a value in an audit event; the addresses of a vif, 128 at most, fit.
 MAX_VALUE_CHARS: Final = 6000
@@ -38,13 +61,13 @@ class Priority(enum.IntEnum):
     INFO = 6
 
 
-def format_event(event: str, fields: Mapping[str, object]) -> str:
+def format_event(event: Event, fields: Mapping[str, object]) -> str:
     """Return an audit event as text: ``vif-created name=a owner=alice by="uid 0"``.
 
     Fields that are None are left out; a value that is not a plain word is
     quoted and escaped as JSON, in ASCII, and one that is too long is cut.
     """
-    words = [event]
+    words: list[str] = [event]
     for key, value in fields.items():
         text = str(value)[:MAX_VALUE_CHARS]
         if value is not None:
@@ -81,7 +104,7 @@ class Log:
         self._journal = journal
         self._clock = clock
 
-    def audit(self, event: str, **fields: object) -> None:
+    def audit(self, event: Event, **fields: object) -> None:
         """Say who did what, or was refused: *fields* in their order, None left out."""
         self._write(Priority.NOTICE, f"audit: {format_event(event, fields)}")
 

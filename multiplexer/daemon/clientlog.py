@@ -13,7 +13,7 @@ from typing import Final
 import attrs
 import trio
 
-from multiplexer.daemon.audit import Log
+from multiplexer.daemon.audit import Event, Log
 from multiplexer.daemon.peer import Peer
 
 #: Lines of one uid at once, and how many a second are added up to that.
@@ -57,7 +57,7 @@ class ClientLog:
         self._warned_s: dict[str, float] = {}
         self.is_known: Callable[[Peer], bool] = lambda peer: True
 
-    def audit(self, event: str, by: Peer, **fields: object) -> None:
+    def audit(self, event: Event, by: Peer, **fields: object) -> None:
         """Say what *by* did, or was refused, if it has lines left."""
         budget = self._charge(by, 1)
         if budget is not None:

@@ -11,6 +11,7 @@ from typing import Final
 import attrs
 import trio
 
+from multiplexer.daemon.audit import Event
 from multiplexer.daemon.authorize import Refused
 from multiplexer.daemon.gates import differing
 from multiplexer.daemon.host import Client
@@ -106,7 +107,7 @@ class NamedSets:
         others = f" and {len(more)} more" if more else ""
         return f'set "{missing.name}" is in use by vif {first}{others}: {missing.where}, names it'
 
-    async def _keep(self, named: NamedSet, event: str, client: Client) -> None:
+    async def _keep(self, named: NamedSet, event: Event, client: Client) -> None:
         library = attrs.evolve(self._library, sets={**self._library.sets, named.name: named})
         with self.provisioning.answering(f"set {named.name} is not kept"):
             async with self._judging_by(library):
@@ -153,7 +154,7 @@ class NamedSets:
         provisioning = self.provisioning
         check_administrator(provisioning.config, provisioning.client_log, client, operation)
 
-    def _note(self, event: str, named: NamedSet, client: Client) -> None:
+    def _note(self, event: Event, named: NamedSet, client: Client) -> None:
         members = len(named.members)
         self.provisioning.log.audit(event, set=named.name, members=members, by=client.peer)
 

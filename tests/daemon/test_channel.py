@@ -25,6 +25,8 @@ KEPT = channel.Kept(
     channel.Session("attach", "stream", 7, 1000, 100, 4711, 2**62, bytes(16)),
 )
 
+ATTACH = channel.Attach(1, 64, 1, "stream", 0, False, 0, 0)
+
 TO = Receiver(65, up=True)
 
 START = channel.Start(
@@ -235,22 +237,23 @@ def test_descriptors_arrive_closed_on_exec_and_in_order(
 
 
 @pytest.mark.parametrize(
-    ("message", "count"),
+    ("message", "count", "why"),
     [
-        (channel.Ready(), 1),
-        (channel.Attach(1, 64, 1, "stream", 0, False, 0, 0), 0),
-        (channel.Attach(1, 64, 1, "stream", 0, False, 0, 0), 3),
-        (channel.SetUplink(1, 0, True, True), 2),
-        (channel.Done(1), channel.MAX_FDS + 1),
+        (channel.Ready(), 1, "Ready with 1 descriptors, wanted 0"),
+        (ATTACH, 0, "Attach with 0 descriptors, wanted 1 or 2"),
+        (ATTACH, 3, "Attach with 3 descriptors, wanted 1 or 2"),
+        (channel.SetUplink(1, 0, True, True), 2, "SetUplink with 2 descriptors, wanted 0 or 1"),
+        (channel.Done(1), channel.MAX_FDS, "Done with 8 descriptors, wanted 0 or 1 or"),
+        (channel.Done(1), channel.MAX_FDS + 1, "longer than"),
     ],
 )
 def test_a_wrong_number_of_descriptors_is_refused_and_none_is_left_open(
-    pair: tuple[socket.socket, socket.socket], message: channel.Message, count: int
+    pair: tuple[socket.socket, socket.socket], message: channel.Message, count: int, why: str
 ) -> None:
     reader, writer = os.pipe()
     channel.send(pair[0], message, [writer] * count)
 
-    with pytest.raises(SiblingError):
+    with pytest.raises(SiblingError, match=why):
         channel.receive(pair[1])
 
     os.close(writer)

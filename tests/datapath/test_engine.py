@@ -16,7 +16,7 @@ from ipaddress import IPv4Network
 import pytest
 from attrs import evolve
 
-from multiplexer.datapath.engine import Ended, Engine
+from multiplexer.datapath.engine import MAX_PORTS, Ended, Engine
 from multiplexer.datapath.verdicts import VERDICTS
 from tests.datapath.core import network_row, vif_row
 from tests.datapath.frames import BROADCAST, ethernet, ipv4, udp
@@ -396,3 +396,13 @@ def test_a_record_too_short_for_its_offload_header_ends_the_attachment(mixed: Be
     mixed.clients[A].send(struct.pack(">I", 9) + bytes(9))
 
     assert mixed.turn() == [Ended(A, 1, errno.EPROTO)]
+
+
+@pytest.mark.parametrize("port", [-1, MAX_PORTS])
+def test_a_port_that_there_is_none_of_is_told_with_those_that_there_are(port: int) -> None:
+    engine = Engine()
+
+    with pytest.raises(ValueError, match=f"port is {port}, wanted 0 to {MAX_PORTS - 1}"):
+        engine.counters(port)
+
+    engine.close()

@@ -33,6 +33,22 @@ def test_a_datagram_that_must_be_refused_is(vector: dict[str, Any]) -> None:
     assert str(caught.value).isprintable()
 
 
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (b"", "field COOKIE of 0 bytes does not fit, wanted 16 bytes"),
+        (bytes(17), "field COOKIE of 17 bytes does not fit, wanted 16 bytes"),
+    ],
+)
+def test_a_field_that_does_not_fit_is_refused_with_what_was_wanted(value: bytes, why: str) -> None:
+    field = attach.Tag.COOKIE.to_bytes(2, "big") + len(value).to_bytes(2, "big") + value
+
+    with pytest.raises(BadMessage) as caught:
+        attach.decode_untrusted(attach.encode(attach.Hello()) + field)
+
+    assert str(caught.value) == why
+
+
 def test_the_vectors_have_every_type_of_message() -> None:
     written = {param.values[0]["message"]["type"] for param in vectors("attach.json", "valid")}
 

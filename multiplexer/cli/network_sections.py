@@ -54,6 +54,7 @@ def of_network(network: control.NetworkInfo) -> Iterable[Section]:
             ("autoconf", "yes" if network.autoconf else "no"),
             ("link-local", network.link_local),
             *limit_facts(network.limits),
+            ("filter", network.filter or NOTHING),
             ("vifs", str(network.vifs)),
             *_host(network.host),
         )

@@ -94,6 +94,7 @@ class Fabric:
             limits=limits_info(network.limits),
             vifs=vifs,
             host=self._host_info(config, network, tally) if network.host else None,
+            filter=None if network.filter is None else network.filter.name,
         )
 
     def _host_info(self, config: Config, network: Network, tally: Tally) -> control.HostPortInfo:

@@ -23,6 +23,7 @@ from pfinet_proto.control import (
     FilterDumpxml,
     FilterList,
     FilterUndefine,
+    NetworkShow,
     Reload,
     Request,
     VifBorrow,
@@ -351,6 +352,8 @@ async def test_a_reload_binds_vifs_of_the_file_to_the_filter_of_their_network_an
 
         assert reloaded.errors == ()
         assert reloaded.changes == ("network.lan.filter: not set -> allow-arp",)
+        assert (await daemon.ask(NetworkShow("lan"))).filter == "allow-arp"
+        assert (await daemon.ask(NetworkShow("lab"))).filter is None
         assert [line.split(": ")[1:3] for line in reloaded.warnings] == [
             ["network.lan.filter", f"vif {name} keeps no filter"]
             for name in sorted((str(borrowed.name), "one"))

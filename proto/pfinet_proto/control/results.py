@@ -146,7 +146,8 @@ class HostPortInfo:
 class NetworkInfo(Result):
     """A network; *uplink_port* is false if nothing passes between it and the wire.
 
-    *host* is None where the host and the vifs do not reach each other.
+    *host* is None where the host and the vifs do not reach each other.  *filter* is
+    that of vifs for which nothing else says one.
     """
 
     name: str
@@ -164,6 +165,7 @@ class NetworkInfo(Result):
     vifs: int
     link_local: str = "eui64"
     host: HostPortInfo | None = None
+    filter: str | None = None
 
 
 @attrs.frozen

@@ -64,7 +64,8 @@ def remap(path: str, command: Command) -> int:
         theirs.close()
         signals.take()
         descriptors = _wait_ready(pid, ours)
-        _start_supervisor(path, connection, descriptors, signals)
+        # It leaves this directory.
+        _start_supervisor(os.path.abspath(path), connection, descriptors, signals)
         for descriptor in descriptors:
             os.close(descriptor)
         connection.close()

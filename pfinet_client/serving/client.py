@@ -44,6 +44,8 @@ class StackConnection:
         """
         self._sock = sock
         self._dead = False
+        # Wishes without an answer: more than one if somebody was interrupted in waiting.
+        self._owed = 0
         message, _ = self._receive(0)
         if isinstance(message, Failed):
             raise StackError(message.text)
@@ -57,10 +59,10 @@ class StackConnection:
         """What the stack's vif is, by what has arrived of the server's words."""
         while not self._dead:
             try:
-                message, _ = self._receive(socket.MSG_DONTWAIT)
+                message, made = self._receive(socket.MSG_DONTWAIT)
             except BlockingIOError:
                 break
-            self._heed(message)
+            self._heed(message, made)
         return self._binding
 
     def fileno(self) -> int:
@@ -81,12 +83,14 @@ class StackConnection:
         """
         wish = encode(SocketWanted(family, kind, proto))
         try:
+            self._owed += 1
             self._sock.send(wish, socket.MSG_NOSIGNAL)
             while not self._dead:
                 message, made = self._receive(0)
-                if isinstance(message, SocketMade):
+                if isinstance(message, SocketMade) and self._owed == 1:
+                    self._owed = 0
                     return self._take(message, made)
-                self._heed(message)
+                self._heed(message, made)
         except BlockingIOError:
             self._dead = True
             self._sock.shutdown(socket.SHUT_RDWR)
@@ -104,9 +108,14 @@ class StackConnection:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return made
 
-    def _heed(self, message: Message | None) -> None:
+    def _heed(self, message: Message | None, made: int | None) -> None:
+        """Take in what nobody waits for, and let go of the socket beside it."""
+        if made is not None:
+            os.close(made)
         if isinstance(message, Bound):
             self._binding = message.binding
+        elif isinstance(message, SocketMade) and self._owed:
+            self._owed -= 1
         else:
             self._dead = True
 

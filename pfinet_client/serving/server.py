@@ -206,6 +206,9 @@ class Inside:
         try:
             if wish.family not in _FAMILIES:
                 raise OSError(errno.EAFNOSUPPORT, "not of a stack")
+            if min(wish.type, wish.proto) < 0:
+                # Which Python takes for what is usual.
+                raise OSError(errno.EINVAL, "no type, or no protocol")
             made = socket.socket(wish.family, wish.type, wish.proto)
             rights = array.array("i", [made.fileno()]).tobytes()
             beside = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)]

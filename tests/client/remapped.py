@@ -34,10 +34,10 @@ class Remapped:
         return done.stdout
 
     @contextmanager
-    def program(self, script: str) -> Iterator[RunningStack]:
+    def program(self, script: str, **options: Any) -> Iterator[RunningStack]:
         """Run a Python program, from when it has said `up` until it is ended."""
         command = self.command(interpreter().executable, "-c", script)
-        process = self.user.start(command)
+        process = self.user.start(command, **options)
         running = RunningStack(process)
         try:
             assert running.read_line() == "up", process.communicate(timeout=TIMEOUT_S)

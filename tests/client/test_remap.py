@@ -174,7 +174,8 @@ def test_what_the_stack_refuses_is_refused_with_its_own_error(remapped: Remapped
     script = """
 import ctypes, errno, os
 libc = ctypes.CDLL(None, use_errno=True)
-for arguments in ((2, 5, 0), (10, 1, 200), (2, 0x7F, 0), (43, 1, 0), (33, 2, 2), (21, 5, 0)):
+for arguments in ((2, 5, 0), (10, 1, 200), (2, 0x7F, 0), (43, 1, 0), (33, 2, 2), (21, 5, 0),
+                  (2, -1, 0), (2, 1, -1)):
     print(libc.socket(*arguments), errno.errorcode[ctypes.get_errno()])
 print(os.listdir("/proc/self/fd"))
 """
@@ -187,6 +188,8 @@ print(os.listdir("/proc/self/fd"))
         "-1 EAFNOSUPPORT",
         "-1 EAFNOSUPPORT",
         "-1 EAFNOSUPPORT",
+        "-1 EINVAL",
+        "-1 EINVAL",
     ]
     assert len(re.findall(r"'\d+'", descriptors)) == 4
 

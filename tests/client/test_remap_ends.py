@@ -51,10 +51,13 @@ def is_dead(pid: int) -> bool:
 def test_the_network_is_down_while_no_stack_is_served_and_up_with_the_next(
     daemon: FakeDaemon,
 ) -> None:
+    """Also where the place was named by its way from the directory of the command."""
     user = ClientUser(20001, daemon)
     with ExitStack() as ends:
         with served(user) as path:
-            running = ends.enter_context(Remapped(user, path).program(AGAIN))
+            folder, name = os.path.split(path)
+            remapped = Remapped(user, f"./{name}")
+            running = ends.enter_context(remapped.program(AGAIN, cwd=folder))
             running.say("")
             assert running.read_line() == "made"
         running.say("")

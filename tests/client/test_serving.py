@@ -3,11 +3,13 @@
 import errno
 import os
 import resource
+import signal
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
 import attrs
 import pytest
@@ -207,6 +209,49 @@ def test_descriptors_that_come_along_are_not_kept(server: Server) -> None:
 
         assert os.read(read, 1) == b""
     os.close(read)
+
+
+class Interrupted(Exception):
+    """What a handler of signals raises, as Python's own of SIGINT does."""
+
+
+def test_who_was_interrupted_in_waiting_is_not_given_it_the_next_time() -> None:
+    """The answer comes later, and is not the next wish's."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    def answer(made: socket.socket) -> None:
+        with made:
+            socket.send_fds(theirs, [encode(SocketMade(0))], [made.fileno()])
+
+    def interrupt_then_serve() -> None:
+        assert isinstance(decode_untrusted(theirs.recv(MAX_MESSAGE_BYTES)), SocketWanted)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+        assert isinstance(decode_untrusted(theirs.recv(MAX_MESSAGE_BYTES)), SocketWanted)
+        answer(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        answer(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    theirs.send(encode(Bound(binding(1))))
+    connection = StackConnection(ours)
+    thread = threading.Thread(target=interrupt_then_serve)
+    thread.start()
+    descriptors = len(os.listdir("/proc/self/fd"))
+    try:
+        with pytest.raises(Interrupted):
+            connection.open_socket(socket.AF_INET, socket.SOCK_STREAM, 0)
+        made = connection.open_socket(socket.AF_INET, socket.SOCK_DGRAM, 0)
+        thread.join(TIMEOUT_S)
+
+        with socket.socket(fileno=made) as sock:
+            assert sock.type == socket.SOCK_DGRAM
+        assert len(os.listdir("/proc/self/fd")) == descriptors
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        connection.close()
+        theirs.close()
 
 
 def test_a_client_without_room_for_one_more_descriptor_is_told_so(server: Server) -> None:

@@ -88,7 +88,7 @@ class Bound:
 
 
 def in_use(vif: Vif, learned: Iterable[Learned]) -> tuple[Learned, ...]:
-    """Return what of *learned* stands for the address of *vif*, if its filter asks for it."""
+    """Return what of *learned* stands for the address of *vif*, where none is given."""
     if vif.filter is None or any(name == IP for name, _ in vif.filter.parameters):
         return ()
     return Search.of(vif, given(vif.filter)).kept(learned)

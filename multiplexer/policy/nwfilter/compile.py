@@ -18,7 +18,7 @@ from typing import Final
 
 import attrs
 
-from .conditions import Counter, Sets, conditions
+from .conditions import BRIDGES, Counter, Sets, conditions
 from .errors import BindError
 from .names import ROOT, chain_kind
 from .protocols import ETHERTYPES, PROTOCOLS, Layer
@@ -61,8 +61,6 @@ _FLOWS: Final = MappingProxyType(
         State.INVALID: Flow.INVALID,
     }
 )
-
-_BRIDGES: Final = bytes.fromhex("0180c2000000")
 
 # What an accept rule asks of a connection, in the list that it is written for and the other.
 _BEGINS: Final = ct_bits((Flow.NEW, Flow.ESTABLISHED), reply=False)
@@ -154,7 +152,7 @@ def _by_chain(rules: Iterable[ResolvedRule]) -> dict[str, list[ResolvedRule]]:
 def _jump_conditions(chain: str) -> tuple[Condition, ...]:
     kind = chain_kind(chain)
     if kind == "stp":
-        return (Masked(Field.ETH_DST, _BRIDGES, b"\xff" * 6),)
+        return (Masked(Field.ETH_DST, BRIDGES, b"\xff" * 6),)
     if kind == "mac":
         return ()
     return (Number(Field.ETH_TYPE, ETHERTYPES[kind], ETHERTYPES[kind]),)

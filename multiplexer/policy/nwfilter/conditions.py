@@ -13,7 +13,7 @@ import attrs
 
 from pfinet_proto.values import MacAddress
 
-from .errors import BindError, MissingSet
+from .errors import BindError, MissingSet, where
 from .protocols import ETHERTYPES, PROTOCOLS, Layer
 from .resolved import Match, ResolvedRule
 from .tables import Between, Condition, Count, Field, InSet, Masked, Number, Pair
@@ -23,7 +23,7 @@ from .values import Side, TcpFlags
 Sets = Mapping[str, Sequence[IPv4Network | IPv6Network]]
 
 #: IEEE 802.1D, table 7-10: where bridges send theirs.
-_BRIDGES: Final = bytes.fromhex("0180c2000000")
+BRIDGES: Final = bytes.fromhex("0180c2000000")
 _ONES: Final = b"\xff" * 16
 _AH: Final = PROTOCOLS["ah"].number
 
@@ -117,7 +117,7 @@ def _conditions(
     if table.layer is Layer.L2 and table.ethertype is not None:
         yield Number(Field.ETH_TYPE, table.ethertype, table.ethertype)
     if protocol == "stp":
-        yield Masked(Field.ETH_DST, _BRIDGES, _ONES[:6])
+        yield Masked(Field.ETH_DST, BRIDGES, _ONES[:6])
     if table.number is not None:
         yield _protocol(table.number, is_ipv6, negated=False)
     for name, match in found.items():
@@ -252,7 +252,7 @@ class Counter:
         """
         if len(self._taken) >= self.most:
             raise BindError(
-                f"filter {rule.filter!r}, line {rule.rule.position.line}: more than {self.most}"
+                f"{where(rule.filter, rule.rule.position.line)}: more than {self.most}"
                 " rules with connlimit-above"
             )
         self._taken.append(rule.position)

@@ -108,12 +108,12 @@ class _Handler(ContentHandler):
         else:
             self._n_within += 1
             self._stack[-1].children.append(element)
-        if self._n_within > MAX_ELEMENTS or len(self._stack) >= MAX_DEPTH:
-            raise FilterError(
-                self._source,
-                element.position,
-                f"more than {MAX_ELEMENTS} elements in one, or {MAX_DEPTH} one in another",
-            )
+        if self._n_within > MAX_ELEMENTS:
+            why = f"more than {MAX_ELEMENTS} elements in one child of the root"
+            raise FilterError(self._source, element.position, why)
+        if len(self._stack) >= MAX_DEPTH:
+            why = f"more than {MAX_DEPTH} elements one in another"
+            raise FilterError(self._source, element.position, why)
         self._stack.append(element)
 
     def endElement(self, name: str) -> None:

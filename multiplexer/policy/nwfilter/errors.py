@@ -42,7 +42,7 @@ class MissingSet(BindError):
     def __init__(self, name: str, filter_name: str, line: int) -> None:
         self.name = name
         self.filter_name = filter_name
-        self.where = f"filter {filter_name!r}, line {line}"
+        self.where = where(filter_name, line)
         super().__init__(f"{self.where}: there is no set {name!r}")
 
 
@@ -52,6 +52,11 @@ class MissingVariables(BindError):
     def __init__(self, names: tuple[str, ...]) -> None:
         super().__init__(f"parameters are missing: {_listed(names)}")
         self.names = names
+
+
+def where(filter_name: str, line: int) -> str:
+    """Return the place of a rule, as messages say it."""
+    return f"filter {filter_name!r}, line {line}"
 
 
 def _listed(names: tuple[str, ...], joint: str = ", ") -> str:

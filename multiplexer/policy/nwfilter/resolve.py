@@ -18,7 +18,7 @@ from typing import Final
 
 import attrs
 
-from .errors import BindError, MissingVariables
+from .errors import BindError, MissingVariables, where
 from .names import ROOT
 from .protocols import PROTOCOLS, Attribute
 from .resolved import Match, Resolved, ResolvedRule
@@ -222,4 +222,4 @@ def _check(
 
 
 def _where(filter_: Filter, rule: Rule) -> str:
-    return f"filter {filter_.name!r}, line {rule.position.line}"
+    return where(filter_.name, rule.position.line)

@@ -26,7 +26,7 @@ import attrs
 
 from pfinet_proto.values import IPNetwork
 
-from .errors import BindError, MissingSet
+from .errors import BindError, MissingSet, where
 from .protocols import PROTOCOLS
 from .resolved import ResolvedRule
 from .values import MAX_IPSET_NAME, IpsetName, shown
@@ -134,10 +134,21 @@ def read_members(text: str) -> tuple[IPNetwork, ...]:
             return (ip_network(text),)
         return tuple(summarize_address_range(ip_address(first), ip_address(last)))
     except (ValueError, TypeError):
-        raise ValueError(
-            f"{shown(text)} is not a member of a set,"
-            " wanted an address, a prefix, or the first and last address of a range"
-        ) from None
+        raise ValueError(f"{shown(text)} is not a member of a set{_why_no_member(text)}") from None
+
+
+def _why_no_member(text: str) -> str:
+    """Return what is wrong with *text*, and what was wanted."""
+    first, dash, last = text.partition("-")
+    try:
+        if not dash and "%" not in text:
+            return f", wanted {ip_network(text, strict=False)} for that prefix"
+        low, high = ip_address(first), ip_address(last)
+        if low.version == high.version and int(low) > int(high):
+            return f", whose first address is not before the last, wanted {high}-{low}"
+    except ValueError:
+        pass
+    return ", wanted an address, a prefix, or the first and last address of a range"
 
 
 def write_member(member: IPNetwork) -> str:
@@ -166,7 +177,7 @@ def check_sets(rules: Iterable[ResolvedRule], sets: Mapping[str, NamedSet]) -> N
         if isinstance(flags.value, tuple) and len(flags.value) != 1:
             kind = PROTOCOLS[rule.protocol or "all"].table["ipsetflags"].type
             raise BindError(
-                f"filter {rule.filter!r}, line {line}:"
+                f"{where(rule.filter, line)}:"
                 f" ipsetflags {kind.write(flags.value)!r} ask for"
                 f" {len(flags.value)} dimensions, and set {name.value!r} has one"
             )

@@ -52,6 +52,26 @@ def test_what_is_no_member_is_refused(text: str) -> None:
         read_members(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("10.0.0.1/8", ", wanted 10.0.0.0/8 for that prefix"),
+        (
+            "fd00::2-fd00::1",
+            ", whose first address is not before the last, wanted fd00::1-fd00::2",
+        ),
+        *(
+            (text, ", wanted an address, a prefix, or the first and last address of a range")
+            for text in ("x", "10.0.0.1-fd00::1", "fe80::1%lo", "fe80::1%lo/64", "1-2-3")
+        ),
+    ],
+)
+def test_who_errs_in_a_member_is_told_what_was_wanted(text: str, why: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        read_members(text)
+    assert str(caught.value) == f"{text!r} is not a member of a set{why}"
+
+
 def test_a_set_has_one_form() -> None:
     twice = NamedSet("web").with_members(nets("10.0.0.128/25", "fd00::/64", "10.0.0.0/25"))
 

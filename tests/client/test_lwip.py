@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import IPv4Address, ip_address, ip_interface
+from itertools import pairwise
 
 import attrs
 import pytest
@@ -309,6 +310,37 @@ with trio.socket.socket(type=socket.SOCK_DGRAM) as sock:
     done = alice.run_program(program("v1", script, "lwip"))
 
     assert (done.stdout.splitlines(), done.stderr) == (["no port", "0.0.0.0 80", "1"], "")
+
+
+def test_ports_do_not_tell_of_each_other(alice: ClientUser, bob: ClientUser) -> None:
+    """Each is drawn (RFC 6056), wherever a socket gets one that nobody has named."""
+    ports = """
+ports = []
+async def use(kind, method, *arguments):
+    with trio.socket.socket(socket.AF_INET, kind) as sock:
+        result = getattr(sock, method)(*arguments)
+        if result is not None:
+            await result
+        ports.append(sock.getsockname()[1])
+
+for _ in range(10):
+    await use(socket.SOCK_DGRAM, "sendto", b"hello", ("10.9.0.2", 9))
+    await use(socket.SOCK_DGRAM, "connect", ("10.9.0.2", 9))
+    await use(socket.SOCK_DGRAM, "bind", ("10.9.0.1", 0))
+    await use(socket.SOCK_STREAM, "connect", ("10.9.0.2", 80))
+    await use(socket.SOCK_STREAM, "bind", ("10.9.0.1", 0))
+    await use(socket.SOCK_STREAM, "listen")
+say(*ports)
+"""
+    with server(bob, "v2"):
+        done = alice.run_program(program("v1", ports, "lwip"))
+    drawn = list(map(int, done.stdout.split()))
+
+    assert (len(drawn), done.stderr) == (60, "")
+    assert all(49152 <= port <= 65535 for port in drawn)
+    # Of each protocol lwIP would take the next.
+    for of_one in (drawn[begin + way :: 6] for begin in (0, 3) for way in range(3)):
+        assert sum(0 < after - before < 16 for before, after in pairwise(of_one)) < 3
 
 
 def test_it_follows_its_binding(alice: ClientUser, bob: ClientUser) -> None:

@@ -16,7 +16,7 @@ ffibuilder = FFI()
 _FOLDER = "pfinet_client/stack/lwip"
 _GLUE = (
     *("glue", "address", "slots", "socket", "datagram", "tcp"),
-    *("crowd", "neighbors", "patience", "path", "router", "sieve"),
+    *("crowd", "neighbors", "patience", "path", "port", "router", "sieve"),
 )
 #: What the preprocessor would leave of the header, whose other lines are plain declarations.
 _DROPPED = ("#", "/*", " *")

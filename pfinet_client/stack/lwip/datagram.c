@@ -107,16 +107,24 @@ void pl_datagram_forget(struct pl_socket *s)
 int pl_datagram_bind(struct pl_socket *s, const ip_addr_t *address, uint16_t port)
 {
 	if (s->kind == PL_UDP)
-		return s->udp->local_port ? -EINVAL : pl_errno(udp_bind(s->udp, address, port));
+		return s->udp->local_port ? -EINVAL : pl_port_udp(s->udp, address, port);
 	if (port)
 		s->local.port = port;
 	return pl_errno(raw_bind(s->raw, address));
 }
 
+static int have_port(struct udp_pcb *pcb)
+{
+	return pcb->local_port ? 0 : pl_port_udp(pcb, &pcb->local_ip, 0);
+}
+
 int pl_datagram_connect(struct pl_socket *s, const ip_addr_t *address, uint16_t port)
 {
-	if (s->kind == PL_UDP)
-		return pl_errno(udp_connect(s->udp, address, port));
+	if (s->kind == PL_UDP) {
+		int result = have_port(s->udp);
+
+		return result < 0 ? result : pl_errno(udp_connect(s->udp, address, port));
+	}
 	return pl_errno(raw_connect(s->raw, address));
 }
 
@@ -143,7 +151,10 @@ static int send_echo(struct pl_socket *s, struct pbuf *p, const ip_addr_t *addre
 static int send_udp(struct pl_socket *s, struct pbuf *p, const ip_addr_t *address, u16_t port)
 {
 	const ip_addr_t *source = NULL;
+	int result = have_port(s->udp);
 
+	if (result < 0)
+		return result;
 	if (ip_addr_isany(&s->udp->local_ip))
 		source = pl_source6(address);
 	else if (ip_addr_isloopback(&s->udp->local_ip))

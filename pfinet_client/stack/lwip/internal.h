@@ -120,6 +120,11 @@ const ip_addr_t *pl_source6(const ip_addr_t *to);
 /** pl_type() - Return which addresses @s takes: IPADDR_TYPE_V4, _V6 or _ANY */
 uint8_t pl_type(const struct pl_socket *s);
 
+/* port.c */
+/** pl_port_tcp() - Bind to a port, by chance if it is 0; return 0 or a negative errno */
+int pl_port_tcp(struct tcp_pcb *pcb, const ip_addr_t *address, uint16_t port);
+int pl_port_udp(struct udp_pcb *pcb, const ip_addr_t *address, uint16_t port);
+
 /* tcp.c */
 int pl_tcp_open(struct pl_socket *s);
 void pl_tcp_close(struct pl_socket *s, bool abort);

@@ -179,7 +179,7 @@ int pl_tcp_bind(struct pl_socket *s, const ip_addr_t *address, uint16_t port)
 {
 	if (!s->tcp || s->tcp->local_port)
 		return -EINVAL;
-	return pl_errno(tcp_bind(s->tcp, address, port));
+	return pl_port_tcp(s->tcp, address, port);
 }
 
 static err_t on_accepted(void *arg, struct tcp_pcb *pcb, err_t error)
@@ -224,16 +224,15 @@ int pl_listen(struct pl_socket *s, int backlog)
 		result = -EINVAL;
 	} else {
 		if (!s->tcp->local_port)
-			error = tcp_bind(s->tcp, &s->tcp->local_ip, 0);
+			result = pl_port_tcp(s->tcp, &s->tcp->local_ip, 0);
 		backlog = backlog < 1 ? 1 : backlog > PL_MAX_BACKLOG ? PL_MAX_BACKLOG : backlog;
 		tcp_recv(s->tcp, NULL);
 		tcp_sent(s->tcp, NULL);
 		tcp_err(s->tcp, NULL);
-		pcb = error == ERR_OK ? tcp_listen_with_backlog_and_err(s->tcp, 255, &error)
-				      : NULL;
+		pcb = result == 0 ? tcp_listen_with_backlog_and_err(s->tcp, 255, &error) : NULL;
 		if (!pcb) {
 			take_over(s, s->tcp);
-			result = pl_errno(error);
+			result = result ? result : pl_errno(error);
 		} else {
 			s->tcp = pcb;
 			s->is_listening = true;
@@ -287,6 +286,9 @@ int pl_tcp_connect(struct pl_socket *s, const ip_addr_t *address, uint16_t port)
 		return -EINVAL;
 	if (ip_addr_isany(&s->tcp->local_ip) && pl_source6(address))
 		ip_addr_copy(s->tcp->local_ip, *pl_source6(address));
+	result = s->tcp->local_port ? 0 : pl_port_tcp(s->tcp, &s->tcp->local_ip, 0);
+	if (result < 0)
+		return result;
 	result = pl_errno(tcp_connect(s->tcp, address, port, on_connected));
 	if (result < 0)
 		return result;

@@ -15,7 +15,7 @@ int pl_init(void)
 {
 	unsigned int seed;
 
-	/* Its LWIP_RAND() is rand(), of which ports are made. */
+	/* Its LWIP_RAND() is rand(). */
 	if (getrandom(&seed, sizeof(seed), 0) == (ssize_t)sizeof(seed))
 		srand(seed);
 	tcpip_init(NULL, NULL);

@@ -63,8 +63,7 @@
 #define LWIP_TCP_KEEPALIVE 1
 #define SO_REUSE 1
 
-/* Ports and sequence numbers that nobody guesses (RFC 6056, RFC 6528). */
-#define LWIP_RANDOMIZE_INITIAL_LOCAL_PORTS 1
+/* Sequence numbers that nobody guesses (RFC 6528); ports port.c draws. */
 #define LWIP_HOOK_FILENAME "isn.h"
 #define LWIP_HOOK_TCP_ISN pl_isn
 

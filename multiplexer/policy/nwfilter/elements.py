@@ -4,7 +4,8 @@ defusedxml's parser refuses document types, and with them entities; what is too
 long, too deep or too much at once is refused here.  A document is never held
 as a tree: each child of the root is handed out when it is whole, and a reader
 that has seen enough reads no further.  So time is linear in what is read, and
-memory in what one child holds.
+memory in what one child holds.  It is UTF-8, as whoever hands it over has seen, whatever
+encoding it says itself.
 """
 
 from collections.abc import Iterator, Mapping
@@ -58,6 +59,8 @@ def read_elements_untrusted(document: bytes, source: str) -> Iterator[Element]:
     parser = create_parser(forbid_dtd=True)
     handler = _Handler(source, parser)
     parser.setContentHandler(handler)
+    # Of text the parser knows that it is UTF-8, whatever the document says.
+    parser.feed("")
     # The last, empty piece ends the document.
     for start in range(0, len(document) + _CHUNK_LEN, _CHUNK_LEN):
         piece = document[start : start + _CHUNK_LEN]
@@ -70,11 +73,6 @@ def read_elements_untrusted(document: bytes, source: str) -> Iterator[Element]:
             raise FilterError(
                 source, handler.position(), "a document type or entity is refused"
             ) from None
-        except (LookupError, UnicodeError, ValueError) as error:
-            if isinstance(error, FilterError):
-                raise
-            # Of an encoding that is not known, or is not one byte for a character.
-            raise FilterError(source, Position(1, 1), f"not XML: {error}") from None
         yield from handler.take()
 
 

@@ -12,7 +12,7 @@ from tests.support.lab import Host, Lab
 from ..frames import HostAddress
 from ..traffic.program import Traffic, line
 from .networks import bring_up, ip, let_bridges_switch_alone, make_host, packet_end, plug_in
-from .system import RawEnd, System
+from .system import RawEnd, System, Wire
 
 PORTS: Final = ("port0", "port1")
 
@@ -22,8 +22,7 @@ def bridge_veth(lab: Lab, _traffic: Traffic) -> Iterator[System]:
     """Run two namespaces on a bridge in a third."""
     with ExitStack() as until_end:
         switch, hosts = veths_on_bridge(lab, "bridge", until_end)
-        wire = plug_in(lab, switch, "nic0", until_end)
-        ip(f"-n {switch.namespace.path.name} link set nic0 master br0")
+        wire = plug_bridge_in(lab, switch, until_end)
         ends = zip(hosts, ("10.81.0.1", "10.81.0.2"), strict=True)
         first, second = (
             (packet_end(host, "eth0", address), bring_up(host, "eth0", address))
@@ -32,12 +31,26 @@ def bridge_veth(lab: Lab, _traffic: Traffic) -> Iterator[System]:
         yield System("bridge_veth", (first[0], second[0]), (first[1], second[1]), wire)
 
 
-def veths_on_bridge(lab: Lab, name: str, until_end: ExitStack) -> tuple[Host, list[Host]]:
-    """Make a namespace with a bridge, and two that are on it at PORTS, each by its `eth0`."""
+def make_bridge(lab: Lab, name: str, until_end: ExitStack) -> Host:
+    """Make a namespace with the bridge `br0`, which switches alone."""
     switch = make_host(lab, name, until_end)
     let_bridges_switch_alone(switch)
     here = switch.namespace.path.name
     ip(f"-n {here} link add br0 type bridge", f"-n {here} link set br0 up")
+    return switch
+
+
+def plug_bridge_in(lab: Lab, switch: Host, until_end: ExitStack) -> Wire:
+    """Make a NIC that is a port of the bridge."""
+    wire = plug_in(lab, switch, "nic0", until_end)
+    ip(f"-n {switch.namespace.path.name} link set nic0 master br0")
+    return wire
+
+
+def veths_on_bridge(lab: Lab, name: str, until_end: ExitStack) -> tuple[Host, list[Host]]:
+    """Make a namespace with a bridge, and two that are on it at PORTS, each by its `eth0`."""
+    switch = make_bridge(lab, name, until_end)
+    here = switch.namespace.path.name
     hosts = []
     for port in PORTS:
         host = make_host(lab, f"{name}-{port}", until_end)
@@ -58,12 +71,9 @@ def bridge_tap(lab: Lab, traffic: Traffic) -> Iterator[System]:
     program that carries frames between that and the tap.
     """
     with ExitStack() as until_end:
-        switch = make_host(lab, "taps", until_end)
-        let_bridges_switch_alone(switch)
+        switch = make_bridge(lab, "taps", until_end)
         here = switch.namespace.path.name
-        ip(f"-n {here} link add br0 type bridge", f"-n {here} link set br0 up")
-        wire = plug_in(lab, switch, "nic0", until_end)
-        ip(f"-n {here} link set nic0 master br0")
+        wire = plug_bridge_in(lab, switch, until_end)
         raw, stacks = [], []
         for number, address in enumerate(("10.82.0.1", "10.82.0.2")):
             ip(

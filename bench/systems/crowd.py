@@ -1,10 +1,9 @@
 """A daemon of ours with very many vifs, each of a user of its own, all attached."""
 
-import os
 import resource
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -15,6 +14,7 @@ import attrs
 from pfinet_proto.values import MacAddress
 from tests.support.lab import CONFIG, Daemon, Lab
 from tests.support.plain import LENGTH, connected
+from tests.support.usage import Usage, usages
 from tests.support.waiting import eventually
 
 from ..frames import IPV4, HostAddress, udp_frame
@@ -63,20 +63,14 @@ class Crowd:
 
     def memory_mib(self) -> float:
         """Return the memory of all processes of the daemon, what they share counted once (PSS)."""
-        total_kib = 0
-        for pid in self.daemon.processes().values():
-            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-            total_kib += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-        return total_kib / 1024
+        return sum(usage.pss_mib for usage in self._usages())
 
     def cpu_s(self) -> float:
         """Return the processor time of all processes of the daemon, ended threads included."""
-        ticks = 0
-        for pid in self.daemon.processes().values():
-            # After the name, which may hold anything (proc_pid_stat(5)).
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            ticks += int(fields[11]) + int(fields[12])
-        return ticks / os.sysconf("SC_CLK_TCK")
+        return sum(usage.cpu_s for usage in self._usages())
+
+    def _usages(self) -> Collection[Usage]:
+        return usages(self.daemon.processes()).values()
 
     def say_something(self) -> None:
         """Have each client send one frame to the next, which proves that it is attached."""

@@ -45,7 +45,6 @@ def core_sees(data: bytes, learns: int, *, out: bool, mac: bytes = CLIENT_MAC) -
 ADDRESSES = st.sampled_from(
     ["0.0.0.0", "10.0.0.5", "10.0.0.6", "223.255.255.255", "224.0.0.0", "255.255.255.255"]
 )
-LEARNS = st.sampled_from([0, 1, 2, 2, 2, 3])
 NOISE = st.one_of(
     st.builds(option, st.sampled_from([50, 51, 53, 61, 82]), st.binary(min_size=0, max_size=6)),
     st.just(b"\0"),

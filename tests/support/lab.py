@@ -177,6 +177,10 @@ class User:
         shown: dict[str, Any] = json.loads(self.pfinet("show", "--json", vif).stdout)
         return shown
 
+    def vifs(self) -> list[str]:
+        """Return the names that `pfinet list` says."""
+        return [vif["name"] for vif in json.loads(self.pfinet("list", "--json").stdout)]
+
     @contextmanager
     def stack(self, vif: str, *command: str) -> Iterator["Stack"]:
         """Run `pfinet run` for a while, with *command* (or a mere wait) in it."""
@@ -476,6 +480,14 @@ class Lab:
     def ask(self, op: str, uid: int = 0, **arguments: Any) -> Any:
         """Return the daemon's answer to a request that *uid* makes."""
         return plain.ask(self.run_dir / "control", op, uid, **arguments)
+
+    def restarts(self) -> tuple[int, int] | None:
+        """Return how often control alone, and all, were started again; None: nobody answers."""
+        try:
+            status = self.ask("status")
+        except (OSError, EOFError, plain.Refused):
+            return None
+        return status["control_restarts"], status["engine_restarts"]
 
     def socket_of(self, vif: str, kind: str) -> Path:
         """Return the path of a vif's socket of that kind."""

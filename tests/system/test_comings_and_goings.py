@@ -75,10 +75,7 @@ def are_held(lab: Lab, wanted: Mapping[str, bool]) -> bool:
 
 
 def has_restarted(lab: Lab, times: int) -> bool:
-    try:
-        return bool(lab.ask("status")["control_restarts"] == times)
-    except (OSError, EOFError):
-        return False
+    return lab.restarts() == (times, 0)
 
 
 def descriptors(daemon: Daemon) -> dict[str, int]:

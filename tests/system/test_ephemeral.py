@@ -1,9 +1,7 @@
 """`pfinet run --network`: a vif for as long as a command runs, whoever dies meanwhile."""
 
-import json
 import os
 import signal
-from functools import partial
 
 import pytest
 
@@ -27,49 +25,38 @@ def alice(lab: Lab) -> User:
     return lab.user(ALICE)
 
 
-def vifs_of(user: User) -> list[str]:
-    return [vif["name"] for vif in json.loads(user.pfinet("list", "--json").stdout)]
-
-
 def test_a_command_has_a_vif_of_its_own_and_leaves_nothing(lab: Lab, alice: User) -> None:
     with lab.daemon():
         with alice.borrowed_stack("lan") as stack:
             stack.run("ping", "-c1", "-W5", "10.77.0.1")
-            assert vifs_of(alice) == [f"lan-{ALICE}-1"]
+            assert alice.vifs() == [f"lan-{ALICE}-1"]
             with alice.borrowed_stack("lan") as other:
                 other.run("ping", "-c1", "-W5", "10.77.0.100")
                 refused = alice.pfinet("run", "--network", "lan", "true", check=False)
-            assert vifs_of(alice) == [f"lan-{ALICE}-1"]
+            assert alice.vifs() == [f"lan-{ALICE}-1"]
 
         assert refused.stderr == (
             'pfinet: grant "alice": you have 2 vifs, which is all it gives\n'
         )
-        assert vifs_of(alice) == []
+        assert alice.vifs() == []
 
 
 def test_a_client_that_is_killed_leaves_nothing_for_long(lab: Lab, alice: User) -> None:
     with lab.daemon(), alice.borrowed_stack("lan") as stack:
         stack.process.send_signal(signal.SIGKILL)
 
-        eventually(lambda: not vifs_of(alice), "the vif is gone")
+        eventually(lambda: not alice.vifs(), "the vif is gone")
 
 
 def test_a_vif_outlives_control_with_its_client_and_no_longer(lab: Lab, alice: User) -> None:
     with lab.daemon() as daemon, alice.borrowed_stack("lan") as stack:
         os.kill(daemon.processes()["control"], signal.SIGKILL)
-        eventually(partial(was_restarted, lab), "another control is there")
+        eventually(lambda: lab.restarts() == (1, 0), "another control is there")
 
         stack.run("ping", "-c1", "-W5", "10.77.0.1")
         assert alice.show(stack.vif)["attached"]["pid"] == stack.process.pid
         stack.process.send_signal(signal.SIGKILL)
-        eventually(lambda: not vifs_of(alice), "the vif is gone")
-
-
-def was_restarted(lab: Lab) -> bool:
-    try:
-        return bool(lab.ask("status")["control_restarts"] == 1)
-    except (OSError, EOFError):
-        return False
+        eventually(lambda: not alice.vifs(), "the vif is gone")
 
 
 def test_a_client_keeps_its_vif_over_a_restart_of_the_daemon(lab: Lab, alice: User) -> None:

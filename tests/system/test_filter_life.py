@@ -174,24 +174,16 @@ def test_an_accepted_flow_is_judged_anew_by_a_changed_filter(lab: Lab, daemon: D
         assert [between.passes(port) for port in (1, 2)] == [False, True]
 
 
-def restarts(lab: Lab) -> tuple[int, int]:
-    try:
-        status = lab.ask("status")
-    except (OSError, EOFError, plain.Refused):
-        return (-1, -1)
-    return status["control_restarts"], status["engine_restarts"]
-
-
 def test_no_death_of_a_process_opens_what_a_filter_closes(lab: Lab, daemon: Daemon) -> None:
     create(lab, "alice", ALICE, "--filter", "closed", "--param", "PORT=1")
     with wire(lab) as between:
         assert not between.passes(1)
         os.kill(daemon.processes()["control"], signal.SIGKILL)
-        eventually(lambda: restarts(lab) == (1, 0), "another control is there")
+        eventually(lambda: lab.restarts() == (1, 0), "another control is there")
         # The client has not noticed, and neither has its filter.
         assert [between.passes(port) for port in (1, 2)] == [False, True]
         os.kill(daemon.processes()["engine"], signal.SIGKILL)
-        eventually(lambda: restarts(lab) == (1, 1), "another engine is there")
+        eventually(lambda: lab.restarts() == (1, 1), "another engine is there")
     with wire(lab) as between:
         assert [between.passes(port) for port in (1, 2)] == [False, True]
 

@@ -71,12 +71,8 @@ def carol(lab: Lab) -> Iterator[User]:
     delete_all(user)
 
 
-def vifs_of(user: User) -> list[str]:
-    return [vif["name"] for vif in json.loads(user.pfinet("list", "--json").stdout)]
-
-
 def delete_all(user: User) -> None:
-    for name in vifs_of(user):
+    for name in user.vifs():
         user.pfinet("delete", name)
 
 
@@ -152,7 +148,7 @@ def test_a_user_deletes_its_own_and_no_other(lab: Lab, alice: User, bob: User) -
         'vif "given" was made by an administrator, who alone may delete it'
     )
     alice.pfinet("delete", "mine")
-    assert vifs_of(alice) == []
+    assert alice.vifs() == []
     lab.multiplexerctl("vif", "delete", "given")
 
 

@@ -47,12 +47,6 @@ def sent(lab: Lab) -> int:
     return 0 if answer is None else int(answer["counters"]["rx_bytes"])
 
 
-def restarts(lab: Lab) -> tuple[int, int]:
-    """Return how often control was started again, and the engine."""
-    answer = answer_of(lab, "status") or {}
-    return answer.get("control_restarts", 0), answer.get("engine_restarts", 0)
-
-
 @attrs.frozen
 class Transfer:
     """An iperf3 from alice to bob that has begun."""
@@ -102,7 +96,7 @@ def test_nobody_notices_that_control_was_killed(
     with transfer(lab, alice, bob) as moving:
         attached = vif(lab)
         os.kill(before["control"], signal.SIGKILL)
-        eventually(lambda: restarts(lab) == (1, 0), "another control is there")
+        eventually(lambda: lab.restarts() == (1, 0), "another control is there")
         moving.wait_progress()
         still = vif(lab)
         moving.finish()
@@ -135,7 +129,7 @@ def test_a_client_without_a_handshake_notices_nothing_either(lab: Lab) -> None:
             os.kill(daemon.processes()["control"], signal.SIGKILL)
             alice.send([bytes(lawful(here, there, b"without a control"))])
             bob.receive_until(b"without a control")
-            eventually(lambda: restarts(lab) == (1, 0), "another control is there")
+            eventually(lambda: lab.restarts() == (1, 0), "another control is there")
             alice.send([bytes(lawful(here, there, b"with another"))])
             bob.receive_until(b"with another")
 
@@ -151,7 +145,7 @@ def test_a_dead_engine_costs_a_moment_and_no_attachment(
     with transfer(lab, alice, bob) as moving:
         attached = vif(lab)
         os.kill(before["engine"], signal.SIGKILL)
-        eventually(lambda: restarts(lab) == (0, 1), "another engine is there")
+        eventually(lambda: lab.restarts() == (0, 1), "another engine is there")
         moving.wait_progress()
         again = vif(lab)
         moving.finish()
@@ -181,7 +175,7 @@ def test_a_second_engine_that_dies_soon_takes_the_rings_along(
     daemon, alice, _ = stacks
     for number in (1, 2):
         os.kill(daemon.processes()["engine"], signal.SIGKILL)
-        eventually(lambda: restarts(lab) == (0, number), "another engine is there")  # noqa: B023
+        eventually(lambda: lab.restarts() == (0, number), "another engine is there")  # noqa: B023
     assert ping(alice, BOB)
 
     assert alice.process.stderr is not None
@@ -214,7 +208,7 @@ def test_a_client_that_came_before_control_was_killed_still_leaves_properly(
 ) -> None:
     daemon, alice, _ = stacks
     os.kill(daemon.processes()["control"], signal.SIGKILL)
-    eventually(lambda: restarts(lab) == (1, 0), "another control is there")
+    eventually(lambda: lab.restarts() == (1, 0), "another control is there")
 
     alice.process.terminate()
     alice.process.wait(20)

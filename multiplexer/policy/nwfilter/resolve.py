@@ -101,8 +101,9 @@ def _walk(
                     " each counted as often as it is passed"
                 )
             below = filters[entry.filter]
-            inner = {each.name: each.values for each in entry.parameters} | scope
-            stack.append((below, inner, iter(below.entries)))
+            own = {each.name: each.values for each in entry.parameters}
+            # Most references give nothing, and are passed many times with much that is given.
+            stack.append((below, own | scope if own else scope, iter(below.entries)))
 
 
 def _variables(rule: Rule) -> list[Variable]:

@@ -1,5 +1,6 @@
 """From a tree with variables to a flat list of rules: order, scopes, lists, effect, errors."""
 
+import tracemalloc
 from ipaddress import IPv4Address
 
 import pytest
@@ -380,6 +381,24 @@ def test_lists_that_explode_are_refused_before_they_do() -> None:
 
     with pytest.raises(BindError, match="more than 65536 rules"):
         expand(made, A=lists)
+
+
+def test_a_deep_tree_does_not_copy_what_is_given_at_each_step() -> None:
+    deep = 500
+    filters = {
+        f"f{number}": Filter(f"f{number}", entries=(Reference(f"f{number + 1}"),))
+        for number in range(deep)
+    }
+    filters[f"f{deep}"] = Filter(f"f{deep}")
+    given = [Parameter(f"P{number}", ("1",)) for number in range(2000)]
+
+    tracemalloc.start()
+    try:
+        assert resolve("f0", filters, given) == ()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 << 20
 
 
 def test_what_is_given_stands_above_what_is_supplied() -> None:

@@ -211,7 +211,8 @@ def test_random_filters_pass_the_same_frames(
 
     # Not made smaller when one fails: binding takes its time.
     @settings(
-        max_examples=30,
+        # Of sets fewer frames are dropped.
+        max_examples=45 if least_of_sets else 30,
         derandomize=True,
         database=None,
         deadline=None,
@@ -231,7 +232,7 @@ def test_random_filters_pass_the_same_frames(
     assert comparison.bound >= 20
     assert comparison.of_sets >= least_of_sets
     # Which filters are drawn changes with their strategies; that both verdicts come does not.
-    assert min(comparison.verdicts[True], comparison.verdicts[False]) >= 10
+    assert min(comparison.verdicts[True], comparison.verdicts[False]) >= 20
 
 
 STOCK_PARAMETERS = {

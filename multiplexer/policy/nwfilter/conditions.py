@@ -82,6 +82,9 @@ _IPV6: Final[Mapping[str, Field]] = MappingProxyType(
 
 _MACS: Final = ("srcmacaddr", "srcmacmask", "dstmacaddr", "dstmacmask")
 
+#: What keeps no copy of a rule there that has nothing else: libvirt looks before it adds these.
+_ADDED_LATER: Final = frozenset({"state", "ipset", "ipsetflags"})
+
 
 def conditions(
     rule: ResolvedRule, sets: Sets, *, swapped: bool = False
@@ -90,7 +93,7 @@ def conditions(
 
     What depends on connections is not among it.  None: there is no such copy,
     since of a rule of the network layer the MAC addresses do not go into it
-    and were all that there was.
+    and were all that there was, but for a state or a set.
 
     Raises:
         BindError: if a set is named that there is not.
@@ -102,7 +105,7 @@ def conditions(
     if swapped and protocol.layer is Layer.L3:
         macs = [name for name in _MACS if name in found]
         found = {name: match for name, match in found.items() if name not in macs}
-        if macs and found.keys() <= {"state"}:
+        if macs and found.keys() <= _ADDED_LATER:
             return None
     if swapped:
         found = {protocol.table[name].mirror: match for name, match in found.items()}

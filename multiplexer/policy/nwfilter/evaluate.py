@@ -195,7 +195,8 @@ class Evaluator:
             return False
         if not as_written and found.keys() & _MACS:
             found = {name: match for name, match in found.items() if name not in _MACS}
-            if not found.keys() - {"state"}:
+            # As libvirt has it, neither a state nor a set keeps it there.
+            if not found.keys() - {"state", "ipset", "ipsetflags"}:
                 return False
         assert rule.protocol is not None
         ip = seen.ip

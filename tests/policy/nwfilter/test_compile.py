@@ -242,9 +242,11 @@ def test_a_type_of_icmp_goes_one_way_and_inout_has_no_rule() -> None:
 
 def test_the_swapped_copy_asks_no_mac_and_is_not_there_if_that_was_all() -> None:
     alone = compiled(rule("drop out all", srcmacaddr=MAC))
+    of_set = compiled(rule("drop out all", srcmacaddr=MAC, ipset="few", ipsetflags=(Side.SRC,)))
     more = compiled(rule("drop out all", srcmacaddr=MAC, dscp=1))
 
     assert (len(alone.ipv4_out), len(alone.ipv4_in)) == (1, 0)
+    assert (len(of_set.ipv4_out), len(of_set.ipv4_in)) == (1, 0)
     assert more.ipv4_in[0].conditions == (Number(Field.DSCP, 1, 1),)
 
 

@@ -108,6 +108,10 @@ def make_upper(rng: Random, version: int, protocol: int) -> frames.Upper:
         if version == 4:
             return frames.icmp(rng.choice([0, 8, 8, 13, 14, 9]), code, body)
         return frames.icmpv6(rng.choice([128, 129, 128, 135, 1, 139, 200]), code, body)
+    if protocol == 132:
+        return frames.sctp(sport=sport, dport=dport)
+    if protocol == 136:
+        return frames.udplite(b"hello", sport=sport, dport=dport)
     return frames.raw(protocol, frames.u16(sport) + frames.u16(dport) + bytes(12))
 
 

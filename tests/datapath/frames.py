@@ -15,13 +15,16 @@ from attrs import frozen
 from tests.support.gso_frames import ones_sum
 
 IPV4, ARP, IPV6 = 0x0800, 0x0806, 0x86DD
-ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
+ICMP, TCP, UDP, ICMPV6, SCTP, UDPLITE = 1, 6, 17, 58, 132, 136
 HOP_BY_HOP, ROUTING, FRAGMENT, ESP, AH, NO_NEXT_HEADER = 0, 43, 44, 50, 51, 59
 DESTINATION_OPTIONS, MOBILITY, HIP, SHIM6 = 60, 135, 139, 140
 
 BROADCAST: Final = b"\xff" * 6
 PAD_6: Final = bytes((1, 4, 0, 0, 0, 0))
 """A PadN option that fills an options header of 8 bytes (RFC 8200, section 4.2)."""
+
+HEARTBEAT: Final = bytes((4, 0, 0, 4))
+"""A chunk of SCTP without information (RFC 9260, 3.3.5)."""
 
 
 @frozen
@@ -145,6 +148,16 @@ def udp(payload: bytes = b"", *, sport: int, dport: int) -> Upper:
     """Return a UDP datagram (RFC 768)."""
     header = u16(sport) + u16(dport) + u16(8 + len(payload)) + u16(0)
     return Upper(UDP, header + payload, 6)
+
+
+def udplite(payload: bytes = b"", *, sport: int, dport: int) -> Upper:
+    """Return a UDP-Lite packet whose checksum covers all of it (RFC 3828)."""
+    return Upper(UDPLITE, u16(sport) + u16(dport) + bytes(4) + payload, 6)
+
+
+def sctp(chunk: bytes = HEARTBEAT, *, sport: int, dport: int, tag: int = 1) -> Upper:
+    """Return an SCTP packet of one chunk (RFC 9260), without its checksum."""
+    return Upper(SCTP, u16(sport) + u16(dport) + tag.to_bytes(4, "big") + bytes(4) + chunk)
 
 
 def tcp(

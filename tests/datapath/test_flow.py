@@ -174,6 +174,23 @@ def test_a_segment_is_of_its_connection_whatever_its_numbers() -> None:
     assert gate.state(bytes(segment), IN, NOW) == (Flow.ESTABLISHED, True)
 
 
+@pytest.mark.parametrize(
+    "upper",
+    [
+        frames.Upper(frames.UDP, frames.udp(b"hello", sport=40000, dport=53).data),
+        frames.sctp(bytes(4), sport=40000, dport=53),
+    ],
+    ids=["without its checksum", "without a chunk"],
+)
+def test_a_packet_begins_a_connection_whatever_its_checksum_and_chunks(
+    upper: frames.Upper,
+) -> None:
+    """Deviation: checksums."""
+    gate = CoreGate(OPEN)
+
+    assert gate.state(ip(upper, OUT), OUT, NOW) == (Flow.NEW, False)
+
+
 def test_what_a_protocol_opens_beside_a_connection_is_new() -> None:
     """Deviation: related."""
     gate = CoreGate(OPEN)

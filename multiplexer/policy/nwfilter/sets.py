@@ -10,9 +10,7 @@ prefix, or the first and last address of a range.
 import re
 from collections.abc import Iterable, Mapping
 from ipaddress import (
-    IPv4Address,
     IPv4Network,
-    IPv6Address,
     IPv6Network,
     collapse_addresses,
     ip_address,
@@ -101,9 +99,6 @@ class NamedSet:
         for gone in collapsed(networks):
             members = tuple(chain.from_iterable(_cut(each, gone) for each in members))
         return attrs.evolve(self, members=collapsed(members))
-
-    def __contains__(self, address: IPv4Address | IPv6Address) -> bool:
-        return any(address in each for each in self.members if each.version == address.version)
 
 
 def _cut(member: IPNetwork, gone: IPNetwork) -> Iterable[IPNetwork]:

@@ -101,13 +101,11 @@ bool dp_field_has_tcp_option(const struct dp_frame *frame, uint32_t first, uint3
 	for (unsigned int i = 0; i < 40 && at < len; i++) {
 		if (tcp[at] >= first && tcp[at] <= last)
 			return true;
-		if (tcp[at] < 2) {
-			at++; /* end of options, and no operation, have no length */
-		} else if (at + 1 < len && tcp[at + 1] >= 2) {
+		/* End of options, and no operation, have no length; one of 0 is passed like them. */
+		if (tcp[at] < 2 || at + 1 >= len || !tcp[at + 1])
+			at++;
+		else
 			at += tcp[at + 1];
-		} else {
-			return false;
-		}
 	}
 	return false;
 }

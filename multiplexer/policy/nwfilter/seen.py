@@ -89,12 +89,9 @@ class IpSeen:
         kinds = set()
         while options:
             kinds.add(options[0])
-            if options[0] < 2:
-                options = options[1:]
-            elif len(options) > 1 and options[1] >= 2:
-                options = options[options[1] :]
-            else:
-                break
+            # As Linux looks for one (xt_tcp): a length of 0 is passed over, and 1 is taken.
+            length = options[1] if options[0] >= 2 and len(options) > 1 else 1
+            options = options[length or 1 :]
         return frozenset(kinds)
 
 

@@ -47,7 +47,9 @@ int pl_to_lwip(const struct pl_socket *s, const struct pl_address *from, ip_addr
 	if (from->family == 4) {
 		IP_SET_TYPE_VAL(*to, IPADDR_TYPE_V4);
 		memcpy(&ip_2_ip4(to)->addr, from->bytes, 4);
-	} else if (!s->v6only && !memcmp(from->bytes, mapped, 12)) {
+	} else if (!memcmp(from->bytes, mapped, 12)) {
+		if (s->v6only)
+			return -ENETUNREACH;
 		IP_SET_TYPE_VAL(*to, IPADDR_TYPE_V4);
 		memcpy(&ip_2_ip4(to)->addr, from->bytes + 12, 4);
 	} else {

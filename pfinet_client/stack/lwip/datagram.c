@@ -174,11 +174,12 @@ int pl_datagram_send(struct pl_socket *s, const uint8_t *data, size_t len,
 
 	if (!to && !s->is_connected)
 		return -EDESTADDRREQ;
-	if (len > 0xffff - 8 - 40)
-		return -EMSGSIZE;
 	result = pl_to_lwip(s, to ? to : &s->peer, &address);
 	if (result < 0)
 		return result;
+	/* What lwIP counts with the headers of UDP and IP in 16 bits. */
+	if (len > 0xffff - 8 - (IP_IS_V4_VAL(address) ? 20 : 40))
+		return -EMSGSIZE;
 	p = pbuf_alloc(PBUF_TRANSPORT, (u16_t)len, PBUF_RAM);
 	if (!p)
 		return -ENOBUFS;

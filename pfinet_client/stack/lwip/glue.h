@@ -90,8 +90,8 @@ struct pl_socket *pl_open(enum pl_kind kind, int family, uint64_t id);
 void pl_close(struct pl_socket *s, bool abort);
 int pl_bind(struct pl_socket *s, const struct pl_address *to);
 int pl_listen(struct pl_socket *s, int backlog);
-/** pl_accept() - Return a connection, known by @id from now on; NULL if there is none yet */
-struct pl_socket *pl_accept(struct pl_socket *s, uint64_t id);
+/** pl_accept() - Return a connection of @peer, known by @id from now on; NULL if there is none yet */
+struct pl_socket *pl_accept(struct pl_socket *s, uint64_t id, struct pl_address *peer);
 /** pl_connect() - Begin to connect; EINPROGRESS until pl_connected() tells */
 int pl_connect(struct pl_socket *s, const struct pl_address *to);
 int pl_connected(struct pl_socket *s);

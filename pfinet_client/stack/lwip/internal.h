@@ -103,7 +103,7 @@ void pl_neighbors_heed(void);
 /* address.c */
 /** pl_errno() - Return the negative errno of what lwIP returned */
 int pl_errno(err_t error);
-/** pl_to_lwip() - Return an address as lwIP's, of the type that @s may have; or -EAFNOSUPPORT */
+/** pl_to_lwip() - Return an address as lwIP's, of the type that @s may have; or a negative errno */
 int pl_to_lwip(const struct pl_socket *s, const struct pl_address *from, ip_addr_t *to);
 /** pl_from_lwip() - Return an address of lwIP's as one for @s */
 void pl_from_lwip(const struct pl_socket *s, const ip_addr_t *from, uint16_t port,

@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-
 static int open_pcb(struct pl_socket *s)
 {
 	return s->kind == PL_TCP ? pl_tcp_open(s) : pl_datagram_open(s);
@@ -61,7 +60,7 @@ static int bind_pcb(struct pl_socket *s, const struct pl_address *to)
 	int result = pl_to_lwip(s, to, &address);
 
 	if (result < 0)
-		return result;
+		return result == -ENETUNREACH ? -EINVAL : result;
 	if (!pl_is_own(&address))
 		return -EADDRNOTAVAIL;
 	/* The address that is none binds both families, where the socket takes both. */
@@ -198,25 +197,28 @@ int pl_name(struct pl_socket *s, bool peer, struct pl_address *name)
 	return result;
 }
 
+static struct ip_pcb *ip_of(struct pl_socket *s)
+{
+	return s->tcp ? (struct ip_pcb *)s->tcp : s->udp ? (struct ip_pcb *)s->udp
+							 : (struct ip_pcb *)s->raw;
+}
+
 static int set_v6only(struct pl_socket *s, bool on)
 {
 	uint16_t port = s->tcp ? s->tcp->local_port : s->udp ? s->udp->local_port : 0;
+	struct ip_pcb *pcb = ip_of(s);
 
 	if (s->family != 6)
 		return -ENOPROTOOPT;
 	if (port || s->is_listening || s->is_connected || s->is_connecting)
 		return -EINVAL;
-	if (s->v6only == on)
-		return 0;
 	s->v6only = on;
-	close_pcb(s, false);
-	return open_pcb(s);
-}
-
-static struct ip_pcb *ip_of(struct pl_socket *s)
-{
-	return s->tcp ? (struct ip_pcb *)s->tcp : s->udp ? (struct ip_pcb *)s->udp
-							 : (struct ip_pcb *)s->raw;
+	/* As lwIP makes one anew, which would have none of the options that were set. */
+	if (pcb && s->kind != PL_ICMP) {
+		IP_SET_TYPE_VAL(pcb->local_ip, pl_type(s));
+		IP_SET_TYPE_VAL(pcb->remote_ip, pl_type(s));
+	}
+	return 0;
 }
 
 static uint8_t flag_of(enum pl_option option)

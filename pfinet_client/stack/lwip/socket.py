@@ -227,17 +227,16 @@ class LwipSocket(trio.socket.SocketType):
             self._open_handle()
             _fail(errno.EINVAL)
         accepted: list[LwipSocket] = []
+        peer = ffi.new("struct pl_address *")
 
         def accept(handle: Any) -> int:
-            made = self._stack.accept(handle, self)
+            made = self._stack.accept(handle, self, peer)
             if made is None:
                 return -errno.EAGAIN
             accepted.append(made)
             return 0
 
         await self._try(accept)
-        peer = ffi.new("struct pl_address *")
-        lib.pl_name(accepted[0]._handle, True, peer)
         return accepted[0], from_glue(self._family, peer)
 
     async def connect(self, address: Any) -> None:

@@ -106,10 +106,10 @@ class LwipStack(Stack):
         self._sockets[number] = made
         return made
 
-    def accept(self, handle: Any, listener: LwipSocket) -> LwipSocket | None:
-        """Return the next connection of *listener*, whose handle is *handle*."""
+    def accept(self, handle: Any, listener: LwipSocket, peer: Any) -> LwipSocket | None:
+        """Return the next connection of *listener*, whose handle is *handle*, and its *peer*."""
         number = next(self._numbers)
-        taken = lib.pl_accept(handle, number)
+        taken = lib.pl_accept(handle, number, peer)
         if taken == ffi.NULL:
             return None
         return self._wrap(taken, number, listener.family, listener.type, listener.proto)

@@ -245,7 +245,7 @@ int pl_listen(struct pl_socket *s, int backlog)
 	return result;
 }
 
-struct pl_socket *pl_accept(struct pl_socket *s, uint64_t id)
+struct pl_socket *pl_accept(struct pl_socket *s, uint64_t id, struct pl_address *peer)
 {
 	struct pl_socket *child;
 
@@ -255,6 +255,7 @@ struct pl_socket *pl_accept(struct pl_socket *s, uint64_t id)
 		s->waiting = child->next_waiting;
 		child->next_waiting = NULL;
 		child->id = id;
+		*peer = child->peer;
 		pl_unmark(child);
 	}
 	pl_unlock();
@@ -303,6 +304,9 @@ int pl_connected(struct pl_socket *s)
 
 	pl_lock();
 	result = s->is_connecting ? -EINPROGRESS : s->is_connected ? 0 : -s->error;
+	/* Somebody else has been told why. */
+	if (!s->is_connecting && !s->is_connected && !s->error)
+		result = -ECONNABORTED;
 	if (!s->is_connecting && !s->is_connected)
 		s->error = 0;
 	pl_unlock();
@@ -323,6 +327,8 @@ int pl_tcp_send(struct pl_socket *s, const uint8_t *data, size_t len)
 	}
 	if (!s->is_connected)
 		return s->is_connecting ? -EAGAIN : -ENOTCONN;
+	if (!len)
+		return 0;
 	if (len > tcp_sndbuf(s->tcp))
 		len = tcp_sndbuf(s->tcp);
 	if (len > 0xffff)

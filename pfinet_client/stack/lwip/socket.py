@@ -7,36 +7,21 @@ There is no descriptor behind it: what needs one fails with EOPNOTSUPP.
 import errno
 import os
 import socket as stdlib
-import struct
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import trio
 
-from pfinet_client.configuration import INTERFACE
 from pfinet_client.stack.lwip._lwip import ffi, lib
 from pfinet_client.stack.lwip.address import SocketAddress, check_port, from_glue, to_glue
+from pfinet_client.stack.lwip.options import Options
+from pfinet_client.stack.lwip.results import checked, fail
 
 if TYPE_CHECKING:
     from pfinet_client.stack.lwip.stack import LwipStack
 
 _MAX_RECEIVED_BYTES = 1 << 16
-#: As it is called in the kernel's stacks.
-_INTERFACE = INTERFACE.encode()
-_INT = struct.Struct("=i")
-_LINGER = struct.Struct("=ii")
-_OPTIONS = {
-    (stdlib.SOL_SOCKET, stdlib.SO_REUSEADDR): lib.PL_REUSEADDR,
-    (stdlib.SOL_SOCKET, stdlib.SO_KEEPALIVE): lib.PL_KEEPALIVE,
-    (stdlib.SOL_SOCKET, stdlib.SO_BROADCAST): lib.PL_BROADCAST,
-    (stdlib.IPPROTO_TCP, stdlib.TCP_NODELAY): lib.PL_NODELAY,
-    (stdlib.IPPROTO_TCP, stdlib.TCP_KEEPIDLE): lib.PL_KEEPIDLE,
-    (stdlib.IPPROTO_TCP, stdlib.TCP_KEEPINTVL): lib.PL_KEEPINTVL,
-    (stdlib.IPPROTO_TCP, stdlib.TCP_KEEPCNT): lib.PL_KEEPCNT,
-    (stdlib.IPPROTO_TCP, stdlib.TCP_USER_TIMEOUT): lib.PL_USER_TIMEOUT,
-    (stdlib.IPPROTO_IPV6, stdlib.IPV6_V6ONLY): lib.PL_V6ONLY,
-}
 _KNOWN_FLAGS = stdlib.MSG_PEEK | stdlib.MSG_NOSIGNAL | stdlib.MSG_DONTWAIT | stdlib.MSG_MORE
 
 
@@ -53,8 +38,7 @@ class LwipSocket(trio.socket.SocketType):
         self._type = stdlib.SocketKind(kind)
         self._proto = proto
         self._did_shutdown_send = False
-        self._is_listening = False
-        self._lingers = True
+        self._options = Options(self._family, self._type, proto)
         # What MSG_MORE held back of a datagram.
         self._held = b""
         self._waiting = trio.lowlevel.ParkingLot()
@@ -89,21 +73,21 @@ class LwipSocket(trio.socket.SocketType):
             OSError: EOPNOTSUPP.
         """
         if self._handle is not None:
-            _fail(errno.EOPNOTSUPP)
+            fail(errno.EOPNOTSUPP)
         return -1
 
     def detach(self) -> int:
-        _fail(errno.EOPNOTSUPP)
+        fail(errno.EOPNOTSUPP)
 
     def dup(self) -> trio.socket.SocketType:
-        _fail(errno.EOPNOTSUPP)
+        fail(errno.EOPNOTSUPP)
 
     def get_inheritable(self) -> bool:
         return False
 
     def set_inheritable(self, inheritable: bool) -> None:
         if inheritable:
-            _fail(errno.EOPNOTSUPP)
+            fail(errno.EOPNOTSUPP)
 
     # Its beginning and end.
 
@@ -129,7 +113,7 @@ class LwipSocket(trio.socket.SocketType):
 
     def _let_go(self) -> None:
         handle, self._handle = self._handle, None
-        lib.pl_close(handle, not self._lingers)
+        lib.pl_close(handle, not self._options.lingers)
         self._stack.forget(self._number)
 
     def on_change(self) -> None:
@@ -158,7 +142,7 @@ class LwipSocket(trio.socket.SocketType):
 
     def _open_handle(self) -> Any:
         if self._handle is None:
-            _fail(errno.EBADF)
+            fail(errno.EBADF)
         return self._handle
 
     async def _try(self, attempt: Callable[[Any], int]) -> int:
@@ -170,7 +154,7 @@ class LwipSocket(trio.socket.SocketType):
         while result == -errno.EAGAIN:
             await self._wait_change()
             result = self._ask(attempt)
-        return _checked(result)
+        return checked(result)
 
     # Addresses.
 
@@ -182,7 +166,7 @@ class LwipSocket(trio.socket.SocketType):
 
     def _name(self, peer: bool) -> SocketAddress:
         found = ffi.new("struct pl_address *")
-        _checked(lib.pl_name(self._open_handle(), peer, found))
+        checked(lib.pl_name(self._open_handle(), peer, found))
         return from_glue(self._family, found)
 
     async def _resolve(self, address: Any, *, local: bool) -> SocketAddress:
@@ -214,18 +198,18 @@ class LwipSocket(trio.socket.SocketType):
 
     async def bind(self, address: Any) -> None:
         resolved = await self._resolve(address, local=True)
-        _checked(lib.pl_bind(self._open_handle(), to_glue(self._family, resolved)))
+        checked(lib.pl_bind(self._open_handle(), to_glue(self._family, resolved)))
         await trio.lowlevel.checkpoint()
 
     def listen(self, backlog: int = 128) -> None:
-        _checked(lib.pl_listen(self._open_handle(), min(backlog, 1 << 30)))
-        self._is_listening = True
+        checked(lib.pl_listen(self._open_handle(), min(backlog, 1 << 30)))
+        self._options.is_listening = True
 
     async def accept(self) -> tuple[trio.socket.SocketType, SocketAddress]:
-        if not self._is_listening:
+        if not self._options.is_listening:
             await trio.lowlevel.checkpoint()
             self._open_handle()
-            _fail(errno.EINVAL)
+            fail(errno.EINVAL)
         accepted: list[LwipSocket] = []
         peer = ffi.new("struct pl_address *")
 
@@ -247,7 +231,7 @@ class LwipSocket(trio.socket.SocketType):
         to = to_glue(self._family, resolved)
         result = self._ask(lambda handle: int(lib.pl_connect(handle, to)))
         if result != -errno.EINPROGRESS:
-            _checked(result)
+            checked(result)
             await trio.lowlevel.cancel_shielded_checkpoint()
             return
         while result == -errno.EINPROGRESS:
@@ -296,7 +280,7 @@ class LwipSocket(trio.socket.SocketType):
         self, buffers: Any, ancdata: Any = (), flags: int = 0, address: Any = None
     ) -> int:
         if list(ancdata):
-            _fail(errno.EOPNOTSUPP)
+            fail(errno.EOPNOTSUPP)
         data = b"".join(map(bytes, buffers))
         if address is None:
             return await self.send(data, flags)
@@ -355,11 +339,11 @@ class LwipSocket(trio.socket.SocketType):
 
     def shutdown(self, how: int) -> None:
         if how not in (stdlib.SHUT_RD, stdlib.SHUT_WR, stdlib.SHUT_RDWR):
-            _fail(errno.EINVAL)
+            fail(errno.EINVAL)
         sends = how in (stdlib.SHUT_WR, stdlib.SHUT_RDWR)
         receives = how in (stdlib.SHUT_RD, stdlib.SHUT_RDWR)
         self._open_handle()
-        _checked(self._ask(lambda handle: int(lib.pl_shut(handle, receives, sends))))
+        checked(self._ask(lambda handle: int(lib.pl_shut(handle, receives, sends))))
         self._did_shutdown_send |= sends
 
     def is_readable(self) -> bool:
@@ -371,63 +355,12 @@ class LwipSocket(trio.socket.SocketType):
     # Options.
 
     def getsockopt(self, level: int, optname: int, buflen: int | None = None) -> Any:
-        handle = self._open_handle()
-        if (level, optname) in _OPTIONS:
-            value = _checked(lib.pl_get(handle, _OPTIONS[level, optname]))
-        elif level != stdlib.SOL_SOCKET:
-            _fail(errno.ENOPROTOOPT)
-        elif optname == stdlib.SO_ERROR:
-            value = int(lib.pl_take_error(handle))
-        elif optname == stdlib.SO_LINGER and buflen:
-            return _LINGER.pack(int(not self._lingers), 0)[:buflen]
-        else:
-            known = {
-                stdlib.SO_TYPE: int(self._type),
-                stdlib.SO_DOMAIN: int(self._family),
-                stdlib.SO_PROTOCOL: self._proto,
-                stdlib.SO_ACCEPTCONN: int(self._is_listening),
-            }
-            if optname not in known:
-                _fail(errno.ENOPROTOOPT)
-            value = known[optname]
-        return struct.pack("=i", value)[:buflen] if buflen else value
+        return self._options.get(self._open_handle(), level, optname, buflen)
 
     def setsockopt(self, level: int, optname: int, value: Any, optlen: int | None = None) -> None:
-        handle = self._open_handle()
-        if (value is None) != (optlen is not None):
-            wanted = "must" if optlen is not None else "must not"
-            raise TypeError(f"invalid value for argument 'value': {value!r}, {wanted} be None")
-        if (level, optname) == (stdlib.SOL_SOCKET, stdlib.SO_LINGER):
-            if not isinstance(value, bytes) or len(value) != _LINGER.size:
-                _fail(errno.EINVAL)
-            # A time to linger would block, which no socket of trio does.
-            self._lingers = _LINGER.unpack(value) != (1, 0)
-            return
-        if (level, optname) == (stdlib.SOL_SOCKET, stdlib.SO_BINDTODEVICE):
-            # There is one, so no socket needs to remember which.
-            named = b"" if value is None else value
-            if not isinstance(named, bytes) or named.rstrip(b"\0") not in (b"", _INTERFACE):
-                _fail(errno.ENODEV)
-            return
-        if (level, optname) not in _OPTIONS:
-            _fail(errno.ENOPROTOOPT)
-        if not isinstance(value, int):
-            if value is None or len(value) < _INT.size:
-                _fail(errno.EINVAL)
-            (value,) = _INT.unpack_from(value)
-        _checked(lib.pl_set(handle, _OPTIONS[level, optname], value))
+        self._options.set(self._open_handle(), level, optname, value, optlen)
 
 
 def _check_flags(flags: int) -> None:
     if flags & ~_KNOWN_FLAGS:
-        _fail(errno.EOPNOTSUPP)
-
-
-def _checked(result: int) -> int:
-    if result < 0:
-        _fail(-result)
-    return int(result)
-
-
-def _fail(number: int) -> NoReturn:
-    raise OSError(number, os.strerror(number))
+        fail(errno.EOPNOTSUPP)

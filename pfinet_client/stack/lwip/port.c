@@ -7,6 +7,8 @@
  */
 #include "internal.h"
 
+#include <sys/random.h>
+
 /* RFC 6335, section 6; lwIP's own are the same. */
 #define FIRST 0xc000
 #define PORTS 0x4000
@@ -15,7 +17,12 @@
 
 static uint16_t draw(void)
 {
-	return (uint16_t)(FIRST + LWIP_RAND() % PORTS);
+	uint16_t number;
+
+	/* Debian's LWIP_RAND() is rand(): who sees a few of its numbers can tell the next. */
+	if (getrandom(&number, sizeof(number), GRND_NONBLOCK) != (ssize_t)sizeof(number))
+		number = (uint16_t)LWIP_RAND();
+	return (uint16_t)(FIRST + number % PORTS);
 }
 
 int pl_port_tcp(struct tcp_pcb *pcb, const ip_addr_t *address, uint16_t port)

@@ -12,7 +12,7 @@ from typing import Any, Final
 import attrs
 
 from pfinet_proto.values import MacAddress
-from tests.support.lab import CONFIG, Daemon, Lab
+from tests.support.lab import CONFIG, LAN, Daemon, Lab
 from tests.support.plain import LENGTH, connected
 from tests.support.usage import Usage, usages
 from tests.support.waiting import eventually
@@ -120,6 +120,7 @@ def crowd(size: int, name: str) -> Iterator[Crowd]:
     with ExitStack() as until_end:
         lab = until_end.enter_context(Lab(name))
         lab.config.write_text(configuration(lab, size))
+        let_nobody_look_for_routers(lab)
         start_s = time.monotonic()
         daemon = until_end.enter_context(lab.daemon())
         clients = {}
@@ -131,6 +132,12 @@ def crowd(size: int, name: str) -> Iterator[Crowd]:
         took_s = time.monotonic() - start_s
         members = [member_of(lab, vif) for vif in lab.query("vif", "list")["vifs"]]
         yield Crowd(lab, daemon, members, clients, took_s)
+
+
+def let_nobody_look_for_routers(lab: Lab) -> None:
+    """Keep the outside host's kernel from asking all, now and then, who is a router (RFC 7559)."""
+    with lab.outside.namespace.entered():
+        Path(f"/proc/sys/net/ipv6/conf/{LAN}/router_solicitations").write_text("0")
 
 
 def configuration(lab: Lab, size: int) -> str:

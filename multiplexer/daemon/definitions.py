@@ -7,8 +7,8 @@ them at once, or for none.
 """
 
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Final, TypeVar
 
@@ -22,7 +22,7 @@ from multiplexer.daemon.rows import read_canonical
 from multiplexer.daemon.state import State
 from multiplexer.policy.nwfilter.canonical import canonical
 from multiplexer.policy.nwfilter.errors import FilterError, FilterLoop
-from multiplexer.policy.nwfilter.library import Library, NotInLibrary, Why
+from multiplexer.policy.nwfilter.library import Library, NotInLibrary, Why, check_shown
 from multiplexer.policy.nwfilter.parse import parse_untrusted
 from multiplexer.policy.nwfilter.sets import NamedSet
 from multiplexer.policy.nwfilter.syntax import Filter
@@ -102,7 +102,8 @@ class Definitions:
                 library, kept = await _aside(partial(_defined, now, request))
             if kept != now.own.get(kept.name):
                 with provisioning.answering(f"filter {kept.name} is not defined"):
-                    async with self._judging_by(library, kept.name):
+                    users = frozenset(library.users(kept.name, self._bound()))
+                    async with provisioning.judging_by(library, users):
                         await trio.to_thread.run_sync(self.state.keep_filter, kept)
                 provisioning.log.audit(
                     "filter-defined", filter=kept.name, uuid=kept.uuid, by=client.peer
@@ -138,25 +139,6 @@ class Definitions:
         every = (*vifs.roster.bound, *(aside.vif for aside in vifs.aside.values()))
         return {str(vif.name): vif.filter.name for vif in every if vif.filter is not None}
 
-    @asynccontextmanager
-    async def _judging_by(self, library: Library, name: str) -> AsyncIterator[None]:
-        """Go by *library*, where filter *name* is new or another, once the context ends well.
-
-        Raises:
-            Refused: if a vif could not have its filter any more; then nothing has changed.
-            RequestFailed: if the engine does not take it; the same.
-        """
-        provisioning, vifs = self.provisioning, self.provisioning.vifs
-        users = library.users(name, self._bound())
-        # Drafts have no filter at the engine yet, but must be able to have theirs.
-        judged = [vif for vif in vifs.roster.bound if str(vif.name) in users]
-        tables = await vifs.gates.tables(provisioning.config, library, judged)
-        by_id = {vif.id: table for vif, table in zip(judged, tables, strict=True)}
-        served = {live.port: by_id[live.vif.id] for live in vifs.roster if live.vif.id in by_id}
-        async with vifs.gates.switching(served):
-            yield
-        provisioning.in_force.library = library
-
     def _info(
         self, library: Library, filter_: Filter, counts: Mapping[str, int]
     ) -> control.FilterInfo:
@@ -188,6 +170,8 @@ def _defined(now: Library, request: control.FilterDefine) -> tuple[Library, Filt
     """Return the library with what *request* defines, and that filter as it is kept."""
     read = parse_untrusted(request.xml.encode(), request.source, request.lenient)
     named = now.named(read, lambda: str(uuid.uuid4()))
+    # Before it is read again, which would say the same of a text that nobody wrote.
+    check_shown(named)
     kept = read_canonical(canonical(named))
     return now.with_filter(kept), kept
 

@@ -1,10 +1,11 @@
 """How sets of addresses are made, changed, shown and forgotten, for administrators.
 
 A set is part of what rules say, so with it the table of each vif changes whose rules
-name it: all of them at once, or none.  One that a vif's rules name cannot go.
+name it: all of them at once, or none, and nobody else's.  One that a vif's rules name
+cannot go.
 """
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
@@ -13,7 +14,6 @@ import trio
 
 from multiplexer.daemon.audit import Event
 from multiplexer.daemon.authorize import Refused
-from multiplexer.daemon.gates import differing
 from multiplexer.daemon.host import Client
 from multiplexer.daemon.provisioning import Provisioning
 from multiplexer.daemon.refusals import check_administrator, not_found
@@ -85,7 +85,7 @@ class NamedSets:
             library = attrs.evolve(self._library, sets=sets)
             try:
                 with self.provisioning.answering(f"set {found.name} is not deleted"):
-                    async with self._judging_by(library):
+                    async with self._judging_by(library, found.name):
                         await trio.to_thread.run_sync(self.state.forget_set, found.name)
             except ControlError as error:
                 refused = error.__cause__
@@ -98,47 +98,33 @@ class NamedSets:
 
     def _why_needed(self, missing: MissingSet) -> str:
         """Return who would not have the set that would be *missing*."""
-        filtered = {
-            str(vif.name): vif.filter.name
-            for vif in self.provisioning.vifs.roster.bound
-            if vif.filter is not None
-        }
-        first, *more = self._library.users(missing.filter_name, filtered)
+        first, *more = self._library.users(missing.filter_name, self._bound())
         others = f" and {len(more)} more" if more else ""
         return f'set "{missing.name}" is in use by vif {first}{others}: {missing.where}, names it'
 
     async def _keep(self, named: NamedSet, event: Event, client: Client) -> None:
         library = attrs.evolve(self._library, sets={**self._library.sets, named.name: named})
         with self.provisioning.answering(f"set {named.name} is not kept"):
-            async with self._judging_by(library):
+            async with self._judging_by(library, named.name):
                 await trio.to_thread.run_sync(self.state.keep_set, named)
         self._note(event, named, client)
 
     @asynccontextmanager
-    async def _judging_by(self, library: Library) -> AsyncIterator[None]:
-        """Go by *library* once the context ends well.
+    async def _judging_by(self, library: Library, name: str) -> AsyncIterator[None]:
+        """Go by *library*, where set *name* is new, another or gone, once the context ends well.
 
         Raises:
-            Refused: if a vif could not have its filter any more; then nothing has changed.
-            RequestFailed: if the engine does not take it; the same.
+            Refused, RequestFailed: as `Provisioning.judging_by` does.
         """
-        vifs, config = self.provisioning.vifs, self.provisioning.config
-        filtered = [vif for vif in vifs.roster.bound if vif.filter is not None]
-        after = dict(
-            zip(
-                (vif.id for vif in filtered),
-                await vifs.gates.tables(config, library, filtered),
-                strict=True,
-            )
-        )
-        # Drafts have no filter at the engine yet, but must be able to have theirs.
-        served = [live for live in vifs.roster if live.vif.id in after]
-        before = await vifs.gates.tables(config, self._library, [live.vif for live in served])
-        ports = [live.port for live in served]
-        changed = differing(ports, before, [after[live.vif.id] for live in served])
-        async with vifs.gates.switching(changed):
+        # There may be thousands of rules to look at.
+        askers = await trio.to_thread.run_sync(library.askers, name, self._bound())
+        async with self.provisioning.judging_by(library, askers):
             yield
-        self.provisioning.in_force.library = library
+
+    def _bound(self) -> Mapping[str, str]:
+        """Return the filter of each vif that has one, by name."""
+        bound = self.provisioning.vifs.roster.bound
+        return {str(vif.name): vif.filter.name for vif in bound if vif.filter is not None}
 
     @property
     def _library(self) -> Library:

@@ -6,7 +6,7 @@ is told why it cannot be; where the fault is not the client's, the log says it t
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 
 import attrs
 import trio
@@ -22,6 +22,7 @@ from multiplexer.daemon.host import Host
 from multiplexer.daemon.in_force import InForce
 from multiplexer.daemon.vifs import Vifs
 from multiplexer.model import Config, Vif
+from multiplexer.policy.nwfilter.library import Library
 from pfinet_proto.control import ControlError, ErrorCode
 
 
@@ -54,6 +55,26 @@ class Provisioning:
         if vif.filter is not None:
             library = self.in_force.library
             await trio.to_thread.run_sync(table_of, self.config, library, vif)
+
+    @contextlib.asynccontextmanager
+    async def judging_by(self, library: Library, users: frozenset[str]) -> AsyncIterator[None]:
+        """Go by *library* once the context ends well.
+
+        *users* are the names of the vifs that may be judged otherwise then.
+
+        Raises:
+            Refused: if one could not have its filter any more; then nothing has changed.
+            RequestFailed: if the engine does not take it; the same.
+        """
+        vifs = self.vifs
+        # Drafts have no filter at the engine yet, but must be able to have theirs.
+        judged = [vif for vif in vifs.roster.bound if str(vif.name) in users]
+        tables = await vifs.gates.tables(self.config, library, judged)
+        by_id = {vif.id: table for vif, table in zip(judged, tables, strict=True)}
+        served = {live.port: by_id[live.vif.id] for live in vifs.roster if live.vif.id in by_id}
+        async with vifs.gates.switching(served):
+            yield
+        self.in_force.library = library
 
     @contextlib.contextmanager
     def answering(self, failed: str) -> Iterator[None]:

@@ -1,14 +1,18 @@
 """Sets of addresses: made and changed for administrators, and at once for every vif."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 
 import pytest
 
-from multiplexer.daemon import channel
+from multiplexer.daemon import channel, gates
 from multiplexer.daemon.database import StateError
+from multiplexer.daemon.filtering import table_of
 from multiplexer.daemon.named_sets import MOST_PARTS
+from multiplexer.model import Config, Vif
+from multiplexer.policy.nwfilter.learning import Learned
+from multiplexer.policy.nwfilter.library import Library
 from pfinet_proto.control import (
     ControlError,
     Deleted,
@@ -164,6 +168,26 @@ async def test_a_changed_set_is_another_table_for_those_that_name_it(place: Plac
         assert len(daemon.engine.all(channel.PrepareFilter)) == heard + 1
         await daemon.ask(SetChange("bad", remove=("10.9.9.9",)))
         assert filters(daemon) == before
+
+
+async def test_a_set_costs_nothing_to_those_that_do_not_name_it(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged = []
+
+    def noting(config: Config, library: Library, vif: Vif, learned: Iterable[Learned]) -> bytes:
+        judged.append(str(vif.name))
+        return table_of(config, library, vif, learned) or b""
+
+    async with running(place) as daemon:
+        for request in (NAMING, BAD, FIRST, SECOND):
+            await daemon.ask(request)
+        monkeypatch.setattr(gates, "table_of", noting)
+        await daemon.ask(SetCreate("other"))
+        await daemon.ask(SetDelete("other"))
+        assert judged == []
+        await daemon.ask(SetChange("bad", add=("10.9.9.9",)))
+        assert judged == ["one"]
 
 
 async def test_a_change_that_fails_leaves_set_and_tables(place: Place) -> None:

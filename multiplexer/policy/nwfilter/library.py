@@ -16,7 +16,7 @@ import attrs
 from .canonical import canonical
 from .elements import MAX_DOCUMENT_LEN
 from .sets import NamedSet
-from .syntax import Filter
+from .syntax import Filter, Rule, Variable
 from .tree import check_no_loop, reachable
 from .values import shown
 
@@ -158,6 +158,17 @@ class Library:
         """Return the vifs whose filter is *name* or refers to it, directly or not, sorted."""
         return tuple(sorted(vif for vif, used in self._used(bound).items() if name in used))
 
+    def askers(self, of_set: str, bound: Mapping[str, str]) -> frozenset[str]:
+        """Return the vifs in whose tree a rule asks for that set, or for one by a variable."""
+        trees = self._used(bound)
+        filters = self.filters
+        asking = {
+            name
+            for name in set().union(*trees.values())
+            if name in filters and _may_ask(filters[name], of_set)
+        }
+        return frozenset(vif for vif, used in trees.items() if asking.intersection(used))
+
     def counts(self, bound: Mapping[str, str]) -> Mapping[str, int]:
         """Return how many vifs have each filter in their tree; those without are not there."""
         return Counter(name for used in self._used(bound).values() for name in used)
@@ -167,3 +178,12 @@ class Library:
         filters = self.filters
         trees = {top: reachable(top, filters) for top in set(bound.values())}
         return {vif: trees[top] for vif, top in bound.items()}
+
+
+def _may_ask(filter_: Filter, of_set: str) -> bool:
+    return any(
+        each.attribute == "ipset" and (each.value == of_set or isinstance(each.value, Variable))
+        for entry in filter_.entries
+        if isinstance(entry, Rule)
+        for each in entry.conditions
+    )

@@ -169,3 +169,25 @@ def test_users_and_counts_are_those_that_reach_a_filter(
         users = sorted(vif for vif, top in bound.items() if name in reached([top]))
         assert library.users(name, bound) == tuple(users)
         assert library.counts(bound).get(name, 0) == len(users)
+
+
+def test_who_asks_for_a_set_is_who_reaches_a_rule_that_names_it_or_could() -> None:
+    def asking(name: str, of_set: str) -> Filter:
+        text = (
+            f"<filter name='{name}'><rule action='drop' direction='in'>"
+            f"<all ipset='{of_set}' ipsetflags='src'/></rule></filter>"
+        )
+        return parse_untrusted(text.encode())
+
+    library = library_of(
+        asking("bad", "bad"),
+        asking("good", "good"),
+        asking("any", "$SET"),
+        a_filter("below", "other", "bad"),
+        a_filter("other", "good", "missing"),
+    )
+    bound = {name: name for name in (*library.filters, "missing")}
+
+    assert library.askers("bad", bound) == {"bad", "any", "below"}
+    assert library.askers("good", bound) == {"good", "any", "below", "other"}
+    assert library.askers("bad", {}) == set()

@@ -20,6 +20,7 @@ from contextlib import suppress
 from pfinet_client import beacon, netns, syscalls
 from pfinet_client.command import become
 from pfinet_client.errors import StackError
+from pfinet_client.serving.place import none_served
 from pfinet_proto.control import VifInfo
 from pfinet_proto.values import VifName
 
@@ -60,8 +61,10 @@ def join_and_become(path: str, command: Sequence[str]) -> int:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
         try:
             sock.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            raise none_served(path) from None
         except OSError as error:
-            raise StackError(f"{path}: no stack is served there: {error.strerror}") from error
+            raise StackError(f"{path}: {error.strerror or error}") from error
         # Of whoever listens there: the process that holds the stack.
         peer = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
     pid, uid, _ = _PEERCRED.unpack(peer)

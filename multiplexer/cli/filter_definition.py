@@ -21,6 +21,7 @@ from multiplexer.cli.filter_files import read_text
 from multiplexer.cli.render import as_json, as_text
 from pfinet_proto import control
 from pfinet_proto.control import ControlError, ErrorCode
+from pfinet_proto.jsonform import NO_TEXT
 from pfinet_proto.values import Text
 
 #: What is the author's to correct.
@@ -139,15 +140,25 @@ def editor(environment: Mapping[str, str]) -> list[str]:
 
 def _again() -> bool:
     print("Edit it again? [y/n] ", end="", file=sys.stderr, flush=True)
+    answer = sys.stdin.readline()
+    if not answer.endswith("\n"):
+        print(file=sys.stderr)
     # The end of the input is no wish to go on.
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    return answer.strip().lower() in ("y", "yes")
 
 
 def _text_of(file: str) -> Text:
     try:
-        return read_text(file)
+        text = read_text(file)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
+    found = NO_TEXT.search(text)
+    if found:
+        line = text.count("\n", 0, found.start()) + 1
+        column = found.start() - text.rfind("\n", 0, found.start())
+        why = f"{found.group()!r} is no character of a document"
+        raise ValueError(f"{file}:{line}:{column}: {why}")
+    return text
 
 
 def _check_strictness(validate: bool, lenient: bool) -> None:

@@ -17,7 +17,7 @@ import attrs
 from multiplexer.cli.arguments import COMPLETE_FILE, Argument, Misuse, argument, repeated
 from multiplexer.cli.exit_status import DONE, FAILED
 from multiplexer.cli.filter_files import FILE, LENIENT, Complaint, as_line, read_filter
-from multiplexer.cli.input_files import read_at_most
+from multiplexer.cli.input_files import STDIN, read_at_most
 from multiplexer.cli.set_files import read_sets
 from multiplexer.cli.tried_vif import TriedVif, Verdict
 from multiplexer.cli.vif_arguments import grouped
@@ -201,6 +201,8 @@ def _frames(
     """Return the frames of all captures, in the order of their times."""
     if (pcap is None) != (direction is None):
         raise Misuse("--pcap and --direction go together")
+    if pcap_in == pcap_out == STDIN:
+        raise Misuse("--pcap-in and --pcap-out are both standard input, wanted two files")
     captures = [(Direction.IN, pcap_in), (Direction.OUT, pcap_out)]
     if direction is not None:
         captures.append((Direction(direction), pcap))

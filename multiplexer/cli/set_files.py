@@ -33,5 +33,8 @@ def _read(file: str) -> NamedSet:
         return NamedSet(shown.name, collapsed(members))
     except OSError as error:
         raise ValueError(f"{file}: {error.strerror}") from None
-    except (BadMessage, ValueError) as error:
+    except BadMessage as error:
+        wanted = "wanted a set as `set show --json` prints it"
+        raise ValueError(f"{file}: {error}; {wanted}") from None
+    except ValueError as error:
         raise ValueError(f"{file}: {error}") from None

@@ -13,6 +13,7 @@ import struct
 
 from pfinet_client.errors import StackError
 from pfinet_client.locate import connect_unix, set_timeout
+from pfinet_client.serving.place import none_served
 from pfinet_client.serving.protocol import (
     MAX_MESSAGE_BYTES,
     Bound,
@@ -151,7 +152,7 @@ def connect(path: str) -> StackConnection:
     try:
         sock = connect_unix(path, socket.SOCK_SEQPACKET, TIMEOUT_S)
     except (FileNotFoundError, ConnectionRefusedError):
-        raise StackError(f"{path}: no stack is served there: is `pfinet serve` running?") from None
+        raise none_served(path) from None
     try:
         credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
         _, uid, _ = _UCRED.unpack(credentials)

@@ -36,6 +36,11 @@ def socket_path(given: str | None = None, environ: Mapping[str, str] = os.enviro
     return os.path.join(folder, _NAME)
 
 
+def none_served(path: str) -> StackError:
+    """Return what to say where nobody serves a stack at *path*."""
+    return StackError(f"{path}: no stack is served there: is `pfinet serve` running?")
+
+
 @contextmanager
 def listener(path: str) -> Iterator[socket.socket]:
     """Yield a socket that listens at *path* for this user alone; take the path away at the end.

@@ -28,7 +28,8 @@ T = TypeVar("T")
 _MIN_INT, _MAX_INT = -(2**63), 2**64 - 1
 
 #: What no Text has: control characters, and halves of a pair, which are no characters.
-_NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+#: What a document may not have: characters that are not for people, but for blanks.
+NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 #: Characters of a text from the peer in an error.
 _MOST_SHOWN = 80
@@ -128,7 +129,7 @@ def _read_plain(form: type[Any], data: Any, where: str) -> Any:
 def _read_document(data: Any, where: str) -> Text:
     if not isinstance(data, str):
         raise BadMessage(f"{where} is {_name(data)}, not {_NAMES[str]}")
-    found = _NO_TEXT.search(data)
+    found = NO_TEXT.search(data)
     if found:
         raise BadMessage(f"{where} has {found.group()!r} at {found.start()}, which is no text")
     return Text(data)

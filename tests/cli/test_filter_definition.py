@@ -80,7 +80,10 @@ async def test_what_stands_where_in_a_file_is_told(
     ("octets", "why"),
     [
         (WEB.encode("utf-16"), ": no UTF-8 at byte 0"),
-        (b"<filter name='w\x1b[2J'/>", "which is no text"),
+        (
+            b"<filter\n name='w\x1b[2J'/>",
+            "web.xml:2:9: '\\x1b' is no character of a document",
+        ),
         (b" " * 4_194_305, ": longer than 4194304 bytes"),
     ],
 )

@@ -253,6 +253,10 @@ def test_what_is_no_good_is_told(
     [
         (["--pcap", "c"], "--pcap and --direction go together"),
         ([], "there is no frame to judge, wanted --pcap, --pcap-in or --pcap-out"),
+        (
+            ["--pcap-in", "-", "--pcap-out", "-"],
+            "--pcap-in and --pcap-out are both standard input, wanted two files",
+        ),
     ],
 )
 def test_captures_that_say_nothing_to_do_are_wrong_use(

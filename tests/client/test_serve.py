@@ -212,7 +212,7 @@ def test_nobody_joins_where_none_is_served(alice: ClientUser) -> None:
     done = alice.pfinet("run", "--socket", "/nowhere/stack", "--", "true")
     assert (done.returncode, done.stdout) == (125, "")
     assert done.stderr == (
-        "pfinet: /nowhere/stack: no stack is served there: No such file or directory\n"
+        "pfinet: /nowhere/stack: no stack is served there: is `pfinet serve` running?\n"
     )
 
 

@@ -1,5 +1,6 @@
 """Filters are defined, shown and forgotten for administrators, and outlive the daemon."""
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -138,6 +139,20 @@ async def test_what_may_not_be_is_told_and_changes_nothing(
         assert error.code is code
         assert why in error.message
         assert (await daemon.ask(FilterList()), await text_of(daemon, "web")) == (before, text)
+
+
+async def test_a_filter_that_is_longer_as_it_is_kept_is_refused_by_its_name(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(place) as daemon:
+        for module in ("elements", "library"):
+            monkeypatch.setattr(f"multiplexer.policy.nwfilter.{module}.MAX_DOCUMENT_LEN", 400)
+        error = await refusal(daemon, written("web", "<rule action='drop' direction='in'/>" * 8))
+
+    assert error.code is ErrorCode.INVALID
+    assert re.fullmatch(
+        r"filter 'web' takes \d+ bytes as it is kept, wanted at most 400", error.message
+    )
 
 
 async def test_lenient_takes_what_strict_refuses_and_it_can_be_read_again(place: Place) -> None:

@@ -154,8 +154,11 @@ class Parameter:
     def _some(self, _attribute: object, value: tuple[str, ...]) -> None:
         if not value:
             raise ValueError(f"parameter {self.name} has no value")
-        for each in value:
-            check_parameter_value(each)
+        try:
+            for each in value:
+                check_parameter_value(each)
+        except ValueError as error:
+            raise ValueError(f"parameter {self.name}: {error}") from None
 
 
 @attrs.frozen

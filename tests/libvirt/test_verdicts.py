@@ -132,6 +132,11 @@ class Comparison:
         #: Rules that ask for a set.
         self.of_sets = 0
 
+    def is_enough(self, least_of_sets: int) -> bool:
+        """Return whether many filters were bound, and both verdicts came often."""
+        least = min(self.verdicts[True], self.verdicts[False])
+        return self.bound >= 20 and least >= 20 and self.of_sets >= least_of_sets
+
     def compare(
         self,
         name: str,
@@ -211,8 +216,8 @@ def test_random_filters_pass_the_same_frames(
 
     # Not made smaller when one fails: binding takes its time.
     @settings(
-        # Of sets fewer frames are dropped.
-        max_examples=45 if least_of_sets else 30,
+        # Until there are enough: which are drawn depends on whatever modules there are.
+        max_examples=200,
         derandomize=True,
         database=None,
         deadline=None,
@@ -221,6 +226,8 @@ def test_random_filters_pass_the_same_frames(
     )
     @given(some, STEPS)
     def compare(rules: tuple[ResolvedRule, ...], steps: list[Step]) -> None:
+        if comparison.is_enough(least_of_sets):
+            return
         frames = frames_of(steps, rules[0].protocol)
         tree = tree_of(rules)
         note("".join(map(canonical, tree.values())))
@@ -229,10 +236,7 @@ def test_random_filters_pass_the_same_frames(
             comparison.compare("top", tree, (), frames)
 
     compare()
-    assert comparison.bound >= 20
-    assert comparison.of_sets >= least_of_sets
-    # Which filters are drawn changes with their strategies; that both verdicts come does not.
-    assert min(comparison.verdicts[True], comparison.verdicts[False]) >= 20
+    assert comparison.is_enough(least_of_sets), vars(comparison)
 
 
 STOCK_PARAMETERS = {

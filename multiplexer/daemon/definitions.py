@@ -22,7 +22,7 @@ from multiplexer.daemon.rows import read_canonical
 from multiplexer.daemon.state import State
 from multiplexer.policy.nwfilter.canonical import canonical
 from multiplexer.policy.nwfilter.errors import FilterError, FilterLoop
-from multiplexer.policy.nwfilter.library import Library, NotInLibrary, Why, check_shown
+from multiplexer.policy.nwfilter.library import Library, NotInLibrary, Why
 from multiplexer.policy.nwfilter.parse import parse_untrusted
 from multiplexer.policy.nwfilter.sets import NamedSet
 from multiplexer.policy.nwfilter.syntax import Filter
@@ -170,10 +170,10 @@ def _defined(now: Library, request: control.FilterDefine) -> tuple[Library, Filt
     """Return the library with what *request* defines, and that filter as it is kept."""
     read = parse_untrusted(request.xml.encode(), request.source, request.lenient)
     named = now.named(read, lambda: str(uuid.uuid4()))
-    # Before it is read again, which would say the same of a text that nobody wrote.
-    check_shown(named)
+    # What cannot be kept is refused before it is read again, as a text that nobody wrote.
+    library = now.with_filter(named)
     kept = read_canonical(canonical(named))
-    return now.with_filter(kept), kept
+    return attrs.evolve(library, own={**library.own, kept.name: kept}), kept
 
 
 async def _aside(work: Callable[[], T]) -> T:
